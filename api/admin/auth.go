@@ -1,0 +1,66 @@
+package admin
+
+import (
+	"context"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/provisioning"
+)
+
+// scopeKey is where an operation's metadata says which scope it asks for.
+const scopeKey = "scope"
+
+// public stands in the place of a scope on the few routes that ask for none.
+const public policies.Scope = "public"
+
+type operatorKey struct{}
+
+// authorize is the one place that lets requests in. The body has not been read yet.
+func (d *door) authorize(ctx huma.Context, next func(huma.Context)) {
+	scope, _ := ctx.Operation().Metadata[scopeKey].(policies.Scope)
+	if scope == public {
+		next(ctx)
+		return
+	}
+	who, err := d.Engine.Authenticate(ctx.Context(), bearerToken(ctx.Header("Authorization")))
+	if err != nil {
+		d.refuse(ctx, err)
+		return
+	}
+	if !who.Scopes.Allows(scope) {
+		d.refuse(ctx, d.forbid(ctx, who, scope))
+		return
+	}
+	next(huma.WithValue(ctx, operatorKey{}, who))
+}
+
+// bearerToken reads a token as RFC 6750 §2.1 has it, "" for anything else.
+func bearerToken(header string) string {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// forbid puts the refusal on record (INV-L1). That the ledger could not be written
+// opens nothing.
+func (d *door) forbid(ctx huma.Context, who provisioning.Operator, scope policies.Scope) error {
+	const longest = 256
+	u := ctx.URL()
+	act := ctx.Method() + " " + u.EscapedPath()
+	if err := d.Engine.Refused(ctx.Context(), who, act[:min(len(act), longest)]); err != nil {
+		d.Log.Error("recording a refused act", "traceId", traceOf(ctx.Context()), "actor", who.Actor(), "err", err)
+	}
+	return fault.New(fault.Forbidden, "scope-missing", "this needs a token with the scope %s", scope).About("token " + who.Name)
+}
+
+// actor is who is asking, as the ledger names him.
+func actor(ctx context.Context) string {
+	who, _ := ctx.Value(operatorKey{}).(provisioning.Operator)
+	return who.Actor()
+}

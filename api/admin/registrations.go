@@ -1,0 +1,203 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// registrationState is the record of contract §4.4.
+type registrationState struct {
+	RegistrationID      string          `json:"registrationId,omitempty"`
+	Status              string          `json:"status,omitempty" enum:"unassigned,assigning,assigned,failed"`
+	Substatus           string          `json:"substatus,omitempty"`
+	AssignedHub         string          `json:"assignedHub,omitempty"`
+	DeviceID            string          `json:"deviceId,omitempty"`
+	ErrorCode           int             `json:"errorCode,omitempty"`
+	ErrorMessage        string          `json:"errorMessage,omitempty"`
+	Payload             json.RawMessage `json:"payload,omitempty" doc:"What the device sent last."`
+	Etag                string          `json:"etag,omitempty"`
+	CreatedDateTimeUtc  *time.Time      `json:"createdDateTimeUtc,omitempty"`
+	LastUpdatedDateTime *time.Time      `json:"lastUpdatedDateTimeUtc,omitempty"`
+}
+
+func stateOf(r provisioning.Registration) registrationState {
+	return registrationState{
+		RegistrationID: r.Spelled, Status: string(r.State), Substatus: r.Substatus, AssignedHub: r.Hub, DeviceID: r.DeviceID,
+		ErrorCode: r.ErrorCode, ErrorMessage: r.ErrorMessage, Payload: r.Payload,
+		Etag: etag(r.Version), CreatedDateTimeUtc: instant(r.Created), LastUpdatedDateTime: instant(r.Updated),
+	}
+}
+
+// registration is all that is on record of one device.
+type registration struct {
+	RegistrationID      string          `json:"registrationId"`
+	Status              string          `json:"status" enum:"unassigned,assigning,assigned,failed"`
+	Substatus           string          `json:"substatus,omitempty"`
+	AssignedHub         string          `json:"assignedHub,omitempty"`
+	DeviceID            string          `json:"deviceId,omitempty"`
+	ErrorCode           int             `json:"errorCode,omitempty"`
+	ErrorMessage        string          `json:"errorMessage,omitempty"`
+	Payload             json.RawMessage `json:"payload,omitempty" doc:"What the device sent last."`
+	Etag                string          `json:"etag"`
+	CreatedDateTimeUtc  *time.Time      `json:"createdDateTimeUtc"`
+	LastUpdatedDateTime *time.Time      `json:"lastUpdatedDateTimeUtc"`
+	Owner               *entryRef       `json:"owner,omitempty" doc:"The entry that admitted the device; absent once that was deleted."`
+	Mechanism           string          `json:"mechanism,omitempty" enum:"x509,symmetricKey"`
+	AttestedBy          string          `json:"attestedBy,omitempty" doc:"SHA-256 of the outside leaf that attested the device last."`
+	Operation           *operationRef   `json:"operation,omitempty" doc:"The last one."`
+	Certificate         *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
+	Pair                []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
+	Twin                *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
+}
+
+type entryRef struct {
+	Kind string `json:"kind" enum:"individual,group"`
+	ID   string `json:"id"`
+}
+
+type operationRef struct {
+	ID string     `json:"id"`
+	At *time.Time `json:"at"`
+}
+
+type certificateRef struct {
+	Issuer string `json:"issuer"`
+	Serial string `json:"serial"`
+}
+
+type cell struct {
+	Slot       string     `json:"slot" enum:"primary,secondary"`
+	State      string     `json:"state" enum:"staged,active,retiring"`
+	Thumbprint string     `json:"thumbprint" doc:"SHA-256."`
+	NotBefore  *time.Time `json:"notBefore"`
+	NotAfter   *time.Time `json:"notAfter"`
+	SeenAt     *time.Time `json:"seenAt,omitempty" doc:"First used to attest."`
+	RetireAt   *time.Time `json:"retireAt,omitempty" doc:"Until when a retiring one stands."`
+}
+
+type twin struct {
+	Tags       json.RawMessage `json:"tags"`
+	Properties twinProperties  `json:"properties"`
+	Updated    *time.Time      `json:"lastUpdatedDateTimeUtc"`
+}
+
+type twinProperties struct {
+	Desired json.RawMessage `json:"desired"`
+}
+
+func registrationOf(r provisioning.Registration) (registration, error) {
+	s := stateOf(r)
+	out := registration{
+		RegistrationID: s.RegistrationID, Status: s.Status, Substatus: s.Substatus, AssignedHub: s.AssignedHub, DeviceID: s.DeviceID,
+		ErrorCode: s.ErrorCode, ErrorMessage: s.ErrorMessage, Payload: s.Payload,
+		Etag: s.Etag, CreatedDateTimeUtc: s.CreatedDateTimeUtc, LastUpdatedDateTime: s.LastUpdatedDateTime,
+		Owner: ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair),
+	}
+	if !r.Leaf.IsZero() {
+		out.AttestedBy = r.Leaf.String()
+	}
+	if r.Operation.ID != "" {
+		out.Operation = &operationRef{ID: r.Operation.ID, At: instant(r.Operation.At)}
+	}
+	if r.Certificate != (provisioning.CertificateRef{}) {
+		out.Certificate = &certificateRef{Issuer: string(r.Certificate.Issuer), Serial: string(r.Certificate.Serial)}
+	}
+	return out, nil
+}
+
+func ownerOf(o provisioning.Owner) *entryRef {
+	if o.IsZero() {
+		return nil
+	}
+	return &entryRef{Kind: o.Kind.String(), ID: o.ID.String()}
+}
+
+func cellsOf(p rotation.Pair) []cell {
+	cells := []cell{}
+	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
+		c := p.Cell(slot)
+		if c.State == rotation.Empty {
+			continue
+		}
+		cells = append(cells, cell{
+			Slot: slot.String(), State: c.State.String(), Thumbprint: verify.Thumbprint(c.Ref).String(),
+			NotBefore: instant(c.NotBefore), NotAfter: instant(c.NotAfter), SeenAt: instant(c.SeenAt), RetireAt: instant(c.RetireAt),
+		})
+	}
+	return cells
+}
+
+type registrationList struct {
+	Paging
+	Q      string `query:"q" pattern:"^[A-Za-z0-9._:-]{1,128}$" patternDescription:"the beginning of an id" doc:"Ids that begin like this."`
+	Status string `query:"status" enum:"unassigned,assigning,assigned,failed"`
+	Hub    string `query:"hub" maxLength:"253" doc:"Devices on this hub."`
+	Group  string `query:"group" maxLength:"128" doc:"Devices that this group admitted."`
+}
+
+func (d *door) addRegistrations() {
+	const tag = "registrations"
+	add(d, route{"list-registrations", http.MethodGet, "/registrations", policies.ScopeRead, tag, "List registrations", false}, d.listRegistrations)
+	add(d, route{"get-registration", http.MethodGet, "/registrations/{id}", policies.ScopeRead, tag, "Read a registration, with its twin", false}, d.getRegistration)
+	add(d, route{"delete-registration", http.MethodDelete, "/registrations/{id}", policies.ScopeEnroll, tag, "Delete a registration, and the device on the built-in hub", false}, d.deleteRegistration)
+}
+
+func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
+	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub)}
+	after, err := in.after("registrations")
+	if err != nil {
+		return nil, err
+	}
+	if after != "" {
+		if f.After, err = verify.ParseRegistrationID(after); err != nil {
+			return nil, badCursor()
+		}
+	}
+	if in.Group != "" {
+		f.Owner.Kind = provisioning.Group
+		if f.Owner.ID, err = verify.ParseRegistrationID(in.Group); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := d.Engine.Registrations(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return pageOf(rows, in.Limit, "registrations", func(r provisioning.Registration) string { return r.ID.String() }, registrationOf)
+}
+
+func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registration], error) {
+	id, err := verify.ParseRegistrationID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	device, err := d.Engine.Device(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	body, err := registrationOf(device.Registration)
+	if t := device.Twin; t != nil {
+		body.Twin = &twin{Tags: t.Tags, Properties: twinProperties{Desired: t.Desired}, Updated: instant(t.Updated)}
+	}
+	return &found[registration]{ETag: etag(device.Version), Body: body}, err
+}
+
+func (d *door) deleteRegistration(ctx context.Context, in *entryAct) (*done, error) {
+	id, err := verify.ParseRegistrationID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	pre, err := in.precondition()
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, d.Engine.DeleteRegistration(ctx, actor(ctx), id, pre)
+}

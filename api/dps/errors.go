@@ -1,0 +1,90 @@
+package dps
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/passmuster/muster/api/internal/wire"
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// codeOf is the one table of kinds (§1.1): the first three digits are the HTTP status.
+// Some rules have a code of their own.
+func codeOf(err error) int {
+	switch fault.RuleOf(err) {
+	case wire.RuleIDScope:
+		return 404001
+	case wire.RuleNoRoute:
+		return 404000
+	case wire.RuleMethodNotAllowed:
+		return 405000
+	case wire.RuleMediaType:
+		return 415000
+	}
+	switch fault.KindOf(err) {
+	case fault.Malformed:
+		return 400000
+	case fault.Disallowed:
+		return 400000 // the device has proved itself: what it asks for was withdrawn
+	case fault.Unauthenticated, fault.Forbidden:
+		return 401002
+	case fault.NotFound:
+		return 404202
+	case fault.Conflict:
+		return 409201
+	case fault.PreconditionFailed, fault.PreconditionRequired:
+		return 412202
+	case fault.TooLarge:
+		return 413000
+	case fault.Throttled:
+		return 429001
+	case fault.Unavailable:
+		return 503000
+	}
+	return 500000
+}
+
+// errorBody is the shape of an error (§1.1).
+type errorBody struct {
+	Code       int    `json:"errorCode"`
+	TrackingID string `json:"trackingId"`
+	Message    string `json:"message"`
+	Timestamp  string `json:"timestampUtc"`
+}
+
+// fail answers an error.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code := codeOf(err)
+	status := code / 1000
+	body, failed := json.Marshal(errorBody{
+		Code: code, TrackingID: wire.TraceID(r), Message: message(status, err), Timestamp: stamp(h.now()),
+	})
+	if failed != nil {
+		panic("internal error: an error body does not encode: " + failed.Error())
+	}
+	header := w.Header()
+	header.Set("Content-Type", wire.MediaTypeJSON+"; charset=utf-8")
+	header.Set("x-ms-error-code", strconv.Itoa(code))
+	header.Set("x-ms-request-id", wire.TraceID(r))
+	switch status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		header.Set("Retry-After", wire.RetryAfter())
+	case http.StatusRequestEntityTooLarge:
+		header.Set("Connection", "close") // the rest of the body is not waited for
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// message is what the caller is told: of a 401 nothing at all, whatever the reason was,
+// and of a 500 nothing but that it is ours.
+func message(status int, err error) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "Unauthorized"
+	case http.StatusInternalServerError:
+		return "Internal error"
+	}
+	return fault.As(err).Detail
+}

@@ -1,0 +1,73 @@
+package wire
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
+)
+
+// Tenant is one ID scope: who decides there, and who signs.
+type Tenant struct {
+	Engine    *provisioning.Engine
+	Authority *ca.Authority
+}
+
+// Tenants are the ID scopes that a listener serves. A device names its own, in the
+// path; neither Host nor SNI counts (architecture §7).
+type Tenants struct{ list []Tenant }
+
+var idScopes = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+// reserved are the fixed words that stand where an id scope may stand: the first
+// segment of other doors (protocols/dps.md §1) and the operations of EST, which a
+// label must not equal (RFC 7030 §3.2.2).
+var reserved = []string{
+	"enrollments", "enrollmentgroups", "registrations", "subscriptions", "devices", "twins", "statistics",
+	"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs",
+}
+
+// NewTenants checks that every id scope is fit for a path, no fixed word, and there
+// once. It is Malformed, rule "id-scope", otherwise.
+func NewTenants(list ...Tenant) (Tenants, error) {
+	var seen []string
+	for _, t := range list {
+		scope := strings.ToLower(t.Engine.IDScope())
+		if !idScopes.MatchString(scope) || slices.Contains(reserved, scope) || slices.Contains(seen, scope) {
+			return Tenants{}, fault.New(fault.Malformed, "id-scope", "The id scope %q is no id scope, a reserved word, or there twice.", scope)
+		}
+		seen = append(seen, scope)
+	}
+	return Tenants{list}, nil
+}
+
+// Find returns the tenant of an id scope, case apart; NotFound, rule [RuleIDScope].
+func (ts Tenants) Find(idScope string) (Tenant, error) {
+	i := slices.IndexFunc(ts.list, func(t Tenant) bool { return strings.EqualFold(t.Engine.IDScope(), idScope) })
+	if i < 0 {
+		return Tenant{}, unknownIDScope()
+	}
+	return ts.list[i], nil
+}
+
+// Only returns the one tenant there is, for requests that name none; NotFound, rule
+// [RuleIDScope], where there are several.
+func (ts Tenants) Only() (Tenant, error) {
+	if len(ts.list) != 1 {
+		return Tenant{}, unknownIDScope()
+	}
+	return ts.list[0], nil
+}
+
+// RuleIDScope is the rule word for an id scope that is not here.
+const RuleIDScope = "id-scope-unknown"
+
+func unknownIDScope() error {
+	return fault.New(fault.NotFound, RuleIDScope, "There is no such id scope here.")
+}
+
+// All lists the tenants.
+func (ts Tenants) All() []Tenant { return ts.list }

@@ -1,0 +1,31 @@
+package wire
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+)
+
+type traceKey struct{}
+
+// withTraceID gives a request its own trace id; one that a client sends would let it
+// write into the traces of others.
+func withTraceID(ctx context.Context) context.Context {
+	return context.WithValue(ctx, traceKey{}, newTraceID())
+}
+
+// TraceID names the request in the log and in error answers: a random UUID (RFC 9562
+// §5.4), the form that the trackingId of DPS has. It is "" outside a [Door].
+func TraceID(r *http.Request) string {
+	id, _ := r.Context().Value(traceKey{}).(string)
+	return id
+}
+
+func newTraceID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

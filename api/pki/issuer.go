@@ -1,0 +1,40 @@
+package pki
+
+import (
+	"crypto/x509"
+	"net/http"
+
+	"github.com/passmuster/muster/api/internal/wire"
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// issuer finds an issuer and the authority it belongs to.
+func (h handler) issuer(id ca.IssuerID) (*ca.Authority, *x509.Certificate, error) {
+	for _, t := range h.tenants.All() {
+		cert, err := t.Authority.IssuerCertificate(id)
+		if !fault.Is(err, fault.NotFound) {
+			return t.Authority, cert, err
+		}
+	}
+	return nil, nil, notHere()
+}
+
+// fail answers an error as one sentence of text; all of them but 404, 405 and 503 are
+// ours.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, text := http.StatusInternalServerError, "Something went wrong here."
+	switch {
+	case fault.RuleOf(err) == wire.RuleMethodNotAllowed:
+		status, text = http.StatusMethodNotAllowed, "This address has only GET and HEAD."
+	case fault.Is(err, fault.NotFound):
+		status, text = http.StatusNotFound, "There is no such file."
+	case fault.Is(err, fault.Unavailable):
+		status, text = http.StatusServiceUnavailable, "Try again later."
+		w.Header().Set("Retry-After", wire.RetryAfter())
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Request-Id", wire.TraceID(r))
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n"))
+}

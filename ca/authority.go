@@ -1,0 +1,215 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// Config is what an Authority is told by its operator.
+type Config struct {
+	// PKIURL is the base of the addresses written into certificates: an http or https
+	// URL under which PKIURL/pki/{issuer}.crt and PKIURL/pki/{issuer}.crl are published.
+	PKIURL string
+	// CRLLifetime is the time from a CRL's thisUpdate to its nextUpdate; zero is 24 hours.
+	CRLLifetime time.Duration
+	// CRLRefresh is the share of that time after which the next CRL is signed even when
+	// nothing has changed: above 0, below 1; zero is 0.5.
+	CRLRefresh float64
+}
+
+func (c Config) checked() (Config, error) {
+	if c.CRLLifetime == 0 {
+		c.CRLLifetime = 24 * time.Hour
+	}
+	if c.CRLRefresh == 0 {
+		c.CRLRefresh = 0.5
+	}
+	u, err := url.Parse(c.PKIURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {
+		return Config{}, fault.New(fault.Malformed, "pki-url", "The PKI URL is not an http or https URL.").At("/pkiURL")
+	}
+	c.PKIURL = strings.TrimRight(c.PKIURL, "/")
+	if c.CRLLifetime < time.Minute {
+		return Config{}, fault.New(fault.Malformed, "crl-lifetime", "A CRL lives for at least 1 minute.").At("/crlLifetime")
+	}
+	if !(c.CRLRefresh > 0 && c.CRLRefresh < 1) {
+		return Config{}, fault.New(fault.Malformed, "crl-refresh", "The share of its life after which a CRL is renewed lies between 0 and 1.").At("/crlRefresh")
+	}
+	return c, nil
+}
+
+// Authority is the set of issuers of this installation with the keys that are here.
+// It is safe for concurrent use.
+type Authority struct {
+	store  Store
+	keys   Keys
+	config Config
+	now    func() time.Time
+	shapes *shapes
+
+	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
+	current   atomic.Pointer[hierarchy]
+}
+
+// New loads the issuers on record and opens the keys of those that sign here. A key
+// that is missing, locked or another issuer's is an error: see Reload.
+func New(ctx context.Context, store Store, keys Keys, config Config, now func() time.Time) (*Authority, error) {
+	config, err := config.checked()
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes()}
+	a.current.Store(&hierarchy{})
+	if err := a.Reload(ctx); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Reload reads the issuers on record again, and opens keys that are not open yet: how a
+// replica learns of an issuer another one made. When it fails the Authority goes on with what it had. Rules, besides those of Keys.Open:
+// "issuer-key-mismatch" (the key is not the certificate's) and "issuer-damaged".
+func (a *Authority) Reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	rows, err := a.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	next := &hierarchy{}
+	for _, row := range rows {
+		i, err := a.open(ctx, row)
+		if err != nil {
+			return err
+		}
+		next.issuers = append(next.issuers, i)
+	}
+	a.current.Store(next)
+	return nil
+}
+
+func (a *Authority) open(ctx context.Context, row Issuer) (*issuer, error) {
+	about := "issuer " + string(row.ID)
+	certificate, err := x509.ParseCertificate(row.Certificate)
+	if err != nil {
+		return nil, fault.New(fault.Internal, "issuer-damaged", "The certificate of an issuer does not parse.").About(about).Because(err)
+	}
+	if was := a.current.Load().byID(row.ID); was != nil && was.KeyURI == row.KeyURI && was.certificate.Equal(certificate) {
+		again := *was
+		again.Issuer = row
+		return &again, nil
+	}
+	if row.KeyURI == "" {
+		return newIssuer(row, certificate, nil), nil
+	}
+	signer, err := a.keys.Open(ctx, row.KeyURI)
+	if err != nil {
+		return nil, err
+	}
+	if public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certificate.PublicKey) {
+		return nil, fault.New(fault.Conflict, "issuer-key-mismatch", "The key does not belong to the issuer's certificate.").About(about)
+	}
+	return newIssuer(row, certificate, signer), nil
+}
+
+// Issuers lists the issuers on record, read now.
+func (a *Authority) Issuers(ctx context.Context) ([]Issuer, error) {
+	var rows []Issuer
+	err := a.store.View(ctx, func(tx Tx) (err error) {
+		rows, err = tx.Issuers()
+		return err
+	})
+	return rows, err
+}
+
+// IssuerCertificate is the certificate of an issuer; fault.NotFound, rule "no-issuer".
+func (a *Authority) IssuerCertificate(id IssuerID) (*x509.Certificate, error) {
+	if i := a.current.Load().byID(id); i != nil {
+		return i.certificate, nil
+	}
+	return nil, noIssuer(id)
+}
+
+// Chain is the issuer's certificate and those above it, its root last, in DER: what
+// follows a leaf in issuedCertificateChain. An unknown issuer has none.
+func (a *Authority) Chain(id IssuerID) [][]byte {
+	var chain [][]byte
+	h := a.current.Load()
+	for i := h.byID(id); i != nil; i = h.byID(i.Parent) {
+		chain = append(chain, i.certificate.Raw)
+		// A parent that stands twice would be a damaged row, not a longer chain.
+		if i.Parent == i.ID || len(chain) > len(h.issuers) {
+			break
+		}
+	}
+	return chain
+}
+
+// Bundle is the certificates of all issuers that are on record, issuing CAs before
+// roots, in DER: what EST hands out as CA certificates (RFC 7030 §4.1.3).
+func (a *Authority) Bundle() [][]byte {
+	var issuing, roots [][]byte
+	for _, i := range a.current.Load().issuers {
+		if i.Role == RoleRoot {
+			roots = append(roots, i.certificate.Raw)
+		} else {
+			issuing = append(issuing, i.certificate.Raw)
+		}
+	}
+	return append(issuing, roots...)
+}
+
+// IsOurs reports whether a certificate names one of our issuing CAs, by name and key
+// identifier, as its issuer. It verifies nothing: it says where to look, not whom to trust.
+func (a *Authority) IsOurs(leaf *x509.Certificate) bool {
+	return slices.ContainsFunc(a.current.Load().issuers, func(i *issuer) bool {
+		return i.Role == RoleIssuing && bytes.Equal(leaf.RawIssuer, i.certificate.RawSubject) &&
+			(len(leaf.AuthorityKeyId) == 0 || bytes.Equal(leaf.AuthorityKeyId, i.certificate.SubjectKeyId))
+	})
+}
+
+func (a *Authority) certificateURL(id IssuerID) string {
+	return a.config.PKIURL + "/pki/" + string(id) + ".crt"
+}
+
+func (a *Authority) crlURL(id IssuerID) string {
+	return a.config.PKIURL + "/pki/" + string(id) + ".crl"
+}
+
+// hierarchy is the issuers as last read. It never changes once it is published.
+type hierarchy struct{ issuers []*issuer }
+
+// byID returns nil for an issuer that is not there.
+func (h *hierarchy) byID(id IssuerID) *issuer {
+	for _, i := range h.issuers {
+		if i.ID == id {
+			return i
+		}
+	}
+	return nil
+}
+
+// active is the issuing CA that signs devices, nil where there is none; there is at
+// most one (architecture §7, one-open). Its key may be elsewhere.
+func (h *hierarchy) active() *issuer {
+	for _, i := range h.issuers {
+		if i.Role == RoleIssuing && i.State == IssuerActive {
+			return i
+		}
+	}
+	return nil
+}
+
+func noIssuer(id IssuerID) error {
+	return fault.New(fault.NotFound, "no-issuer", "There is no such issuer.").About("issuer " + string(id))
+}

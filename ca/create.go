@@ -1,0 +1,266 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.step.sm/crypto/x509util"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/verify"
+)
+
+const (
+	year = 365 * 24 * time.Hour
+
+	defaultRootLifetime    = 20 * year
+	defaultIssuingLifetime = 5 * year
+
+	// caBackdate lets a device whose clock is late take part from the first day.
+	caBackdate = 5 * time.Minute
+
+	// offlineCRLLifetime is for the one CRL an offline root signs before its key leaves.
+	offlineCRLLifetime = year
+)
+
+// RootRequest describes a root to be made. Name is its common name, 1 to 64 printable
+// characters. The zero KeyType is EC-P256, the zero Lifetime 20 years.
+type RootRequest struct {
+	Name     string
+	KeyType  policies.KeyType
+	Lifetime time.Duration
+}
+
+// IssuingRequest describes an issuing CA to be made; it never outlives its root. Name
+// is as in RootRequest. The zero KeyType is EC-P256, the zero Lifetime 5 years.
+type IssuingRequest struct {
+	Name     string
+	KeyType  policies.KeyType
+	Lifetime time.Duration
+}
+
+// CreateRoot makes a self-signed root (path length 1) whose key stays with Keys. The
+// root and its ledger entry are durable before it is returned. The actor is an
+// operator: "operator:NAME".
+func (a *Authority) CreateRoot(ctx context.Context, actor string, r RootRequest) (Issuer, error) {
+	root, err := a.draftRoot(ctx, a.keys, r, a.now())
+	if err != nil {
+		return Issuer{}, err
+	}
+	return root.Issuer, a.establish(ctx, actor, nil, root)
+}
+
+// CreateIssuing makes an issuing CA (path length 0) below a root whose key is here; its
+// key stays with Keys. Conflict: "issuer-active" (there is an active issuing CA),
+// "issuer-key-elsewhere" (the root's key is not on this host) and "issuer-not-root";
+// NotFound "no-issuer".
+func (a *Authority) CreateIssuing(ctx context.Context, actor string, parent IssuerID, r IssuingRequest) (Issuer, error) {
+	h := a.current.Load()
+	root := h.byID(parent)
+	about := "issuer " + string(parent)
+	switch {
+	case root == nil:
+		return Issuer{}, noIssuer(parent)
+	case root.Role != RoleRoot || root.State != IssuerActive:
+		return Issuer{}, fault.New(fault.Conflict, "issuer-not-root", "Only an active root signs an issuing CA.").About(about)
+	case root.signer == nil:
+		return Issuer{}, fault.New(fault.Conflict, "issuer-key-elsewhere", "The root's key is not on this host.").About(about)
+	}
+	issuing, err := a.draftIssuing(ctx, root, r, a.now())
+	if err != nil {
+		return Issuer{}, err
+	}
+	return issuing.Issuer, a.establish(ctx, actor, nil, issuing)
+}
+
+// CreateOffline makes a root whose key is not kept here, and its first issuing CA.
+// rootKeys writes the root's key where the operator takes it from, before anything is
+// on record; the root's row then has no KeyURI. While the key is at hand the root
+// signs one CRL, without entries and good for a year; the next one comes from
+// wherever the key went. Both issuers, the CRL and their ledger entries commit
+// together.
+func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Keys, r RootRequest, i IssuingRequest) (root, issuing Issuer, err error) {
+	now := a.now()
+	top, err := a.draftRoot(ctx, rootKeys, r, now)
+	if err != nil {
+		return Issuer{}, Issuer{}, err
+	}
+	top.KeyURI = ""
+	below, err := a.draftIssuing(ctx, top, i, now)
+	if err != nil {
+		return Issuer{}, Issuer{}, err
+	}
+	crl, err := signCRL(top, nil, 0, now, offlineCRLLifetime)
+	if err != nil {
+		return Issuer{}, Issuer{}, err
+	}
+	return top.Issuer, below.Issuer, a.establish(ctx, actor, &crl, top, below)
+}
+
+// establish puts new issuers on record and begins to use them.
+func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made ...*issuer) error {
+	err := a.store.Update(ctx, func(tx Tx) error {
+		for _, i := range made {
+			if err := tx.InsertIssuer(i.Issuer); err != nil {
+				return err
+			}
+			if err := tx.Append(createdEvent(actor, i)); err != nil {
+				return err
+			}
+		}
+		if crl == nil {
+			return nil
+		}
+		return publish(tx, *crl, actor)
+	})
+	if err != nil {
+		return err
+	}
+	return a.Reload(ctx)
+}
+
+func createdEvent(actor string, i *issuer) audit.Event {
+	return audit.Event{
+		At: i.Created, Actor: actor, Action: audit.IssuerCreated, Subject: "issuer:" + string(i.ID),
+		Body: audit.Body(map[string]any{
+			"name": i.Name, "role": i.Role, "parent": i.Parent, "keyHere": i.KeyURI != "",
+			"serial": SerialOf(i.certificate.SerialNumber), "notAfter": i.certificate.NotAfter,
+			"sha256": verify.ThumbprintOf(i.certificate.Raw).String(),
+		}),
+	}
+}
+
+func (a *Authority) draftRoot(ctx context.Context, keys Keys, r RootRequest, now time.Time) (*issuer, error) {
+	t, err := caTemplate(r.Name, r.Lifetime, defaultRootLifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	t.MaxPathLen = 1
+	return a.draft(ctx, keys, t, r.KeyType, nil, now)
+}
+
+func (a *Authority) draftIssuing(ctx context.Context, root *issuer, r IssuingRequest, now time.Time) (*issuer, error) {
+	if active := a.current.Load().active(); active != nil {
+		return nil, fault.New(fault.Conflict, "issuer-active", "There is an active issuing CA.").About("issuer " + string(active.ID))
+	}
+	t, err := caTemplate(r.Name, r.Lifetime, defaultIssuingLifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	t.MaxPathLenZero = true
+	t.IssuingCertificateURL = []string{a.certificateURL(root.ID)}
+	t.CRLDistributionPoints = []string{a.crlURL(root.ID)}
+	if end := root.certificate.NotAfter; t.NotAfter.After(end) {
+		t.NotAfter = end
+	}
+	if start := root.certificate.NotBefore; t.NotBefore.Before(start) {
+		t.NotBefore = start
+	}
+	if !t.NotAfter.After(now) {
+		return nil, fault.New(fault.Unavailable, "issuer-expiring", "The root has expired.").About("issuer " + string(root.ID))
+	}
+	return a.draft(ctx, a.keys, t, r.KeyType, root, now)
+}
+
+// draft makes an issuer that is not on record yet: its key, which is durable, and its
+// certificate, signed by the parent, or by itself where there is none. A key left over
+// by a crash after this belongs to no certificate anyone has.
+func (a *Authority) draft(ctx context.Context, keys Keys, t *x509.Certificate, kt policies.KeyType, parent *issuer, now time.Time) (*issuer, error) {
+	if kt == "" {
+		kt = policies.KeyECP256
+	}
+	if err := a.lintCA(*t, kt, parent); err != nil {
+		return nil, err
+	}
+	row := Issuer{ID: newIssuerID(), Name: t.Subject.CommonName, Role: RoleRoot, State: IssuerActive, Created: now.UTC()}
+	uri, signer, err := keys.Create(ctx, string(row.ID), kt)
+	if err != nil {
+		return nil, err
+	}
+	if err := setKey(t, signer); err != nil {
+		return nil, err
+	}
+	row.KeyURI, row.Parent = uri, row.ID
+	above, key := t, signer
+	if parent != nil {
+		row.Role, row.Parent = RoleIssuing, parent.ID
+		above, key = parent.certificate, parent.signer
+	}
+	made, err := sign(t, above, key)
+	if err != nil {
+		return nil, err
+	}
+	row.Certificate = made.Raw
+	return newIssuer(row, made, signer), nil
+}
+
+// lintCA lints a CA's certificate before its real key is made. The template is a copy.
+func (a *Authority) lintCA(t x509.Certificate, kt policies.KeyType, parent *issuer) error {
+	signer, err := throwAwayKey(kt)
+	if err != nil {
+		return err
+	}
+	if err := setKey(&t, signer); err != nil {
+		return err
+	}
+	by := &standIn{certificate: &t, signer: signer}
+	if parent != nil {
+		if by, err = parent.standIn(); err != nil {
+			return err
+		}
+	}
+	if err := a.shapes.lint(&t, by); err != nil {
+		return err.About("issuer " + t.Subject.CommonName)
+	}
+	return nil
+}
+
+// caTemplate is what RFC 5280 §4.2.1 asks of every CA certificate.
+func caTemplate(name string, lifetime, usual time.Duration, now time.Time) (*x509.Certificate, error) {
+	if !validCAName(name) {
+		return nil, fault.New(fault.Malformed, "issuer-name", "The name of an issuer has 1 to 64 printable characters.").At("/name")
+	}
+	if lifetime == 0 {
+		lifetime = usual
+	}
+	if lifetime < time.Hour || lifetime > 50*year {
+		return nil, fault.New(fault.Malformed, "issuer-lifetime", "An issuer lives between 1 hour and 50 years.").At("/lifetime")
+	}
+	now = now.UTC().Truncate(time.Second)
+	return &x509.Certificate{
+		SerialNumber:          newSerial(now),
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             now.Add(-caBackdate),
+		NotAfter:              now.Add(lifetime),
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
+	}, nil
+}
+
+func validCAName(name string) bool {
+	return name != "" && utf8.ValidString(name) && utf8.RuneCountInString(name) <= maxCommonName &&
+		strings.TrimSpace(name) == name && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func setKey(t *x509.Certificate, signer crypto.Signer) (err error) {
+	t.PublicKey = signer.Public()
+	t.SubjectKeyId, err = x509util.GenerateSubjectKeyID(t.PublicKey)
+	return err
+}
+
+func newIssuerID() IssuerID {
+	var b [8]byte
+	rand.Read(b[:])
+	return IssuerID(hex.EncodeToString(b[:]))
+}

@@ -1,0 +1,18 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+
+	"github.com/passmuster/muster/policies"
+)
+
+// Keys makes and opens the private keys of issuers. A URI names a key for its keeper
+// and is what a row holds; it never contains the key or an absolute path (INV-K1).
+type Keys interface {
+	// Create makes a key that is durable when it returns. The name is an IssuerID. An
+	// empty URI says that the key is not kept for Open.
+	Create(ctx context.Context, name string, kt policies.KeyType) (uri string, signer crypto.Signer, err error)
+	// Open returns a signer that is safe for concurrent use. An absent key is fault.NotFound.
+	Open(ctx context.Context, uri string) (crypto.Signer, error)
+}

@@ -1,0 +1,168 @@
+package ca_test
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// memStore is a small real ca.Store. It runs every Update twice on copies and keeps
+// the second, as a real one may. beforeCommit fails an Update that is then lost;
+// afterCommit fails one that was kept all the same.
+type memStore struct {
+	mu           sync.Mutex
+	rows         rows
+	beforeCommit func() error
+	afterCommit  func() error
+}
+
+type rows struct {
+	issuers      []ca.Issuer
+	certificates []ca.Certificate
+	crls         map[ca.IssuerID][]ca.CRL
+	ledger       []audit.Event
+}
+
+func (r rows) clone() *rows {
+	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), maps.Clone(r.crls), slices.Clone(r.ledger)}
+}
+
+func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f(s.rows.clone())
+}
+
+func (s *memStore) Update(_ context.Context, f func(ca.Tx) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = f(s.rows.clone())
+	next := s.rows.clone()
+	if err := f(next); err != nil {
+		return err
+	}
+	if s.beforeCommit != nil {
+		if err := s.beforeCommit(); err != nil {
+			return err
+		}
+	}
+	s.rows = *next
+	if s.afterCommit != nil {
+		return s.afterCommit()
+	}
+	return nil
+}
+
+func (s *memStore) read() *rows {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows.clone()
+}
+
+func (r *rows) issuer(id ca.IssuerID) *ca.Issuer {
+	i := slices.IndexFunc(r.issuers, func(i ca.Issuer) bool { return i.ID == id })
+	return &r.issuers[i]
+}
+
+func (r *rows) Issuers() ([]ca.Issuer, error) { return slices.Clone(r.issuers), nil }
+
+func (r *rows) InsertIssuer(i ca.Issuer) error {
+	for _, other := range r.issuers {
+		if other.ID == i.ID || (i.Role == ca.RoleIssuing && other.Role == ca.RoleIssuing && other.State == ca.IssuerActive) {
+			return fault.New(fault.Conflict, "issuer-active", "")
+		}
+	}
+	r.issuers = append(r.issuers, i)
+	return nil
+}
+
+func (r *rows) InsertCertificate(c ca.Certificate) error {
+	if _, err := r.Certificate(c.Issuer, c.Serial); err == nil {
+		return fault.New(fault.Conflict, "serial-taken", "")
+	}
+	c.Position = int64(len(r.certificates) + 1)
+	r.certificates = append(r.certificates, c)
+	return nil
+}
+
+func (r *rows) Certificate(issuer ca.IssuerID, serial ca.Serial) (ca.Certificate, error) {
+	for _, c := range r.certificates {
+		if c.Issuer == issuer && c.Serial == serial {
+			return c, nil
+		}
+	}
+	return ca.Certificate{}, fault.New(fault.NotFound, "no-certificate", "")
+}
+
+func (r *rows) MarkRevoked(c ca.Certificate) error {
+	for i := range r.certificates {
+		if r.certificates[i].Thumbprint == c.Thumbprint {
+			r.certificates[i].RevokedAt, r.certificates[i].Reason = c.RevokedAt, c.Reason
+			r.issuer(c.Issuer).Revocations++
+		}
+	}
+	return nil
+}
+
+func (r *rows) RevokedCertificates(issuer ca.IssuerID, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
+	var out []ca.Certificate
+	for _, c := range r.certificates {
+		if c.Issuer == issuer && c.IsRevoked() && !c.NotAfter.Before(notAfter) && c.Serial > after {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b ca.Certificate) int {
+		if a.Serial < b.Serial {
+			return -1
+		}
+		return 1
+	})
+	return out[:min(limit, len(out))], nil
+}
+
+func (r *rows) InsertCRL(c ca.CRL) error {
+	i := r.issuer(c.Issuer)
+	if c.Number <= i.CRLNumber {
+		return fault.New(fault.Conflict, "crl-number", "")
+	}
+	i.CRLNumber, i.CRLCovers, i.CRLNext = c.Number, c.Covers, c.NextUpdate
+	if r.crls == nil {
+		r.crls = map[ca.IssuerID][]ca.CRL{}
+	}
+	r.crls[c.Issuer] = append(slices.Clone(r.crls[c.Issuer]), c)
+	return nil
+}
+
+func (r *rows) LatestCRL(issuer ca.IssuerID) (ca.CRL, error) {
+	if list := r.crls[issuer]; len(list) > 0 {
+		return list[len(list)-1], nil
+	}
+	return ca.CRL{}, fault.New(fault.NotFound, "no-crl", "")
+}
+
+func (r *rows) Append(e audit.Event) error {
+	r.ledger = append(r.ledger, e)
+	return nil
+}
+
+// actions is the ledger as one line per entry.
+func (r *rows) actions() (out []audit.Action) {
+	for _, e := range r.ledger {
+		out = append(out, e.Action)
+	}
+	return out
+}
+
+func wantActions(t *testing.T, s *memStore, want ...audit.Action) {
+	t.Helper()
+	if got := s.read().actions(); !slices.Equal(got, want) {
+		t.Errorf("the ledger reads %v, want %v", got, want)
+	}
+}

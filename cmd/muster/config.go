@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// config is muster.yaml. Flags and MUSTER_… variables win over it; an unknown key is
+// an error with its line. Secrets are named by file, never written here.
+type config struct {
+	Data      string       `yaml:"data"`
+	Store     storeConfig  `yaml:"store"`
+	Keys      keysConfig   `yaml:"keys"`
+	Listen    listenConfig `yaml:"listen"`
+	TLS       tlsConfig    `yaml:"tls"`
+	PublicURL publicConfig `yaml:"publicURL"`
+	// AllowOnlineRoot says that the root's key may stay on this host.
+	AllowOnlineRoot bool   `yaml:"allowOnlineRoot"`
+	LogLevel        string `yaml:"logLevel"`
+
+	dev bool
+}
+
+type storeConfig struct {
+	// DSNFile holds a PostgreSQL connection string; empty = SQLite in Data.
+	DSNFile string `yaml:"dsnFile"`
+}
+
+type keysConfig struct {
+	// PassphraseFile opens the key-encryption key and the CA keys.
+	PassphraseFile string `yaml:"passphraseFile"`
+}
+
+type listenConfig struct {
+	Devices string `yaml:"devices"`
+	Admin   string `yaml:"admin"`
+	PKI     string `yaml:"pki"`
+	Ops     string `yaml:"ops"`
+}
+
+// tlsConfig names the server's certificate files. Without them Muster's issuing CA
+// makes one for Names, and renews it.
+type tlsConfig struct {
+	Certificate string   `yaml:"certificate"`
+	Key         string   `yaml:"key"`
+	Names       []string `yaml:"names"`
+}
+
+type publicConfig struct {
+	Devices string `yaml:"devices"`
+	PKI     string `yaml:"pki"`
+}
+
+const configFile = "muster.yaml"
+
+// loadConfig reads a configuration file strictly.
+func loadConfig(path string) (config, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return config{}, fault.New(fault.NotFound, "config-missing", "%s does not exist: run muster init, or muster serve --dev", path)
+	}
+	if err != nil {
+		return config{}, err
+	}
+	var c config
+	d := yaml.NewDecoder(bytes.NewReader(raw))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return c, fault.New(fault.Malformed, "config", "%s: %v", path, err)
+	}
+	if c.Data != "" && !filepath.IsAbs(c.Data) {
+		c.Data = filepath.Join(filepath.Dir(path), c.Data)
+	}
+	return c, nil
+}
+
+// checked fills defaults and refuses what is unsafe in production, each time with the
+// line to write.
+func (c config) checked() (config, error) {
+	for field, fallback := range map[*string]string{
+		&c.Data: "muster-data", &c.Listen.Devices: "127.0.0.1:8443", &c.Listen.Admin: "127.0.0.1:8080",
+		&c.Listen.PKI: "127.0.0.1:8081", &c.LogLevel: "info",
+	} {
+		if *field == "" {
+			*field = fallback
+		}
+	}
+	if len(c.TLS.Names) == 0 {
+		c.TLS.Names = []string{"localhost", "127.0.0.1", "::1"}
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		return c, unsafe("tls.certificate and tls.key go together", "tls: {certificate: FILE, key: FILE}")
+	}
+	if c.dev {
+		return c, c.checkDev()
+	}
+	return c, c.checkProduction()
+}
+
+func unsafe(what, line string) error {
+	return fault.New(fault.Malformed, "config-unsafe", "%s; write: %s", what, line)
+}
+
+func (c config) checkDev() error {
+	for name, addr := range map[string]string{"devices": c.Listen.Devices, "admin": c.Listen.Admin, "pki": c.Listen.PKI} {
+		if !loopback(addr) {
+			return fault.New(fault.Malformed, "dev-loopback", "--dev listens on loopback only, and --%s %s is not", name, addr)
+		}
+	}
+	return nil
+}
+
+func (c config) checkProduction() error {
+	if c.Keys.PassphraseFile == "" {
+		return unsafe("keys at rest have no passphrase", "keys: {passphraseFile: /run/credentials/muster.service/passphrase}")
+	}
+	if c.Listen.Ops == "" {
+		return unsafe("health and metrics have no listener of their own", "listen: {ops: 127.0.0.1:9090}")
+	}
+	if c.PublicURL.PKI == "" {
+		return unsafe("certificates need an address for CRLs that relying parties can reach", "publicURL: {pki: http://pki.example.net}")
+	}
+	if info, err := os.Stat(c.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
+		return fault.New(fault.Malformed, "config-unsafe", "the data folder can be read by others; run: chmod 700 %s", c.Data)
+	}
+	if info, err := os.Stat(c.Keys.PassphraseFile); err == nil && info.Mode().Perm()&0o077 != 0 {
+		return fault.New(fault.Malformed, "config-unsafe", "the passphrase file can be read by others; run: chmod 600 %s", c.Keys.PassphraseFile)
+	}
+	return nil
+}
+
+// loopback says whether a listen address can be reached from this host only.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// passphrase reads the passphrase file; nil in development.
+func (c config) passphrase() ([]byte, error) {
+	if c.Keys.PassphraseFile == "" {
+		return nil, nil
+	}
+	return readPassphrase(c.Keys.PassphraseFile)
+}
+
+const minPassphrase = 12
+
+func readPassphrase(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	raw = bytes.TrimRight(raw, "\r\n")
+	if len(raw) < minPassphrase {
+		return nil, fault.New(fault.Malformed, "passphrase", "the passphrase in %s is shorter than %d characters", path, minPassphrase)
+	}
+	return raw, nil
+}
+
+// dsn is the PostgreSQL connection string; "" means SQLite.
+func (c config) dsn() (string, error) {
+	if c.Store.DSNFile == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(c.Store.DSNFile)
+	return strings.TrimSpace(string(raw)), err
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/internal/seal"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
+	"github.com/passmuster/muster/store/postgres"
+	"github.com/passmuster/muster/store/sqlite"
+)
+
+// house is the whole of Muster but its doors: store, keys, authority, engine.
+type house struct {
+	config    config
+	storage   storage
+	db        *store.DB
+	authority *ca.Authority // for requests
+	sweeper   *ca.Authority // for jobs: its transactions let devices go first
+	engine    *provisioning.Engine
+	idScope   string
+}
+
+// storage is a store engine with its migrations.
+type storage interface {
+	store.Engine
+	Migrate(ctx context.Context) error
+}
+
+func keysFolder(c config) string { return filepath.Join(c.Data, "keys") }
+func kekFile(c config) string    { return filepath.Join(keysFolder(c), "kek.pem") }
+
+// openStore opens the database of a configuration, not yet migrated.
+func openStore(ctx context.Context, c config, log *slog.Logger) (storage, error) {
+	dsn, err := c.dsn()
+	if err != nil {
+		return nil, err
+	}
+	if dsn != "" {
+		return postgres.Open(ctx, dsn, postgres.Options{Log: log})
+	}
+	return sqlite.Open(ctx, filepath.Join(c.Data, "muster.db"), sqlite.Options{Log: log})
+}
+
+// openHouse opens everything. With create, what a new installation needs is made:
+// folders, the key-encryption key, the id scope.
+func openHouse(ctx context.Context, c config, log *slog.Logger, observe func(provisioning.Outcome), create bool) (*house, error) {
+	h := &house{config: c}
+	if create {
+		if err := os.MkdirAll(keysFolder(c), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	passphrase, err := c.passphrase()
+	if err != nil {
+		return nil, err
+	}
+	kek, err := openKEK(kekFile(c), passphrase, create)
+	if err != nil {
+		return nil, err
+	}
+	if h.storage, err = openStore(ctx, c, log); err != nil {
+		return nil, err
+	}
+	if err := h.open(ctx, seal.NewBox(kek), passphrase, log, observe); err != nil {
+		return nil, errors.Join(err, h.storage.Close())
+	}
+	return h, nil
+}
+
+func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log *slog.Logger, observe func(provisioning.Outcome)) error {
+	if err := h.storage.Migrate(ctx); err != nil {
+		return err
+	}
+	h.db = store.New(h.storage)
+	var err error
+	if h.idScope, err = h.db.IDScope(ctx, newIDScope()); err != nil {
+		return err
+	}
+	folder, err := keys.OpenFolder(keysFolder(h.config), passphrase)
+	if err != nil {
+		return err
+	}
+	conf := ca.Config{PKIURL: h.config.pkiURL()}
+	if h.authority, err = ca.New(ctx, h.db.CA(), folder, conf, time.Now); err != nil {
+		return err
+	}
+	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), folder, conf, time.Now); err != nil {
+		return err
+	}
+	h.engine = provisioning.New(provisioning.Config{
+		IDScope: h.idScope, Store: h.db.Provisioning(), Authority: h.authority, Box: box,
+		Now: time.Now, Log: log, Observe: observe,
+	})
+	return nil
+}
+
+func (h *house) Close() error { return h.storage.Close() }
+
+// pkiURL is the base of addresses in certificates.
+func (c config) pkiURL() string {
+	if c.PublicURL.PKI != "" {
+		return strings.TrimRight(c.PublicURL.PKI, "/")
+	}
+	return "http://" + c.Listen.PKI
+}
+
+func (c config) devicesURL() string {
+	if c.PublicURL.Devices != "" {
+		return strings.TrimRight(c.PublicURL.Devices, "/")
+	}
+	return "https://" + c.Listen.Devices
+}
+
+func openKEK(path string, passphrase []byte, create bool) (seal.KEK, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if !create {
+			return seal.KEK{}, fault.New(fault.NotFound, "kek-missing", "there is no key-encryption key at %s: run muster init, or restore it", path)
+		}
+		return seal.CreateKEK(path, passphrase)
+	}
+	return seal.LoadKEK(path, passphrase)
+}
+
+// newIDScope makes a name of Azure's shape: "0ne" and 8 hex digits (contract §1).
+func newIDScope() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return fmt.Sprintf("0ne%s", strings.ToUpper(hex.EncodeToString(b[:])))
+}

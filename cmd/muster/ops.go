@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/provisioning"
+)
+
+// ops is health and metrics: /livez, /readyz, /metrics.
+type ops struct {
+	registry      *prometheus.Registry
+	registrations *prometheus.CounterVec
+	issued        *prometheus.CounterVec
+	requests      *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	panics        prometheus.Counter
+
+	dev      bool
+	stopping atomic.Bool
+	house    *house
+}
+
+func newOps(dev bool) *ops {
+	o := &ops{registry: prometheus.NewRegistry(), dev: dev}
+	o.registrations = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_registrations_total", Help: "Attempts of devices to register, by outcome."}, []string{"door", "mechanism", "outcome", "reason"})
+	o.issued = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_certificates_issued_total", Help: "Certificates issued to devices."}, []string{"door"})
+	o.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_http_requests_total", Help: "HTTP requests."}, []string{"door", "method", "code"})
+	o.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "muster_http_request_duration_seconds", Help: "Time to answer.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 14)}, []string{"door"})
+	o.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_panics_total", Help: "Requests that panicked; each is a bug."})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "muster_build_info", Help: "1, with the version."}, []string{"version", "mode"})
+	build.WithLabelValues(version, mode(dev)).Set(1)
+	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return o
+}
+
+func mode(dev bool) string {
+	if dev {
+		return "dev"
+	}
+	return "production"
+}
+
+// watch begins to report on an open house.
+func (o *ops) watch(h *house) {
+	o.house = h
+	o.registry.MustRegister(issuerCollector{h.authority})
+}
+
+// registered counts one attempt of a device; it is the engine's observer.
+func (o *ops) registered(out provisioning.Outcome) {
+	o.registrations.WithLabelValues(out.Door, out.Mechanism, out.Result, out.Reason).Inc()
+	if out.Issued {
+		o.issued.WithLabelValues(out.Door).Inc()
+	}
+}
+
+// served counts one HTTP request; it is the doors' observer.
+func (o *ops) served(door, method string, code int, took time.Duration) {
+	o.requests.WithLabelValues(door, method, fmt.Sprint(code)).Inc()
+	o.duration.WithLabelValues(door).Observe(took.Seconds())
+}
+
+func (o *ops) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", o.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// readyz answers 200 when the store can be read and an issuer can sign; 503 otherwise
+// or while stopping. ?verbose lists the checks.
+func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	checks := map[string]string{"store": "ok", "issuer": "ok", "mode": mode(o.dev)}
+	ready := !o.stopping.Load()
+	if !ready {
+		checks["stopping"] = "yes"
+	}
+	if issuers, err := o.house.authority.Issuers(ctx); err != nil {
+		checks["store"], ready = "cannot be read", false
+	} else if !canSign(issuers) {
+		checks["issuer"], ready = "no active issuer has its key here", false
+	}
+	code, text := http.StatusOK, "ok\n"
+	if !ready {
+		code, text = http.StatusServiceUnavailable, "not ready\n"
+	}
+	if r.URL.Query().Has("verbose") {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(checks)
+		return
+	}
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text))
+}
+
+func canSign(issuers []ca.Issuer) bool {
+	for _, i := range issuers {
+		if i.Role == ca.RoleIssuing && i.State == ca.IssuerActive && i.KeyURI != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// issuerCollector reads the clocks an operator watches: when issuers end and when
+// their CRLs are due.
+type issuerCollector struct{ authority *ca.Authority }
+
+var (
+	issuerNotAfter = prometheus.NewDesc("muster_issuer_not_after_timestamp_seconds", "End of an issuer's certificate.", []string{"issuer", "role"}, nil)
+	crlNextUpdate  = prometheus.NewDesc("muster_crl_next_update_timestamp_seconds", "nextUpdate of an issuer's latest CRL.", []string{"issuer"}, nil)
+)
+
+func (c issuerCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- issuerNotAfter
+	ch <- crlNextUpdate
+}
+
+func (c issuerCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	issuers, err := c.authority.Issuers(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(issuerNotAfter, err)
+		return
+	}
+	for _, i := range issuers {
+		if cert, err := c.authority.IssuerCertificate(i.ID); err == nil {
+			ch <- prometheus.MustNewConstMetric(issuerNotAfter, prometheus.GaugeValue, float64(cert.NotAfter.Unix()), string(i.ID), string(i.Role))
+		}
+		if !i.CRLNext.IsZero() {
+			ch <- prometheus.MustNewConstMetric(crlNextUpdate, prometheus.GaugeValue, float64(i.CRLNext.Unix()), string(i.ID))
+		}
+	}
+}

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/passmuster/muster/api"
+	"github.com/passmuster/muster/api/admin"
+)
+
+// serveCmd runs the service.
+type serveCmd struct {
+	Dev     bool   `help:"Development: no questions, everything made, loopback only."`
+	Config  string `help:"Configuration file." default:"muster.yaml" env:"MUSTER_CONFIG" type:"path"`
+	Data    string `help:"Data folder (--dev: ./muster-dev)." env:"MUSTER_DATA" type:"path"`
+	Devices string `help:"Address of the device listener (TLS)." env:"MUSTER_LISTEN_DEVICES"`
+	Admin   string `help:"Address of the admin listener." env:"MUSTER_LISTEN_ADMIN"`
+	PKI     string `help:"Address of the PKI listener (plain HTTP)." name:"pki" env:"MUSTER_LISTEN_PKI"`
+	DSNFile string `help:"File with a PostgreSQL connection string; default SQLite in the data folder." env:"MUSTER_STORE_DSN_FILE" type:"path"`
+}
+
+func (s *serveCmd) config() (config, error) {
+	c := config{dev: true}
+	if s.Dev {
+		c.Data = "muster-dev"
+	} else {
+		var err error
+		if c, err = loadConfig(s.Config); err != nil {
+			return c, err
+		}
+	}
+	for _, o := range []struct{ field, flag *string }{
+		{&c.Data, &s.Data}, {&c.Listen.Devices, &s.Devices}, {&c.Listen.Admin, &s.Admin}, {&c.Listen.PKI, &s.PKI}, {&c.Store.DSNFile, &s.DSNFile},
+	} {
+		if *o.flag != "" {
+			*o.field = *o.flag
+		}
+	}
+	return c.checked()
+}
+
+// Run serves until the context ends, then finishes what it began.
+func (s *serveCmd) Run(ctx context.Context, out streams) error {
+	began := time.Now()
+	// Registrations make much short-lived garbage; a larger heap target costs a few MiB
+	// and saves about a tenth of the CPU (store design §7).
+	debug.SetGCPercent(400)
+	c, err := s.config()
+	if err != nil {
+		return err
+	}
+	listeners, err := listen(&c)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	log := newLogger(c, out.Err)
+	watch := newOps(c.dev)
+	h, err := openHouse(ctx, c, log, watch.registered, c.dev)
+	if err != nil {
+		return err
+	}
+	srv := &server{house: h, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1)}
+	if err := srv.prepare(ctx); err != nil {
+		return errors.Join(err, h.Close())
+	}
+	srv.ready(out, time.Since(began))
+	return errors.Join(srv.serve(ctx), h.Close())
+}
+
+func newLogger(c config, w interface{ Write([]byte) (int, error) }) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // unknown words mean info
+	if c.dev {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// listeners are the open sockets; ops is nil when the admin listener carries it (--dev).
+type listeners struct{ devices, admin, pki, ops net.Listener }
+
+// listen opens every socket before anything else, so that a taken port costs nothing,
+// and writes the real addresses into the configuration.
+func listen(c *config) (l listeners, err error) {
+	for _, x := range []struct {
+		name string
+		addr *string
+		to   *net.Listener
+	}{{"devices", &c.Listen.Devices, &l.devices}, {"admin", &c.Listen.Admin, &l.admin}, {"pki", &c.Listen.PKI, &l.pki}, {"ops", &c.Listen.Ops, &l.ops}} {
+		if *x.addr == "" {
+			continue
+		}
+		if *x.to, err = net.Listen("tcp", *x.addr); err != nil {
+			l.close()
+			return l, fmt.Errorf("opening the %s listener: %w", x.name, err)
+		}
+		*x.addr = (*x.to).Addr().String()
+	}
+	return l, nil
+}
+
+func (l listeners) close() {
+	for _, x := range []net.Listener{l.devices, l.admin, l.pki, l.ops} {
+		if x != nil {
+			_ = x.Close() // closed already after an orderly stop
+		}
+	}
+}
+
+// server is an open house with its doors.
+type server struct {
+	house     *house
+	ops       *ops
+	log       *slog.Logger
+	listeners listeners
+	cert      *serverCertificate
+	caFile    string
+	crlDue    chan struct{} // a nudge: a revocation waits for its CRL
+}
+
+func (s *server) prepare(ctx context.Context) error {
+	h := s.house
+	if h.config.dev {
+		if err := furnishDev(ctx, h); err != nil {
+			return err
+		}
+	}
+	s.ops.watch(h)
+	var err error
+	if s.cert, err = newServerCertificate(ctx, h.config.TLS, h.authority); err != nil {
+		return err
+	}
+	if err := h.sweeper.SweepCRLs(ctx); err != nil {
+		return err
+	}
+	if s.caFile, err = writeBundle(h); err != nil {
+		return err
+	}
+	if h.config.dev {
+		return writeDevEnv(h, "http://"+h.config.Listen.Admin, h.config.devicesURL(), h.config.pkiURL(), s.caFile)
+	}
+	return nil
+}
+
+// writeBundle leaves the CA certificates in DATA/ca.pem: what a device needs to trust
+// this server and to check what it is issued. The root comes first.
+func writeBundle(h *house) (string, error) {
+	path, err := filepath.Abs(filepath.Join(h.config.Data, "ca.pem"))
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	ders := h.authority.Bundle()
+	for i := range ders {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: ders[len(ders)-1-i]}) // a Builder does not fail
+	}
+	return path, replaceFile(path, []byte(b.String()))
+}
+
+func (s *server) ready(out streams, took time.Duration) {
+	c := s.house.config
+	if !c.dev {
+		s.log.Info("ready", "took", took.String(), "devices", s.house.config.devicesURL(), "admin", c.Listen.Admin, "pki", c.pkiURL(), "idScope", s.house.idScope)
+		return
+	}
+	fmt.Fprintf(out.Out, "ready in %.1f s · data %s · root and issuer made, CN says DEV · group %q · hub %q (built in)\n", took.Seconds(), c.Data, devGroup, devHub)
+	fmt.Fprintf(out.Out, "  devices  %s   id scope %s\n  admin    http://%s/api/v1   token in %s\n  pki      %s/pki/   everything to talk to it: . %s\n",
+		c.devicesURL(), s.house.idScope, c.Listen.Admin, filepath.Join(c.Data, "token"), c.pkiURL(), filepath.Join(c.Data, "dev.env"))
+}
+
+const (
+	finishRequests = 20 * time.Second
+	crlSweepEvery  = time.Minute
+)
+
+// serve runs the doors and the sweep until ctx ends; then it stops accepting, finishes
+// requests, and stops the sweep.
+func (s *server) serve(ctx context.Context) error {
+	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { s.sweep(jobs) })
+	running.Go(func() { s.cert.keep(jobs, s.log) })
+	defer running.Wait()
+	defer stopJobs()
+
+	failed := make(chan error, 4)
+	var open []*http.Server
+	for _, d := range s.doors() {
+		open = append(open, d.server)
+		running.Go(func() {
+			if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.ops.stopping.Store(true)
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishRequests)
+	defer cancel()
+	for _, srv := range open {
+		if e := srv.Shutdown(finish); e != nil {
+			err = errors.Join(err, srv.Close())
+		}
+	}
+	return err
+}
+
+type door struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+func (s *server) doors() []door {
+	h, c := s.house, s.house.config
+	common := api.Common{Log: s.log, Observe: s.ops.served, Panicked: s.ops.panics.Inc}
+	adminAPI := admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL})
+	mux := http.NewServeMux()
+	mux.Handle("/api/", adminAPI)
+	adminTLS := s.cert.tlsConfig(tls.NoClientCert)
+	var adminDoor http.Handler = mux
+	if c.dev {
+		mux.Handle("/", s.ops.handler())
+		adminDoor, adminTLS = loopbackHost(mux), nil
+	}
+	out := []door{
+		{api.Server(common, api.Devices(common, h.engine, h.authority), s.cert.tlsConfig(tls.RequestClientCert)), s.listeners.devices},
+		{api.Server(common, adminDoor, adminTLS), s.listeners.admin},
+		{api.Server(common, api.PKI(common, h.authority), nil), s.listeners.pki},
+	}
+	if s.listeners.ops != nil {
+		out = append(out, door{api.Server(common, s.ops.handler(), nil), s.listeners.ops})
+	}
+	for i, d := range out {
+		if d.server.TLSConfig != nil {
+			out[i].listener = tls.NewListener(d.listener, d.server.TLSConfig)
+		}
+	}
+	return out
+}
+
+// loopbackHost refuses requests whose Host is not this machine's own name, so that no
+// page elsewhere can reach a development server by rebinding a DNS name (INV-N4).
+func loopbackHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.Trim(host, "[]")
+		if host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			http.Error(w, "a development server answers to localhost only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// nudgeCRL asks for a CRL soon; nudges in a row are one.
+func (s *server) nudgeCRL() {
+	select {
+	case s.crlDue <- struct{}{}:
+	default:
+	}
+}
+
+// sweep publishes CRLs when revocations wait or the old ones age.
+func (s *server) sweep(ctx context.Context) {
+	tick := time.NewTicker(crlSweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.crlDue:
+		}
+		if err := s.house.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("publishing CRLs", "problem", err)
+		}
+	}
+}

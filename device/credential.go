@@ -1,0 +1,76 @@
+package device
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Credential is what the device proves itself with: a client certificate (its chain
+// as the server is to see it, leaf first) or a symmetric key, not both. The zero
+// Credential proves nothing and serves only CACerts.
+type Credential struct {
+	Certificate *tls.Certificate
+	// SymmetricKey is the device's own key, raw: of an individual enrollment, or
+	// derived from a group's (DeriveKey). The group key itself is always refused.
+	SymmetricKey []byte
+}
+
+// IsZero reports whether there is nothing to prove with.
+func (c Credential) IsZero() bool { return c.Certificate == nil && len(c.SymmetricKey) == 0 }
+
+func (c Credential) check() error {
+	switch {
+	case c.Certificate != nil && len(c.SymmetricKey) > 0:
+		return errors.New("device: a credential is a certificate or a symmetric key, not both")
+	case c.Certificate != nil && (len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil):
+		return errors.New("device: the client certificate lacks its chain or its key")
+	}
+	return nil
+}
+
+// DeriveKey makes a device's key from its enrollment group's (DPS contract section
+// 2.4): HMAC-SHA256 over the registration id as the device spells it. It belongs in
+// the factory; a device that holds the group key can speak for every other one.
+func DeriveKey(groupKey []byte, registrationID string) []byte {
+	mac := hmac.New(sha256.New, groupKey)
+	mac.Write([]byte(registrationID))
+	return mac.Sum(nil)
+}
+
+// ParseKey reads a symmetric key as services show it: base64, blanks around it ignored.
+func ParseKey(text string) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(key) == 0 {
+		return nil, errors.New("device: a symmetric key is written in base64")
+	}
+	return key, nil
+}
+
+// tokenLife is short because a token is made for every call.
+const tokenLife = time.Hour
+
+// sasToken signs a resource ("{idScope}/registrations/{registrationId}") until
+// expiry. The signature covers the resource exactly as the token spells it, which is
+// percent-encoded (DPS contract section 1.2).
+func sasToken(resource string, key []byte, expiry time.Time) string {
+	sr, se := url.QueryEscape(resource), strconv.FormatInt(expiry.Unix(), 10)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(sr + "\n" + se))
+	sig := url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=registration", sr, sig, se)
+}
+
+// basic is the credential as EST takes it: RFC 7617 with the registration id and
+// the key in base64.
+func basic(registrationID string, key []byte) string {
+	pair := registrationID + ":" + base64.StdEncoding.EncodeToString(key)
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
+}

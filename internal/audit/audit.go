@@ -1,0 +1,70 @@
+// Package audit is the shape of one ledger entry: who did what to whom, when, and
+// the facts of it. An entry is written in the transaction of the change it tells of
+// (INV-L3), is never changed afterwards, and doubles as the leaf of the issuance log.
+package audit
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Action is a past-tense word an operator would search for.
+type Action string
+
+// The actions. A new kind of change gets a new word here.
+const (
+	Issued              Action = "certificate.issued"
+	Revoked             Action = "certificate.revoked"
+	Registered          Action = "registration.assigned"
+	RegistrationFailed  Action = "registration.failed"
+	RegistrationDeleted Action = "registration.deleted"
+	AnchorUploaded      Action = "anchor.uploaded"
+	AnchorCodeMade      Action = "anchor.code-made"
+	AnchorVerified      Action = "anchor.verified"
+	AnchorDeleted       Action = "anchor.deleted"
+	EnrollmentCreated   Action = "enrollment.created"
+	EnrollmentUpdated   Action = "enrollment.updated"
+	EnrollmentDisabled  Action = "enrollment.disabled"
+	EnrollmentEnabled   Action = "enrollment.enabled"
+	EnrollmentDeleted   Action = "enrollment.deleted"
+	KeysRead            Action = "enrollment.keys-read"
+	ProfileWritten      Action = "profile.written"
+	ProfileDeleted      Action = "profile.deleted"
+	HubLinked           Action = "hub.linked"
+	HubUpdated          Action = "hub.updated"
+	HubUnlinked         Action = "hub.unlinked"
+	IssuerCreated       Action = "issuer.created"
+	CRLPublished        Action = "crl.published"
+	KeyDisallowed       Action = "key.disallowed"
+	TokenCreated        Action = "token.created"
+	TokenRevoked        Action = "token.revoked"
+	ActRefused          Action = "act.refused"
+	ScopeCreated        Action = "scope.created"
+)
+
+// Event is one ledger row before it has a sequence number. Actor is
+// "device:ID", "operator:NAME" or "job:NAME". Body is a small JSON object without
+// secrets (their hashes at most, INV-L1).
+type Event struct {
+	At      time.Time
+	Actor   string
+	Action  Action
+	Subject string
+	Body    []byte
+}
+
+// Entry is an Event as it stands in the ledger.
+type Entry struct {
+	Seq int64
+	Event
+}
+
+// Body encodes facts as the JSON of an event. It takes only what encodes: maps,
+// strings, numbers, times; anything else is a bug in the caller.
+func Body(facts map[string]any) []byte {
+	b, err := json.Marshal(facts)
+	if err != nil {
+		panic("internal error: audit body: " + err.Error())
+	}
+	return b
+}

@@ -1,0 +1,45 @@
+package seal
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// WriteFile writes a new secret file with mode 0600. When it returns nil the file is
+// whole and survives a power cut; when it fails, or the process dies on the way, there
+// is no file of that name. A file that exists is left alone: fault.Conflict, rule
+// "file-exists", because overwriting a key is losing everything it opened.
+func WriteFile(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	tmp, err := os.CreateTemp(dir, ".new-*") // CreateTemp makes files 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	// A link, unlike a rename, fails when the name is taken.
+	if err := os.Link(tmp.Name(), path); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return fault.New(fault.Conflict, "file-exists", "A file of this name exists and is not replaced.").About(path)
+		}
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the new name durable, not only the bytes behind it.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

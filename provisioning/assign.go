@@ -1,0 +1,230 @@
+package provisioning
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// plan is what one registration will write, made from values alone.
+type plan struct {
+	next  Registration
+	issue *policies.Profile // nil: no certificate
+	chain []verify.Link     // the outside chain to keep; nil when unchanged
+	twin  *Twin             // to be written; nil when the twin stays
+	event audit.Event
+}
+
+// codeUnassignable is the error code in a failed registration's state (contract
+// §2.2); Azure's numbers for these cases are not known.
+const codeUnassignable = 400000
+
+// plan decides the outcome for an authenticated device: its hub, its twin, whether
+// it gets a certificate, and the registration as it will stand.
+func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (*plan, error) {
+	p := &plan{next: d.nextRegistration(r, now)}
+	if csr != nil {
+		profile, err := d.admitCSR(csr)
+		if err != nil {
+			return nil, err
+		}
+		p.issue = &profile
+		p.next.Operation.Digest = sha256.Sum256(csr.Raw)
+	}
+	d.assign(p, r, now)
+	if p.next.State == Failed {
+		p.issue = nil
+	}
+	d.attest(p, now)
+	p.event = d.event(r, p.next, now)
+	if p.issue != nil {
+		p.event.Action = audit.Issued
+	}
+	return p, nil
+}
+
+// nextRegistration carries over what a registration keeps for its whole life.
+func (d *decision) nextRegistration(r RegisterRequest, now time.Time) Registration {
+	next := Registration{ID: r.ID, Spelled: r.Spelled, Created: now, Version: 0}
+	if d.facts.Registration != nil {
+		next = *d.facts.Registration
+	}
+	next.Version++
+	next.Updated = now
+	next.Owner = d.entry.Owner
+	next.Mechanism = d.identity.Mechanism()
+	next.Payload = r.Payload
+	next.ErrorCode, next.ErrorMessage = 0, ""
+	next.Operation = OperationRecord{ID: newID(), At: now}
+	return next
+}
+
+// admitCSR applies the issuing profile of the entry to a CSR. What it says is told
+// to the device: it has proved who it is.
+func (d *decision) admitCSR(csr *x509.CertificateRequest) (policies.Profile, error) {
+	if d.entry.Profile == "" {
+		return policies.Profile{}, fault.New(fault.Malformed, "no-issuing-profile", "the enrollment has no issuing profile (credentialPolicyName), so no certificate can be asked for").About(d.entry.String()).At("/csr")
+	}
+	i := slices.IndexFunc(d.facts.Profiles, func(p Profile) bool { return p.Name == d.entry.Profile })
+	if i < 0 {
+		return policies.Profile{}, fault.New(fault.Unavailable, "profile-missing", "the enrollment's issuing profile does not exist").About("profile " + d.entry.Profile)
+	}
+	profile := d.facts.Profiles[i].Profile
+	if err := policies.CheckCSR(profile, csr, d.identity.ID().String()); err != nil {
+		return policies.Profile{}, err
+	}
+	for _, x := range d.facts.Disallowances {
+		if x.Key && verify.KeyHash(x.Digest) == d.csrKey {
+			return policies.Profile{}, fault.New(fault.Malformed, "key-disallowed", "the key in the CSR is disallowed; make a new one").About("disallowance " + x.ID).At("/csr")
+		}
+	}
+	return profile, nil
+}
+
+// assign chooses the hub and what happens to the twin (contract §6.5 to 6.7).
+func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
+	next := &p.next
+	hub, why, err := policies.Allocate(d.entry.Allocation, r.ID.String(), next.Hub, d.candidates())
+	stays := next.Hub != "" && !d.entry.Reprovision.UpdateHubAssignment
+	if err != nil && !stays {
+		if r.HubOptional {
+			next.State, next.Substatus = Unassigned, ""
+			return
+		}
+		d.fail(p, fault.As(err))
+		return
+	}
+	d.trace.note("allocation", "hub "+hub, why)
+	move := d.entry.Reprovision.Decide(next.Hub, hub)
+	if alias, taken := d.alias(move.Hub); taken {
+		d.fail(p, fault.New(fault.Conflict, "device-id-taken", "the device id is taken on this hub").About("registration "+alias.ID.String()))
+		return
+	}
+	next.State, next.Hub, next.Substatus, next.DeviceID = Assigned, move.Hub, move.Substatus, d.deviceID(*next)
+	switch move.Twin {
+	case policies.TwinInitial:
+		if d.entry.InitialTwin != nil {
+			p.twin = initialTwin(d.entry, now)
+		}
+	case policies.TwinReset:
+		p.twin = initialTwin(d.entry, now)
+	case policies.TwinKeep, policies.TwinMigrate: // built-in hubs share one table of twins
+	}
+}
+
+func (d *decision) fail(p *plan, f *fault.Error) {
+	p.next.State, p.next.Substatus = Failed, ""
+	p.next.ErrorCode, p.next.ErrorMessage = codeUnassignable, f.Detail
+	d.trace.note(f.Rule, f.Object, f.Detail)
+}
+
+// candidates are the linked hubs the entry allows.
+func (d *decision) candidates() []policies.Candidate {
+	var out []policies.Candidate
+	for _, h := range d.facts.Hubs {
+		if len(d.entry.Hubs) == 0 || slices.ContainsFunc(d.entry.Hubs, func(n string) bool { return strings.EqualFold(n, h.Name) }) {
+			out = append(out, policies.Candidate{Hub: h.Name, Weight: h.Weight, Draining: h.Draining})
+		}
+	}
+	return out
+}
+
+func (d *decision) alias(hub string) (Alias, bool) {
+	i := slices.IndexFunc(d.facts.Aliases, func(a Alias) bool { return strings.EqualFold(a.Hub, hub) })
+	if i < 0 {
+		return Alias{}, false
+	}
+	return d.facts.Aliases[i], true
+}
+
+// deviceID is the id on the hub (contract §6.6): the entry's own, or the registration
+// id as the device first spelled it.
+func (d *decision) deviceID(next Registration) string {
+	if d.entry.DeviceID != "" {
+		return d.entry.DeviceID
+	}
+	return next.Spelled
+}
+
+// attest records what proved the device: first use of a staged certificate promotes
+// it; outside evidence is kept so that a later renewal still rests on it.
+func (d *decision) attest(p *plan, now time.Time) {
+	next := &p.next
+	path := d.identity.Path()
+	switch {
+	case d.own:
+		next.Pair = next.Pair.Seen(rotation.Ref(path[0].Thumbprint), now, d.overlap())
+	case len(path) == 0:
+		next.Leaf, next.LeafKey, next.Chain = verify.Thumbprint{}, verify.KeyHash{}, 0
+	default:
+		next.Leaf, next.LeafKey = path[0].Thumbprint, path[0].KeyHash
+		next.Chain = chainID(path[1:])
+		p.chain = path[1:]
+		if next.Chain == 0 {
+			p.chain = nil
+		}
+	}
+}
+
+// overlap is how long a replaced certificate goes on standing.
+func (d *decision) overlap() time.Duration {
+	for _, p := range d.facts.Profiles {
+		if p.Name == d.entry.Profile {
+			return p.Renewal.Overlap
+		}
+	}
+	return policies.DefaultRotationPolicy().Overlap
+}
+
+// stage puts the signed certificate into the device's standby slot.
+func (p *plan) stage(u ca.Unrecorded, now time.Time) (err error) {
+	p.next.Pair, err = p.next.Pair.Stage(rotation.Ref(u.Thumbprint()), u.NotBefore(), u.NotAfter())
+	p.next.Certificate = CertificateRef{Issuer: u.Issuer(), Serial: u.Serial()}
+	return err
+}
+
+// chainID is the first 8 bytes of the digest over the links' thumbprints; 0 for none.
+func chainID(links []verify.Link) ChainID {
+	if len(links) == 0 {
+		return 0
+	}
+	h := sha256.New()
+	for _, l := range links {
+		h.Write(l.Thumbprint[:])
+	}
+	return ChainID(binary.BigEndian.Uint64(h.Sum(nil)) | 1) // never 0
+}
+
+// knownChains remembers which chains are on record, to spare a statement per
+// registration. Rows of chains are never deleted; forgetting one costs a statement.
+type knownChains struct {
+	mu  sync.Mutex
+	ids map[ChainID]struct{}
+}
+
+func (k *knownChains) has(id ChainID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.ids[id]
+	return ok
+}
+
+func (k *knownChains) add(id ChainID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ids == nil || len(k.ids) >= maxHeld {
+		k.ids = make(map[ChainID]struct{})
+	}
+	k.ids[id] = struct{}{}
+}

@@ -1,0 +1,65 @@
+package provisioning
+
+import (
+	"crypto/x509"
+	"sync"
+
+	"github.com/passmuster/muster/verify"
+)
+
+// Attempt is one device's claim to be somebody, as a door decoded it. Nothing in it
+// is believed yet.
+type Attempt struct {
+	ID       verify.RegistrationID
+	Spelled  string // the id as the device spelled it
+	Evidence Evidence
+	Door     string // "dps", "est"
+	Address  string // for the log only (threat model: no line of origin is believed)
+}
+
+// Evidence is what the device showed. A token or key counts before a certificate.
+type Evidence struct {
+	Chain verify.Chain // TLS client certificates as sent, leaf first
+	Memo  *verify.Memo // of the connection they came on
+	Token *verify.SASToken
+	Key   *verify.Secret // HTTP basic password of EST: the device's own key
+}
+
+func (ev Evidence) sharedKey() bool { return ev.Token != nil || ev.Key != nil }
+
+func (ev Evidence) mechanism() string {
+	switch {
+	case ev.sharedKey():
+		return string(verify.MechanismSymmetricKey)
+	case len(ev.Chain) > 0:
+		return string(verify.MechanismX509)
+	}
+	return "none"
+}
+
+// heldCertificates keeps parsed CA certificates. Bytes with a thumbprint never
+// change, so nothing here can go stale; it is emptied when it grows large.
+type heldCertificates struct {
+	mu     sync.Mutex
+	byHash map[verify.Thumbprint]verify.Link
+}
+
+const maxHeld = 1024
+
+func (h *heldCertificates) link(held HeldCA) (verify.Link, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l, ok := h.byHash[held.Thumbprint]; ok {
+		return l, nil
+	}
+	cert, err := x509.ParseCertificate(held.Certificate)
+	if err != nil {
+		return verify.Link{}, err
+	}
+	if h.byHash == nil || len(h.byHash) >= maxHeld {
+		h.byHash = make(map[verify.Thumbprint]verify.Link)
+	}
+	l := verify.NewLink(cert)
+	h.byHash[held.Thumbprint] = l
+	return l, nil
+}

@@ -1,0 +1,65 @@
+package provisioning
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/seal"
+)
+
+// Config is what an Engine needs to be a usable value.
+type Config struct {
+	IDScope   string // the tenant's name on the wire, "0ne…"
+	Store     Store
+	Authority *ca.Authority
+	Box       *seal.Box // opens symmetric keys at rest
+	Now       func() time.Time
+	Log       *slog.Logger
+	// Observe is told of every attempt's end, for metrics; it must be quick.
+	Observe func(Outcome)
+}
+
+// Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
+type Outcome struct {
+	Door, Mechanism, Result, Reason string
+	Issued                          bool
+}
+
+// Engine is the provisioning engine of one ID scope.
+type Engine struct {
+	idScope   string
+	store     Store
+	authority *ca.Authority
+	box       *seal.Box
+	now       func() time.Time
+	log       *slog.Logger
+	observe   func(Outcome)
+
+	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
+	chains   knownChains      // chains known to be on record: rows that are never deleted
+	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
+}
+
+// New makes an Engine.
+func New(c Config) *Engine {
+	if c.Observe == nil {
+		c.Observe = func(Outcome) {}
+	}
+	return &Engine{
+		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
+		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe,
+	}
+}
+
+// IDScope is the tenant this engine serves.
+func (e *Engine) IDScope() string { return e.idScope }
+
+// newID makes an unguessable id of letters and digits, fit for URLs and MQTT topics.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,166 @@
+package provisioning
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// Explanation answers "what would happen if this device registered now, and why", by
+// the code that decides (experience promise 2).
+type Explanation struct {
+	ID           verify.RegistrationID
+	Basis        string // what the device is assumed to show
+	Admitted     bool
+	Refused      *fault.Error // nil when admitted, or when nothing can be said
+	Entry        Owner        // the entry that decided; zero when none did
+	Hub          string       // where it would be assigned
+	Trace        Trace
+	Registration *Registration // nil: never registered
+	LastRefusal  *Refusal      // the last time a real attempt was refused, if still remembered
+}
+
+// Explain runs the decision for a registration id. With a chain the device is assumed
+// to show it; otherwise what the record knows of it: its newest certificate of ours,
+// or what attested it last.
+func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain verify.Chain) (Explanation, error) {
+	now := e.now()
+	x := Explanation{ID: id, Basis: "the certificate chain given"}
+	if r, ok := e.refusals.last(id); ok {
+		x.LastRefusal = &r
+	}
+	a := Attempt{ID: id, Spelled: id.String(), Evidence: Evidence{Chain: chain}, Door: "explain"}
+	if chain == nil {
+		var err error
+		if a.Evidence.Chain, err = e.ownLeaf(ctx, id, now); err != nil {
+			return x, err
+		}
+		x.Basis = "the certificate Muster issued to the device last"
+	}
+	d := newDecision(a, nil)
+	d.query.Profiles = true
+	var links []verify.Link
+	err := e.store.View(ctx, func(tx Tx) error {
+		if a.Evidence.Chain != nil {
+			return e.readFacts(tx, d)
+		}
+		var err error
+		if d.facts, err = tx.Facts(d.query); err != nil || d.facts.Registration == nil || d.facts.Registration.Chain == 0 {
+			return err
+		}
+		links, err = recordedChain(tx, d.facts.Registration.Chain)
+		return err
+	})
+	if err != nil {
+		return x, err
+	}
+	x.Registration = d.facts.Registration
+	if a.Evidence.Chain != nil {
+		err = e.judge(d, a, now)
+	} else {
+		x.Basis, err = e.judgeRecord(d, a, links)
+	}
+	return e.conclude(x, d, a, err, now)
+}
+
+// ownLeaf is the newest certificate of ours that stands in the device's pair, as a chain.
+func (e *Engine) ownLeaf(ctx context.Context, id verify.RegistrationID, now time.Time) (chain verify.Chain, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		reg, err := tx.Registration(id)
+		if fault.Is(err, fault.NotFound) || err == nil && (reg.Certificate == CertificateRef{} || len(reg.Pair.Live(now)) == 0) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c, err := tx.Certificate(reg.Certificate.Issuer, reg.Certificate.Serial)
+		if err != nil {
+			return err
+		}
+		leaf, err := x509.ParseCertificate(c.DER)
+		chain = verify.Chain{verify.NewLink(leaf)}
+		return err
+	})
+	return chain, err
+}
+
+func recordedChain(tx Tx, id ChainID) ([]verify.Link, error) {
+	ders, err := tx.Chain(id)
+	if err != nil {
+		return nil, err
+	}
+	var links []verify.Link
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, verify.NewLink(c))
+	}
+	return links, nil
+}
+
+// judgeRecord decides for a device of which only the record is at hand: its leaf is
+// not kept, so the proof itself is assumed, and everything else is judged as always.
+func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis string, err error) {
+	t, reg := &d.trace, d.facts.Registration
+	individual, shadowed := d.facts.Individual(a.ID)
+	switch {
+	case shadowed && !individual.Enabled:
+		return "any credential", t.refuse("enrollment-disabled", individual.String(), "the individual enrollment is disabled; it alone decides")
+	case shadowed:
+		d.entry = individual
+		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides, by the credential in its slots")
+		return "the credential enrolled", nil
+	case reg == nil:
+		t.note("individual-enrollment", "", "no individual enrollment for this id: groups are searched, by the certificate chain or key the device shows")
+		return "nothing: the device never registered; give its certificate chain to simulate", nil
+	case reg.Owner.IsZero():
+		return "what attested it last", t.refuse("registration-orphaned", "registration "+a.ID.String(), "the entry that admitted this device was deleted")
+	}
+	entry, ok := d.facts.Entry(reg.Owner)
+	if !ok || !entry.Enabled {
+		return "what attested it last", t.refuse("enrollment-disabled", reg.Owner.String(), "the entry that admitted this device is disabled")
+	}
+	d.entry, d.own = entry, true // the recorded chain counts as if presented
+	if err := e.judgeStanding(d, false); err != nil {
+		return "what attested it last", err
+	}
+	if err := d.vouchedStill(*reg); err != nil {
+		return "what attested it last", err
+	}
+	for _, l := range links {
+		if g, ok := d.groupHolding(l.Thumbprint); ok {
+			d.entry = g
+			t.pass("group", g.String(), "it holds the certificate nearest the leaf: "+l.Cert.Subject.String())
+			return "the certificate that attested it last", nil
+		}
+	}
+	if len(links) > 0 {
+		return "the certificate that attested it last", t.refuse("no-enrollment", "", "no enrollment group holds a certificate of the recorded chain any more")
+	}
+	t.pass("group", entry.String(), "it owns the registration")
+	return "the key that attested it last", nil
+}
+
+// conclude adds where an admitted device would go.
+func (e *Engine) conclude(x Explanation, d *decision, a Attempt, err error, now time.Time) (Explanation, error) {
+	x.Entry = d.entry.Owner
+	if err != nil {
+		if x.Refused = fault.As(err); x.Refused == nil {
+			return x, err
+		}
+		x.Trace = d.trace
+		return x, nil
+	}
+	if x.Admitted = !d.entry.Owner.IsZero(); x.Admitted {
+		p := &plan{next: d.nextRegistration(RegisterRequest{Attempt: a}, now)}
+		d.assign(p, RegisterRequest{Attempt: a}, now)
+		x.Hub = p.next.Hub
+	}
+	x.Trace = d.trace
+	return x, nil
+}

@@ -1,0 +1,98 @@
+package provisioning
+
+import (
+	"context"
+	"strings"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// BuiltIn is the driver of hubs whose devices live in Muster's own tables.
+const BuiltIn = "registry"
+
+// PutHub links a hub, or changes a linked one.
+func (e *Engine) PutHub(ctx context.Context, actor string, h Hub, pre Precondition) (Hub, error) {
+	now := e.now()
+	h.Name = strings.ToLower(h.Name)
+	if err := checkHub(h); err != nil {
+		return h, err
+	}
+	err := e.store.UpdateTrust(ctx, func(tx Tx) error {
+		was, err := tx.Hub(h.Name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err := pre.check(was.Version); err != nil {
+			return err
+		}
+		h.Created, h.Updated, h.Version = now, now, firstVersion(now)
+		action, write := audit.HubLinked, func() error { return tx.InsertHub(h) }
+		if was.Version != 0 {
+			h.Created, h.Version = was.Created, was.Version+1
+			action, write = audit.HubUpdated, func() error { return tx.UpdateHub(h, was.Version) }
+		}
+		return first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: action, Subject: "hub:" + h.Name,
+			Body: audit.Body(map[string]any{"driver": h.Driver, "weight": h.Weight, "draining": h.Draining, "location": h.Location})}))
+	})
+	return h, err
+}
+
+func checkHub(h Hub) error {
+	host := h.Name != "" && len(h.Name) <= 253 && h.Name[0] != '.' && h.Name[0] != '-'
+	for _, r := range h.Name {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' {
+			host = false
+		}
+	}
+	switch {
+	case !host:
+		return fault.New(fault.Malformed, "hub-name", "a hub's name is a bare host name: letters, digits, dots and dashes").At("/name")
+	case h.Driver != BuiltIn:
+		return fault.New(fault.Malformed, "hub-driver", "the only hub driver so far is registry, the built-in hub").At("/driver")
+	case h.Weight < 0 || h.Weight > 1000:
+		return fault.New(fault.Malformed, "hub-weight", "a weight lies between 0 and 1000").At("/weight")
+	}
+	return nil
+}
+
+// DeleteHub unlinks a hub. While entries name it or devices live on it, that is a
+// Conflict which says how many (scenarios F2).
+func (e *Engine) DeleteHub(ctx context.Context, actor, name string, pre Precondition) error {
+	now, name := e.now(), strings.ToLower(name)
+	return e.store.UpdateTrust(ctx, func(tx Tx) error {
+		was, err := tx.Hub(name)
+		if err != nil {
+			return err
+		}
+		if err := pre.check(was.Version); err != nil {
+			return err
+		}
+		entries, devices, err := tx.HubUse(name)
+		if err != nil {
+			return err
+		}
+		if entries > 0 || devices > 0 {
+			return fault.New(fault.Conflict, "hub-in-use", "%d entries name the hub and %d devices live on it", entries, devices).About("hub " + name)
+		}
+		return first(tx.DeleteHub(name, was.Version), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.HubUnlinked, Subject: "hub:" + name, Body: audit.Body(map[string]any{"driver": was.Driver})}))
+	})
+}
+
+// Hub reads one linked hub.
+func (e *Engine) Hub(ctx context.Context, name string) (h Hub, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		h, err = tx.Hub(strings.ToLower(name))
+		return err
+	})
+	return h, err
+}
+
+// Hubs lists the linked hubs by name.
+func (e *Engine) Hubs(ctx context.Context) (list []Hub, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Hubs()
+		return err
+	})
+	return list, err
+}

@@ -1,0 +1,434 @@
+package provisioning
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// decision is who is speaking, for which entry, and the facts it rests on.
+type decision struct {
+	query    FactsQuery
+	facts    Facts
+	identity verify.Identity
+	entry    Enrollment
+	own      bool           // attested by a leaf of ours standing in the device's pair
+	chain    verify.Chain   // what was sent, and what Muster holds that continues it
+	csrKey   verify.KeyHash // of the CSR; zero without one
+	trace    Trace
+}
+
+// newDecision asks for the facts of an attempt.
+func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
+	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}}
+	if csr != nil {
+		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
+		d.query.Keys = []verify.KeyHash{d.csrKey}
+	}
+	if !d.query.SharedKey && len(a.Evidence.Chain) > 0 {
+		for _, l := range a.Evidence.Chain {
+			d.cover(l)
+		}
+	}
+	return d
+}
+
+// cover makes the query ask about one more certificate of the chain.
+func (d *decision) cover(l verify.Link) {
+	d.chain = append(d.chain, l)
+	d.query.Thumbs = append(d.query.Thumbs, l.Thumbprint)
+	d.query.Keys = append(d.query.Keys, l.KeyHash)
+	if name := verify.NameHash(l.Cert.RawIssuer); !slices.Contains(d.query.Issuers, name) {
+		d.query.Issuers = append(d.query.Issuers, name)
+	}
+}
+
+// decide reads the facts of an attempt and says who is speaking for which entry, or
+// refuses. The cheap refusals come first: what the one indexed read shows needs no
+// signature (INV-R3). The trace is complete in either case.
+func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateRequest, now time.Time) (*decision, error) {
+	d := newDecision(a, csr)
+	if err := e.store.View(ctx, func(tx Tx) error { return e.readFacts(tx, d) }); err != nil {
+		return d, err
+	}
+	return d, e.judge(d, a, now)
+}
+
+// readFacts runs the query until it covers the whole chain as Muster knows it: when
+// a CA that Muster holds continues what was sent (its key verifies a certificate sent)
+// and is itself below another, the query grows by it. Held certificates may refuse,
+// never admit (architecture §7, invariant 3; scenarios X2). Every certificate sent is
+// asked about, not only the topmost by name: a client chooses what it puts on top.
+func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
+	for d.facts, err = tx.Facts(d.query); err == nil; d.facts, err = tx.Facts(d.query) {
+		above, ok := e.continued(d)
+		if !ok || len(d.chain) >= maxQueryThumbs {
+			return nil
+		}
+		d.cover(above)
+	}
+	return err
+}
+
+const maxQueryThumbs = 10
+
+// continued returns a held CA, not yet covered and not self-issued, that signed a
+// certificate of the chain. A self-issued one ends the chain: nothing is above it.
+func (e *Engine) continued(d *decision) (verify.Link, bool) {
+	for _, h := range d.facts.HeldCAs {
+		if slices.Contains(d.query.Thumbs, h.Thumbprint) {
+			continue
+		}
+		l, err := e.held.link(h)
+		if err == nil && !bytes.Equal(l.Cert.RawSubject, l.Cert.RawIssuer) && d.signedBy(l) {
+			return l, true
+		}
+	}
+	return verify.Link{}, false
+}
+
+// signedBy says whether a CA's key verifies a certificate of the chain.
+func (d *decision) signedBy(authority verify.Link) bool {
+	return slices.ContainsFunc(d.chain, func(l verify.Link) bool {
+		return bytes.Equal(l.Cert.RawIssuer, authority.Cert.RawSubject) && verify.SignedBy(l, authority)
+	})
+}
+
+// judge is the decision itself, from facts alone. Its order is the documentation:
+// the certificate of ours, the individual entry, what is disallowed, what a disabled
+// entry holds, then the proof.
+func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
+	t := &d.trace
+	individual, shadowed := d.facts.Individual(a.ID)
+	switch {
+	case shadowed && !individual.Enabled:
+		return t.refuse("enrollment-disabled", individual.String(), "the individual enrollment is disabled; it alone decides")
+	case shadowed:
+		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides")
+	default:
+		t.note("individual-enrollment", "", "no individual enrollment for this id: groups are searched")
+	}
+	if d.query.SharedKey {
+		return e.judgeKey(d, a, individual, shadowed, now)
+	}
+	if len(a.Evidence.Chain) == 0 {
+		return t.refuse("no-credential", "", "the device showed neither a certificate nor a token")
+	}
+	pinned := shadowed && pins(individual, a.Evidence.Chain.Leaf().Thumbprint)
+	if err := e.judgeOwn(d, a, individual, shadowed, pinned, now); err != nil {
+		return err
+	}
+	if err := e.judgeStanding(d, pinned); err != nil {
+		return err
+	}
+	switch {
+	case pinned:
+		return d.prove(a, individual, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}}, now)
+	case d.own:
+		return d.prove(a, d.entry, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}}, now)
+	case shadowed && individual.Role() != RoleClient:
+		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a symmetric key, not with a certificate")
+	case shadowed:
+		return t.refuse("certificate-not-enrolled", individual.String(), "the certificate is in neither slot of the individual enrollment")
+	}
+	return e.judgeGroups(d, a, now)
+}
+
+// judgeOwn deals with a leaf that Muster issued: it speaks only while it stands in
+// the pair of its registration, and only for the entry that owns that registration,
+// if that entry is the one that decides (architecture §6; INV-C5).
+func (e *Engine) judgeOwn(d *decision, a Attempt, individual Enrollment, shadowed, pinned bool, now time.Time) error {
+	t, ours := &d.trace, d.facts.Issued
+	if ours == nil {
+		return nil
+	}
+	object := "certificate " + string(ours.Serial)
+	if !ours.RevokedAt.IsZero() {
+		return t.refuse("certificate-revoked", object, "the certificate was issued here and is revoked ("+string(ours.Reason)+")")
+	}
+	if pinned {
+		return nil
+	}
+	reg := d.facts.Registration
+	if reg == nil || !reg.Pair.Standing(rotation.Ref(ours.Thumbprint), now) {
+		return t.refuse("certificate-not-standing", object, "the certificate was issued here but no longer stands in the device's pair")
+	}
+	if reg.Owner.IsZero() {
+		return t.refuse("registration-orphaned", object, "the entry that admitted this device was deleted")
+	}
+	if shadowed && reg.Owner != individual.Owner {
+		return t.refuse("certificate-not-enrolled", individual.String(), "an individual enrollment now decides for this id, and the certificate was issued under "+reg.Owner.String())
+	}
+	entry, ok := d.facts.Entry(reg.Owner)
+	if !ok {
+		return t.refuse("registration-orphaned", object, "the entry that admitted this device was deleted")
+	}
+	if !entry.Enabled {
+		return t.refuse("enrollment-disabled", entry.String(), "the entry that owns the registration is disabled")
+	}
+	d.own, d.entry = true, entry
+	t.pass("own-certificate", object, "issued here and standing in the device's pair; it speaks for "+entry.String())
+	return d.vouchedStill(*reg)
+}
+
+// vouchedStill holds a renewal to the outside chain that first attested the device,
+// as if it had been presented: it must still lead to a verified anchor (INV-V5).
+func (d *decision) vouchedStill(reg Registration) error {
+	if reg.Chain == 0 {
+		return nil // a pinned leaf or a key: nothing above it vouched
+	}
+	for _, h := range d.facts.HeldCAs {
+		if h.Verified && slices.Contains(d.facts.ChainLinks, h.Thumbprint) {
+			d.trace.pass("anchor-verified", "anchor "+h.Anchor, "the chain that first attested this device still leads to a verified anchor")
+			return nil
+		}
+	}
+	return d.trace.refuse("anchor-not-verified", "", "the chain that first attested this device leads to no verified anchor any more")
+}
+
+// judgeStanding refuses what is disallowed, and what any disabled entry holds, in the
+// chain sent, in its continuation by CAs that Muster holds, and, with a leaf of ours,
+// in the outside chain that it rests on (invariants 2 and 3).
+func (e *Engine) judgeStanding(d *decision, pinned bool) error {
+	t := &d.trace
+	for _, x := range d.facts.Disallowances {
+		if !d.counts(x) {
+			continue
+		}
+		what := "certificate"
+		if x.Key {
+			what = "key"
+		}
+		return t.refuse("disallowed", "disallowance "+x.ID, "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
+	}
+	for _, h := range d.facts.Holders {
+		if h.Enabled || pinned && h.Owner.Kind == Group {
+			// The one exception of invariant 3: a pinned leaf does not rest on the CA above it.
+			continue
+		}
+		if slices.Contains(d.query.Thumbs, h.Thumbprint) || d.own && d.outside(h.Thumbprint) || e.above(d, h) {
+			return t.refuse("held-by-disabled", h.Owner.String(), "a certificate in the chain is held by a disabled entry")
+		}
+	}
+	t.pass("standing", "", "nothing in the chain is disallowed or held by a disabled entry")
+	return nil
+}
+
+// counts says whether a disallowance met bears on who is speaking: on what was sent or,
+// with a leaf of ours, on the outside chain. The key of a CSR is judged with the CSR.
+func (d *decision) counts(x Disallowance) bool {
+	if !x.Key {
+		return slices.Contains(d.query.Thumbs, verify.Thumbprint(x.Digest)) || d.own && d.outside(verify.Thumbprint(x.Digest))
+	}
+	k := verify.KeyHash(x.Digest)
+	return slices.ContainsFunc(d.chain, func(l verify.Link) bool { return l.KeyHash == k }) || d.own && k != d.csrKey
+}
+
+func (d *decision) outside(x verify.Thumbprint) bool {
+	return slices.Contains(d.facts.ChainLinks, x) || d.facts.Registration != nil && d.facts.Registration.Leaf == x
+}
+
+// above says whether a holder's CA, not sent, verifies a certificate of the chain.
+func (e *Engine) above(d *decision, h Holder) bool {
+	for _, held := range d.facts.HeldCAs {
+		if held.Thumbprint == h.Thumbprint {
+			l, err := e.held.link(held)
+			return err == nil && d.signedBy(l)
+		}
+	}
+	return false
+}
+
+// judgeGroups proves the chain up to a verified anchor and takes the group nearest
+// the leaf on the proven path (contract §6.2, INV-D2).
+func (e *Engine) judgeGroups(d *decision, a Attempt, now time.Time) error {
+	t := &d.trace
+	if !slices.ContainsFunc(d.facts.Holders, func(h Holder) bool { return h.Owner.Kind == Group && !h.Owner.IsZero() }) {
+		return t.refuse("no-enrollment", "", "no enrollment group holds a certificate of this chain")
+	}
+	var roots []verify.Link
+	unverified := ""
+	for _, h := range d.facts.HeldCAs {
+		switch {
+		case h.Anchor == "":
+		case !h.Verified:
+			unverified = "anchor " + h.Anchor
+		default:
+			l, err := e.held.link(h)
+			if err != nil {
+				return err
+			}
+			roots = append(roots, l)
+		}
+	}
+	if len(roots) == 0 && unverified != "" {
+		return t.refuse("anchor-not-verified", unverified, "the chain leads to a trust anchor that has not proved possession")
+	}
+	if len(roots) == 0 {
+		return t.refuse("chain-not-trusted", "", "no verified trust anchor is in the chain or above it")
+	}
+	identity, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Memo}, verify.Anchors{Verified: roots}, now)
+	if err != nil {
+		return t.refused("", err)
+	}
+	t.pass("anchor-verified", "", "the chain is valid up to a verified trust anchor")
+	for _, link := range identity.Path()[1:] {
+		if group, ok := d.groupHolding(link.Thumbprint); ok {
+			t.pass("group", group.String(), "it holds the certificate nearest the leaf: "+link.Cert.Subject.String())
+			d.identity, d.entry = identity, group
+			return nil
+		}
+	}
+	return t.refuse("no-enrollment", "", "no enrollment group holds a certificate on the proven path")
+}
+
+// groupHolding returns the group that holds a certificate. Two may (scenarios D6):
+// then the registration's owner, else the first by name.
+func (d *decision) groupHolding(x verify.Thumbprint) (Enrollment, bool) {
+	var found []Enrollment
+	for _, h := range d.facts.Holders {
+		if h.Thumbprint != x || h.Owner.Kind != Group {
+			continue
+		}
+		if g, ok := d.facts.Entry(h.Owner); ok {
+			found = append(found, g)
+		}
+	}
+	return d.preferOwner(found)
+}
+
+func (d *decision) preferOwner(found []Enrollment) (Enrollment, bool) {
+	if len(found) == 0 {
+		return Enrollment{}, false
+	}
+	best := found[0]
+	for _, g := range found {
+		if d.facts.Registration != nil && g.Owner == d.facts.Registration.Owner {
+			return g, true
+		}
+		if g.ID.String() < best.ID.String() {
+			best = g
+		}
+	}
+	return best, true
+}
+
+// judgeKey proves possession of a symmetric key: the individual entry's, or one
+// derived from a group's. A key that a disabled group holds too is refused.
+func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowed bool, now time.Time) error {
+	t := &d.trace
+	if shadowed {
+		if individual.Role() != RoleKey {
+			return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a certificate, not with a symmetric key")
+		}
+		id, err := e.proveKey(a, individual, nil, now)
+		if err != nil {
+			return t.refused(individual.String(), err)
+		}
+		d.identity, d.entry = id, individual
+		t.pass("credential", individual.String(), "the key is the enrolled one")
+		return nil
+	}
+	var found []Enrollment
+	identity := verify.Identity{}
+	refusal := fault.New(fault.Unauthenticated, "no-enrollment", "no enrollment group derives this device's key")
+	for _, g := range d.facts.Enrollments {
+		if g.Kind != Group || g.Role() != RoleKey {
+			continue
+		}
+		id, err := e.proveKey(a, g, spellings(a), now)
+		if err != nil {
+			if f := fault.As(err); f != nil && !otherKey(f) {
+				refusal = f // the token itself is at fault: expired, for another resource
+			}
+			continue
+		}
+		if !g.Enabled {
+			return t.refuse("enrollment-disabled", g.String(), "the group that derives this device's key is disabled")
+		}
+		identity, found = id, append(found, g)
+	}
+	group, ok := d.preferOwner(found)
+	if !ok {
+		return t.refused("", refusal)
+	}
+	t.pass("group", group.String(), "it derives this device's key")
+	d.identity, d.entry = identity, group
+	return nil
+}
+
+// otherKey says that verify refused only because the signature or key is not this key's.
+func otherKey(f *fault.Error) bool { return f.Rule == "sas-signature" || f.Rule == "key-mismatch" }
+
+// spellings are the texts a group key is derived over: the id as the device spells
+// it, then lower case (contract §2.4).
+func spellings(a Attempt) []string {
+	if lower := a.ID.String(); lower != a.Spelled {
+		return []string{a.Spelled, lower}
+	}
+	return []string{a.Spelled}
+}
+
+// proveKey tries both slots of an entry. With spellings the slots hold a group's
+// keys, and the device's are derived from them.
+func (e *Engine) proveKey(a Attempt, entry Enrollment, derive []string, now time.Time) (verify.Identity, error) {
+	var last error = fault.New(fault.Unauthenticated, "key-mismatch", "the entry has no key")
+	for _, c := range entry.Credentials {
+		plain, err := e.box.Open(keyPurpose(entry.Owner, c.Slot), c.SealedKey)
+		if err != nil {
+			return verify.Identity{}, err
+		}
+		keys := []verify.Secret{verify.NewSecret(plain)}
+		if derive != nil {
+			group := keys[0]
+			keys = keys[:0]
+			for _, s := range derive {
+				keys = append(keys, verify.DeriveKey(group, s))
+			}
+		}
+		for _, k := range keys {
+			id, err := e.proveOne(a, k, now)
+			if err == nil {
+				return id, nil
+			}
+			last = err
+		}
+	}
+	return verify.Identity{}, last
+}
+
+func (e *Engine) proveOne(a Attempt, key verify.Secret, now time.Time) (verify.Identity, error) {
+	if a.Evidence.Token != nil {
+		return verify.SAS(verify.SASEvidence{IDScope: e.idScope, ID: a.ID, Token: *a.Evidence.Token}, key, now)
+	}
+	return verify.SharedKey(verify.KeyEvidence{ID: a.ID, Key: *a.Evidence.Key}, key, now)
+}
+
+// prove checks the device's leaf against pins and ends the decision for entry.
+func (d *decision) prove(a Attempt, entry Enrollment, anchors verify.Anchors, now time.Time) error {
+	id, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Memo}, anchors, now)
+	if err != nil {
+		return d.trace.refused(entry.String(), err)
+	}
+	d.identity, d.entry = id, entry
+	d.trace.pass("credential", entry.String(), "the certificate is the one on record, byte for byte")
+	return nil
+}
+
+// pins says whether an individual entry holds this very leaf.
+func pins(e Enrollment, leaf verify.Thumbprint) bool {
+	return slices.ContainsFunc(e.Credentials, func(c Credential) bool {
+		return c.Role == RoleClient && verify.ThumbprintOf(c.Certificate) == leaf
+	})
+}
+
+// keyPurpose binds a sealed key to its row (INV-K2).
+func keyPurpose(o Owner, s rotation.Slot) string {
+	return "entry_credentials|" + o.Kind.String() + "|" + o.ID.String() + "|" + s.String()
+}

@@ -1,0 +1,54 @@
+package provisioning
+
+import (
+	"context"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// Operation is the answer to a registration. With the built-in hub it is finished
+// when Register returns: the identity is applied in the commit that assigned it.
+type Operation struct {
+	Registration
+	Group string        // the group that admitted the device, as written; "" for an individual entry
+	Path  []verify.Link // what attested it: leaf … anchor; nil for a key
+	Chain [][]byte      // issued certificate, its issuer, …, root (DER); nil when none was issued
+}
+
+// operation is the answer for a registration as it stands after decision d.
+func operation(reg Registration, d *decision) Operation {
+	op := Operation{Registration: reg, Path: d.identity.Path()}
+	if d.entry.Kind == Group {
+		op.Group = d.entry.Spelled
+	}
+	return op
+}
+
+// PollRequest asks for an operation, or (OperationID "") for the registration's
+// state. It is authenticated like a registration: a poll may come on another
+// connection, after the entry was disabled (INV-D1, D5).
+type PollRequest struct {
+	Attempt
+	OperationID string
+}
+
+// Poll answers with the last operation of the registration, and its issued
+// certificate when the operation is named (contract §2.2: the status lookup has none).
+// NotFound when the device never registered or the operation is not its last.
+func (e *Engine) Poll(ctx context.Context, r PollRequest) (Operation, error) {
+	now := e.now()
+	d, err := e.decide(ctx, r.Attempt, nil, now)
+	if err != nil {
+		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
+		return Operation{}, err
+	}
+	reg := d.facts.Registration
+	if reg == nil || r.OperationID != "" && reg.Operation.ID != r.OperationID {
+		return Operation{}, fault.New(fault.NotFound, "operation-unknown", "there is no such registration or operation")
+	}
+	if r.OperationID == "" || reg.Operation.Digest == [32]byte{} || reg.State == Failed {
+		return operation(*reg, d), nil
+	}
+	return e.recorded(ctx, d)
+}

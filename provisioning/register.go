@@ -1,0 +1,225 @@
+package provisioning
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// RegisterRequest is one device asking to be provisioned.
+type RegisterRequest struct {
+	Attempt
+	CSR     []byte // PKCS#10 DER; nil = no certificate wanted
+	Payload []byte // JSON, kept with the registration; nil = none
+	// HubOptional lets a certificate be issued though no hub can be assigned (EST).
+	HubOptional bool
+	// Renewal admits only a certificate of ours standing in the pair (EST simplereenroll).
+	Renewal bool
+}
+
+// errMoved says that the facts a decision rests on changed before its commit.
+var errMoved = errors.New("the facts moved")
+
+// moves bounds how often one request decides anew; each time something about this
+// very device or its entry was changed by somebody else.
+const moves = 8
+
+// Register decides, issues and records, and returns the finished operation.
+//
+// Errors: Malformed for a bad CSR or payload (before the device is authenticated only
+// for its syntax), Unauthenticated for every refusal — the rule is for explain, the
+// device is told the same whatever it was — and Unavailable. A registration that
+// cannot be assigned is not an error: its State is Failed.
+func (e *Engine) Register(ctx context.Context, r RegisterRequest) (Operation, error) {
+	now := e.now()
+	csr, err := r.parse()
+	if err != nil {
+		e.count(r, false, err)
+		return Operation{}, err
+	}
+	for range moves {
+		var op Operation
+		op, err = e.register(ctx, r, csr, now)
+		if !errors.Is(err, errMoved) {
+			e.count(r, err == nil && csr != nil, err)
+			return op, err
+		}
+	}
+	err = fault.New(fault.Unavailable, "contended", "this registration is being changed by others; try again")
+	e.count(r, false, err)
+	return Operation{}, err
+}
+
+func (e *Engine) count(r RegisterRequest, issued bool, err error) {
+	o := Outcome{Door: r.Door, Mechanism: r.Evidence.mechanism(), Result: "ok", Issued: issued}
+	if err != nil {
+		o.Result, o.Reason = fault.KindOf(err).String(), fault.RuleOf(err)
+	}
+	e.observe(o)
+}
+
+// parse checks syntax, all that a device may learn before it is authenticated.
+func (r RegisterRequest) parse() (*x509.CertificateRequest, error) {
+	if len(r.Payload) > 0 && !json.Valid(r.Payload) {
+		return nil, fault.New(fault.Malformed, "payload", "payload is not JSON")
+	}
+	if r.CSR == nil {
+		return nil, nil
+	}
+	return policies.ParseCSR(r.CSR)
+}
+
+// register is one pass: View and decide, plan, sign, Update.
+func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
+	d, err := e.decide(ctx, r.Attempt, csr, now)
+	if err == nil && r.Renewal && !d.own {
+		err = d.trace.refuse("renewal-needs-issued-certificate", "", "a renewal is authenticated by the certificate it renews, issued here and standing in the device's pair")
+	}
+	if err != nil {
+		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
+		return Operation{}, err
+	}
+	if csr != nil && d.repeats(csr, now) {
+		return e.recorded(ctx, d)
+	}
+	plan, err := e.plan(d, r, csr, now)
+	if err != nil {
+		return Operation{}, err
+	}
+	if plan.issue == nil {
+		return e.commit(ctx, d, plan, ca.Unrecorded{})
+	}
+	// Signed in memory, outside any transaction. From here to the commit a crash leaves
+	// nothing: the certificate has not left, and its serial was never used (INV-S2).
+	unrecorded, err := e.authority.Issue(ctx, d.identity, csr, *plan.issue, d.attestedBy(), now)
+	if err != nil {
+		return Operation{}, err
+	}
+	if err := plan.stage(unrecorded, now); err != nil {
+		return Operation{}, err
+	}
+	op, err := e.commit(ctx, d, plan, unrecorded)
+	if fault.RuleOf(err) == "serial-taken" {
+		return Operation{}, errMoved // the unsent certificate is thrown away (INV-P8)
+	}
+	return op, err
+}
+
+// commit writes the plan if the facts are still those that decided: the answer that
+// counts is the one read in the transaction that writes (architecture §6 step 6).
+func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded ca.Unrecorded) (Operation, error) {
+	var cert ca.Certificate
+	newChain := plan.chain != nil && !e.chains.has(plan.next.Chain)
+	err := e.store.Update(ctx, func(tx Tx) error {
+		again, err := tx.Facts(d.query)
+		if err != nil {
+			return err
+		}
+		if again.Digest != d.facts.Digest {
+			return errMoved
+		}
+		if newChain {
+			if err := tx.PutChain(plan.next.Chain, plan.chain); err != nil {
+				return err
+			}
+		}
+		if plan.twin != nil {
+			if err := tx.PutTwin(plan.next.ID, *plan.twin); err != nil {
+				return err
+			}
+		}
+		if plan.issue != nil {
+			if cert, err = ca.Record(tx, unrecorded, plan.event); err != nil {
+				return err
+			}
+		} else if err := tx.Append(plan.event); err != nil {
+			return err
+		}
+		return tx.PutRegistration(plan.next)
+	})
+	if fault.RuleOf(err) == "registration-moved" {
+		err = errMoved
+	}
+	if err != nil {
+		return Operation{}, err
+	}
+	if newChain {
+		e.chains.add(plan.next.Chain)
+	}
+	op := operation(plan.next, d)
+	if plan.issue != nil {
+		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
+	}
+	return op, nil
+}
+
+// repeatWindow is how long the same CSR gets the certificate it already got.
+const repeatWindow = 10 * time.Minute
+
+// repeats says whether this is a retry of the request the last operation answered:
+// same CSR, same entry unchanged since, its certificate still on top (architecture §5).
+func (d *decision) repeats(csr *x509.CertificateRequest, now time.Time) bool {
+	reg := d.facts.Registration
+	return reg != nil && reg.Certificate != CertificateRef{} && reg.State != Failed &&
+		reg.Operation.Digest == sha256.Sum256(csr.Raw) &&
+		now.Sub(reg.Operation.At) < repeatWindow &&
+		reg.Owner == d.entry.Owner && d.entry.Updated.Before(reg.Operation.At)
+}
+
+// recorded answers a retry from the record.
+func (e *Engine) recorded(ctx context.Context, d *decision) (Operation, error) {
+	reg := *d.facts.Registration
+	op := operation(reg, d)
+	err := e.store.View(ctx, func(tx Tx) error {
+		cert, err := tx.Certificate(reg.Certificate.Issuer, reg.Certificate.Serial)
+		if err != nil {
+			return err
+		}
+		if !cert.RevokedAt.IsZero() || !reg.Pair.Standing(rotation.Ref(cert.Thumbprint), e.now()) {
+			return fault.New(fault.Disallowed, "certificate-not-standing", "this CSR was answered with a certificate that has been withdrawn; send a new CSR")
+		}
+		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
+		return nil
+	})
+	return op, err
+}
+
+// event is the ledger row of a registration; ca.Record completes it when a
+// certificate is issued.
+func (d *decision) event(r RegisterRequest, next Registration, now time.Time) audit.Event {
+	action := audit.Registered
+	if next.State == Failed {
+		action = audit.RegistrationFailed
+	}
+	facts := map[string]any{
+		"operation": next.Operation.ID, "entry": d.entry.String(), "state": string(next.State), "door": r.Door,
+		"mechanism": string(d.identity.Mechanism()),
+	}
+	for name, value := range map[string]string{"hub": next.Hub, "deviceId": next.DeviceID, "substatus": next.Substatus, "error": next.ErrorMessage} {
+		if value != "" {
+			facts[name] = value
+		}
+	}
+	if path := d.identity.Path(); len(path) > 0 {
+		facts["attestedBy"] = path[0].Thumbprint.String()
+	}
+	return audit.Event{At: now, Actor: "device:" + next.ID.String(), Action: action, Subject: "registration:" + next.ID.String(), Body: audit.Body(facts)}
+}
+
+// attestedBy is the certificate that authenticated the request; zero for a key.
+func (d *decision) attestedBy() verify.Thumbprint {
+	if path := d.identity.Path(); len(path) > 0 {
+		return path[0].Thumbprint
+	}
+	return verify.Thumbprint{}
+}

@@ -1,0 +1,59 @@
+package provisioning
+
+import (
+	"context"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// Device is what Muster holds of one device: its registration and its twin on the
+// built-in hub.
+type Device struct {
+	Registration
+	Twin *Twin // nil: none was ever written
+}
+
+// Device reads one registration with its twin.
+func (e *Engine) Device(ctx context.Context, id verify.RegistrationID) (d Device, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		if d.Registration, err = tx.Registration(id); err != nil {
+			return err
+		}
+		twin, err := tx.Twin(id)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		d.Twin = &twin
+		return err
+	})
+	return d, err
+}
+
+// Registrations lists registrations by id.
+func (e *Engine) Registrations(ctx context.Context, f RegistrationFilter) (list []Registration, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Registrations(f)
+		return err
+	})
+	return list, err
+}
+
+// DeleteRegistration removes a registration and, with it, the device on the built-in
+// hub. The certificates issued to it stay on record but stand for nobody.
+func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify.RegistrationID, pre Precondition) error {
+	now := e.now()
+	return e.store.UpdateTrust(ctx, func(tx Tx) error {
+		was, err := tx.Registration(id)
+		if err != nil {
+			return err
+		}
+		if err := pre.check(was.Version); err != nil {
+			return err
+		}
+		return first(tx.DeleteTwin(id), tx.DeleteRegistration(id, was.Version),
+			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
+				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))
+	})
+}

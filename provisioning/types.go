@@ -1,0 +1,201 @@
+package provisioning
+
+import (
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// Kind says whether an enrollment entry is for one device or for a group.
+type Kind uint8
+
+// The two kinds of entry.
+const (
+	Individual Kind = iota
+	Group
+)
+
+func (k Kind) String() string {
+	if k == Group {
+		return "group"
+	}
+	return "individual"
+}
+
+// Owner names an enrollment entry. ID is a registration id or a group id, both of
+// one grammar (INV-P3), in canonical lower case; the zero Owner is nobody.
+type Owner struct {
+	Kind Kind
+	ID   verify.RegistrationID
+}
+
+// IsZero says that nobody is named: the registration is an orphan.
+func (o Owner) IsZero() bool { return o.ID.IsZero() }
+
+func (o Owner) String() string {
+	if o.IsZero() {
+		return ""
+	}
+	if o.Kind == Group {
+		return "group " + o.ID.String()
+	}
+	return "enrollment " + o.ID.String()
+}
+
+// Role says what a credential of an entry is for.
+type Role string
+
+// Client certificates pin leaves (individual entries); signing certificates and
+// references to trust anchors vouch for members (groups); keys are symmetric keys.
+const (
+	RoleClient  Role = "client"
+	RoleSigning Role = "signing"
+	RoleCARef   Role = "ca-reference"
+	RoleKey     Role = "key"
+)
+
+// Credential is what one slot of an entry holds: a certificate (DER), the name of a
+// trust anchor, or a symmetric key sealed for this very row.
+type Credential struct {
+	Role        Role
+	Slot        rotation.Slot
+	Certificate []byte
+	Anchor      string
+	SealedKey   []byte
+}
+
+// Enrollment is an enrollment entry: an individual enrollment or an enrollment
+// group (contract §4.1, §4.2). All credentials of an entry have the same Role, at
+// most one per slot.
+type Enrollment struct {
+	Owner
+	Spelled      string // the id as first written
+	Enabled      bool
+	Credentials  []Credential
+	DeviceID     string // individual entries; "" = the registration id
+	Allocation   policies.AllocationPolicy
+	Hubs         []string // names of linked hubs that narrow the choice; empty = all
+	Reprovision  policies.ReprovisionPolicy
+	InitialTwin  []byte // JSON {"tags":{},"properties":{"desired":{}}}; nil = none
+	Profile      string // issuing profile (credentialPolicyName); "" = issues no certificates
+	IoTEdge      bool
+	OptionalInfo []byte // optionalDeviceInformation, JSON; nil = none
+	Created      time.Time
+	Updated      time.Time
+	Version      int64 // the ETag
+}
+
+// Role is the role of the entry's credentials, "" when it has none left.
+func (e Enrollment) Role() Role {
+	if len(e.Credentials) == 0 {
+		return ""
+	}
+	return e.Credentials[0].Role
+}
+
+// State is a registration's state (contract §2.2). A device is never told "disabled".
+type State string
+
+// The states.
+const (
+	Unassigned State = "unassigned"
+	Assigning  State = "assigning"
+	Assigned   State = "assigned"
+	Failed     State = "failed"
+)
+
+// CertificateRef names a certificate on record; the zero value none.
+type CertificateRef struct {
+	Issuer ca.IssuerID
+	Serial ca.Serial
+}
+
+// OperationRecord is the last operation of a registration. Digest identifies the
+// request it answered, so that a retry gets the same answer (architecture §5).
+type OperationRecord struct {
+	ID     string
+	Digest [32]byte
+	At     time.Time
+}
+
+// Registration is the one record of a device that has been provisioned: its state,
+// its last operation, its pair of operational certificates, what attested it last,
+// and its identity on its hub. It outlives its entry (Owner becomes zero).
+type Registration struct {
+	ID           verify.RegistrationID
+	Spelled      string
+	Owner        Owner
+	Mechanism    verify.Mechanism
+	State        State
+	Substatus    string
+	Hub          string
+	DeviceID     string
+	ErrorCode    int
+	ErrorMessage string
+	Payload      []byte // last payload sent by the device, JSON
+	Created      time.Time
+	Updated      time.Time
+	Version      int64
+	Operation    OperationRecord
+	Pair         rotation.Pair
+	Certificate  CertificateRef    // the last one issued
+	Leaf         verify.Thumbprint // outside leaf that last attested (a renewal by a leaf of ours keeps it)
+	LeafKey      verify.KeyHash
+	Chain        ChainID // the outside chain above that leaf
+}
+
+// ChainID names a distinct chain above leaves: the first 8 bytes of its digest,
+// 0 for none. The same certificates always have the same id.
+type ChainID int64
+
+// Hub is a linked hub. Driver "registry" is the built-in one: its devices live in
+// these tables.
+type Hub struct {
+	Name     string // host name, as devices are told
+	Driver   string
+	Location string
+	Weight   int
+	Draining bool
+	Created  time.Time
+	Updated  time.Time
+	Version  int64
+}
+
+// Twin is the built-in hub's twin of a device: JSON objects.
+type Twin struct {
+	Tags    []byte
+	Desired []byte
+	Updated time.Time
+}
+
+// Disallowance refuses a certificate or a key wherever it stands (INV-D3).
+type Disallowance struct {
+	ID       string
+	Digest   [32]byte // thumbprint or key hash
+	Key      bool     // a key hash
+	Reason   ca.Reason
+	Actor    string
+	Created  time.Time
+	LiftedAt time.Time
+}
+
+// Profile is an issuing profile on record.
+type Profile struct {
+	policies.Profile
+	Created time.Time
+	Updated time.Time
+	Version int64
+}
+
+// Token is an operator's API token; only its hash is kept (INV-T3).
+type Token struct {
+	Name      string
+	Hash      [32]byte
+	Scopes    policies.Scopes
+	Created   time.Time
+	Expires   time.Time // zero: a development token that does not expire
+	RevokedAt time.Time
+}

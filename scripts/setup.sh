@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Makes sure this machine can run a make target: a Go that is new enough, and the Debian
+# packages the target uses. As root on Debian it installs what is missing and nothing else;
+# otherwise it says what to install and ends with status 1.
+#
+#   scripts/setup.sh build|demo|test
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${1:?usage: scripts/setup.sh build|demo|test}
+
+want=$(awk '$1 == "go" { print $2; exit }' go.mod)
+if ! command -v go >/dev/null; then
+	echo "setup: Go $want or newer is needed and go is not in PATH: https://go.dev/dl/" >&2
+	exit 1
+fi
+# go itself refuses a go.mod that is too new for it, or fetches a newer toolchain.
+have=$(go env GOVERSION) || exit 1
+have=${have#go}
+if [ "$(printf '%s\n%s\n' "$want" "${have%%[- ]*}" | sort -V | head -n 1)" != "$want" ]; then
+	echo "setup: Go $want or newer is needed, this is $have" >&2
+	exit 1
+fi
+
+missing=()
+need() { # PACKAGE COMMAND...: the package is missing if the command fails
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing+=("$package")
+}
+has_postgres() { ls /usr/lib/postgresql/*/bin/postgres || command -v initdb postgres; }
+has_c_headers() { echo '#include <stdlib.h>' | cc -E -; }
+
+case $target in
+build) ;;
+demo | test)
+	need openssl command -v openssl
+	need curl command -v curl
+	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
+	;;&
+test)
+	need gcc command -v cc # the race detector links with it
+	need libc6-dev has_c_headers
+	need util-linux command -v setpriv
+	need postgresql has_postgres
+	;;
+demo) ;;
+*)
+	echo "setup: unknown target $target" >&2
+	exit 1
+	;;
+esac
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+	echo "setup: missing on this machine: ${missing[*]}" >&2
+	echo "setup: on Debian, run: sudo apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+
+echo "setup: installing ${missing[*]}"
+# The tests run their own server; the package is kept from making and starting one.
+quiet=/etc/postgresql-common/createcluster.d/muster-setup.conf
+if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+	trap 'rm -f "$quiet"' EXIT
+	mkdir -p "${quiet%/*}"
+	echo 'create_main_cluster = false' >"$quiet"
+fi
+install() {
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \
+		-o DPkg::Lock::Timeout=300 "${missing[@]}" </dev/null
+}
+if ! install; then # the package lists are absent or out of date
+	apt-get update --quiet
+	install
+fi

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in, in the order of what fails fastest.
+# Later steps run even if an earlier one failed; the last line says how it went.
+#
+#   scripts/test.sh            settings: FUZZ_SECONDS, TEST_TIMEOUT, GENERATED, MUSTER_SOAK
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+failed=()
+step() { # NAME COMMAND...
+	local name=$1 began=$SECONDS
+	shift
+	echo "==> $name"
+	if "$@" </dev/null; then
+		echo "==> $name: ok ($((SECONDS - began)) s)"
+	else
+		echo "==> $name: FAILED ($((SECONDS - began)) s)"
+		failed+=("$name")
+	fi
+}
+
+format() {
+	local unformatted
+	unformatted=$(find . \( -name node_modules -o -name '.?*' \) -prune -o -name '*.go' -type f -print0 | xargs -0r gofmt -l) || return 1
+	[ -z "$unformatted" ] || { echo "not as gofmt writes it (make fmt):"; echo "$unformatted"; return 1; }
+}
+# Its caches stay in the checkout; Go's stays where it is.
+lint() {
+	GOCACHE=$(go env GOCACHE) XDG_CACHE_HOME=$PWD/.cache go run "$golangci" run
+}
+tests() {
+	MUSTER_REQUIRE_EXTERNAL=1 scripts/with-postgres.sh go test -race -timeout "${TEST_TIMEOUT:-10m}" ./...
+}
+
+step format format
+step "module files" go mod tidy -diff
+step vet go vet ./...
+step lint lint
+step "generated files" scripts/check-generated.sh ${GENERATED:-}
+step tests tests
+step fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-60}"
+
+if [ ${#failed[@]} -gt 0 ]; then
+	printf -v list '%s, ' "${failed[@]}"
+	echo "FAILED after $SECONDS s: ${list%, }"
+	exit 1
+fi
+echo "PASSED: all checks in $SECONDS s"

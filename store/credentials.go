@@ -1,0 +1,63 @@
+package store
+
+import (
+	"crypto/x509"
+	"fmt"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key")
+
+var (
+	insertCredential = statement(insert("entry_credentials", credentialColumns)).
+				unique(fault.New(fault.Conflict, "slot-taken", "Two credentials of an entry are in one slot.")).
+				foreign(fault.New(fault.Conflict, "anchor-missing", "A CA that the entry refers to does not exist."))
+	deleteCredentials = statement("DELETE FROM entry_credentials WHERE kind = ? AND id = ?")
+)
+
+// credential is a Credential with what finds it.
+type credential struct {
+	provisioning.Credential
+	owner      provisioning.Owner
+	thumbprint verify.Thumbprint
+	subject    [32]byte // verify.NameHash of a signing certificate's subject
+}
+
+func scanCredential(r *row) (c credential) {
+	c.owner = scanOwner(r)
+	c.Slot, c.Role = rotation.Slot(r.int()), provisioning.Role(r.text())
+	c.thumbprint, c.subject = r.hash(), r.hash()
+	c.Certificate, c.Anchor, c.SealedKey = r.blob(), r.text(), r.blob()
+	return c
+}
+
+func (t *tx) insertCredentials(e provisioning.Enrollment) error {
+	for _, c := range e.Credentials {
+		var thumbprint, subject, anchor any
+		switch c.Role {
+		case provisioning.RoleSigning:
+			cert, err := x509.ParseCertificate(c.Certificate)
+			if err != nil {
+				return fmt.Errorf("storing a signing certificate of %s: %w", e.Owner, err)
+			}
+			h := verify.NameHash(cert.RawSubject)
+			subject = h[:]
+			fallthrough
+		case provisioning.RoleClient:
+			h := verify.ThumbprintOf(c.Certificate)
+			thumbprint = h[:]
+		case provisioning.RoleCARef:
+			anchor = c.Anchor
+		}
+		err := t.exec(insertCredential, int64(e.Kind), e.ID.String(), int64(c.Slot), string(c.Role),
+			thumbprint, subject, orNull(c.Certificate), anchor, orNull(c.SealedKey))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

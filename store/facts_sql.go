@@ -1,0 +1,151 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// The match View is one statement (store design §4): several questions about one
+// attempt to register, answered by rows of one shape. tag says which question a row
+// answers, and is its first value.
+type tag int64
+
+const (
+	tagRegistration tag = iota
+	tagLink
+	tagDisallowance
+	tagEntry
+	tagCredential
+	tagAnchor
+	tagIssued
+	tagHub
+	tagAlias
+	tagProfile
+	tags
+)
+
+// branch is one question: the columns its scan function reads, and where from.
+type branch struct {
+	tag  tag
+	cols columns
+	from string
+}
+
+var (
+	linkColumns       = cols("i position, b thumbprint")
+	aliasColumns      = cols("t hub, t id")
+	factAnchorColumns = cols("t name, b certificate, i verified_at, b thumbprint")
+)
+
+// branches in the order of their tags. The first one has a column for every place in
+// the shape, so that PostgreSQL learns the types of all from it.
+var branches = [tags]branch{
+	{tagRegistration, registrationColumns, "reg x"},
+	{tagLink, linkColumns, "link x"},
+	{tagDisallowance, disallowanceColumns, "named n JOIN disallowances x ON x.digest = n.digest WHERE x.lifted_at = 0"},
+	{tagEntry, entryColumns, "met m JOIN entries x ON x.kind = m.kind AND x.id = m.id"},
+	{tagCredential, credentialColumns, "met m JOIN entry_credentials x ON x.kind = m.kind AND x.id = m.id"},
+	{tagAnchor, factAnchorColumns, "held h JOIN trust_anchors x ON x.name = h.name"},
+	{tagIssued, certificateColumns, "certificates x WHERE x.thumb8 = ?"},
+	{tagHub, hubColumns, "hubs x"},
+	{tagAlias, aliasColumns, `(
+  SELECT r.hub, r.id FROM wanted w JOIN registrations r ON r.alias = w.name WHERE r.alias <> '' AND r.hub <> '' AND r.id <> ?
+  UNION ALL
+  SELECT r.hub, r.id FROM wanted w JOIN registrations r ON r.id = w.name WHERE r.alias = '' AND r.hub <> '' AND r.id <> ?) x`},
+	{tagProfile, profileColumns, "profiles x"},
+}
+
+// places maps each branch's columns to their places in a row: the next free one of the
+// column's kind. Place 0 is the tag.
+var places = func() (p [tags][]int) {
+	for i, b := range branches {
+		free := map[byte][]int{}
+		for at, c := range registrationColumns {
+			free[c.kind] = append(free[c.kind], at+1)
+		}
+		for _, c := range b.cols {
+			p[i] = append(p[i], free[c.kind][0])
+			free[c.kind] = free[c.kind][1:]
+		}
+	}
+	return p
+}()
+
+// selection is a branch's SELECT in the common shape.
+func (b branch) selection() string {
+	at := make([]string, len(registrationColumns)+1)
+	for i := range at {
+		at[i] = "NULL"
+	}
+	at[0] = "CAST(" + strconv.Itoa(int(b.tag)) + " AS BIGINT)"
+	for i, c := range b.cols {
+		at[places[b.tag][i]] = "x." + c.name
+	}
+	return "SELECT " + strings.Join(at, ", ") + " FROM " + b.from
+}
+
+// factsShape is what the text of the statement depends on.
+type factsShape struct {
+	size      int // index into factsSizes
+	sharedKey bool
+	profiles  bool
+}
+
+// factsSizes are the numbers of thumbprints a statement is made for; shorter lists are
+// filled up by repeating. A statement takes one key more: a CSR's.
+var factsSizes = [...]int{0, 1, 2, 3, 5, 10}
+
+// factsStatements keeps the statement of each shape.
+type factsStatements [len(factsSizes) * 4]atomic.Pointer[Stmt]
+
+func (f *factsStatements) of(s factsShape) *Stmt {
+	slot := &f[s.size*4+int(flag(s.sharedKey))*2+int(flag(s.profiles))]
+	if made := slot.Load(); made != nil {
+		return made
+	}
+	slot.CompareAndSwap(nil, statement(s.text()).alone())
+	return slot.Load()
+}
+
+// text is the statement. Its parameters, in order: the id; the thumbprints; the keys;
+// the issuers' names; the id, three times; the leaf's thumb8; the id twice.
+func (s factsShape) text() string {
+	n := factsSizes[s.size]
+	var b strings.Builder
+	b.WriteString("WITH reg AS (SELECT * FROM registrations WHERE id = ?),\n" +
+		"link AS (SELECT l.* FROM reg JOIN chain_links l ON l.chain = reg.chain),\n" +
+		"asked (thumbprint) AS (SELECT leaf FROM reg UNION SELECT thumbprint FROM link")
+	b.WriteString(strings.Repeat(" UNION SELECT ?", n))
+	b.WriteString("),\nnamed (digest) AS (SELECT thumbprint FROM asked UNION SELECT leaf_key FROM reg UNION SELECT key_hash FROM link")
+	b.WriteString(strings.Repeat(" UNION SELECT ?", n+1))
+	// The first SELECT has no rows: it tells PostgreSQL the type.
+	b.WriteString("),\nissuer (name) AS (SELECT subject_hash FROM trust_anchors WHERE 1 = 0")
+	b.WriteString(strings.Repeat(" UNION SELECT ?", n))
+	b.WriteString("),\nheld (name) AS (SELECT a.name FROM asked q JOIN trust_anchors a ON a.thumbprint = q.thumbprint\n" +
+		" UNION SELECT a.name FROM issuer i JOIN trust_anchors a ON a.subject_hash = i.name),\n" +
+		"met (kind, id) AS (SELECT kind, id FROM entries WHERE kind = 0 AND id = ?\n" +
+		" UNION SELECT owner_kind, owner_id FROM reg WHERE owner_id IS NOT NULL\n" +
+		" UNION SELECT c.kind, c.id FROM asked q JOIN entry_credentials c ON c.thumbprint = q.thumbprint\n" +
+		" UNION SELECT c.kind, c.id FROM issuer i JOIN entry_credentials c ON c.subject_hash = i.name\n" +
+		" UNION SELECT c.kind, c.id FROM held h JOIN entry_credentials c ON c.anchor = h.name")
+	if s.sharedKey {
+		b.WriteString("\n UNION SELECT kind, id FROM entry_credentials WHERE kind = 1 AND role = 'key'")
+	}
+	// The name the device would take: what its individual entry says, else what it has
+	// been given by a group, else its id.
+	b.WriteString("),\nwanted (name) AS (SELECT COALESCE(\n" +
+		" (SELECT CASE WHEN device_id <> '' THEN lower(device_id) ELSE id END FROM entries WHERE kind = 0 AND id = ?),\n" +
+		" (SELECT alias FROM reg WHERE owner_kind = 1 AND alias <> ''),\n" +
+		" ?))\n")
+	for i, question := range branches {
+		if question.tag == tagProfile && !s.profiles || question.tag == tagIssued && n == 0 {
+			continue
+		}
+		if i > 0 {
+			b.WriteString("\nUNION ALL ")
+		}
+		b.WriteString(question.selection())
+	}
+	return b.String()
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"strings"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+var registrationColumns = cols("t id, t spelled, i owner_kind, t owner_id, t mechanism, t state, t substatus, t hub, t device_id, t alias, " +
+	"i error_code, t error_message, b payload, i created, i updated, i version, t operation_id, b operation_digest, i operation_at, " +
+	"b primary_ref, i primary_state, i primary_from, i primary_until, i primary_seen, i primary_retire, " +
+	"b secondary_ref, i secondary_state, i secondary_from, i secondary_until, i secondary_seen, i secondary_retire, " +
+	"t issuer, b serial, b leaf, b leaf_key, i chain")
+
+var errMoved = fault.New(fault.Conflict, "registration-moved", "The registration was changed by somebody else.")
+
+var (
+	selectRegistration = statement("SELECT " + registrationColumns.list("") + " FROM registrations WHERE id = ?")
+	insertRegistration = statement(insert("registrations", registrationColumns) + " ON CONFLICT (id) DO NOTHING").
+				missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
+	// Two texts: an engine maintains an index whose column is named in SET, so the owner
+	// is named only where it may have changed (store design §1).
+	updateRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id", "owner_kind", "owner_id") +
+		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
+	updateRegistrationOwner = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
+		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
+	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").missed(stale("registration"))
+)
+
+var errDeviceIDTaken = fault.New(fault.Conflict, "device-id-taken", "Another registration has this device id on this hub.")
+
+func scanRegistration(r *row) provisioning.Registration {
+	reg := provisioning.Registration{
+		ID: r.id(), Spelled: r.text(), Owner: scanOwner(r), Mechanism: verify.Mechanism(r.text()),
+		State: provisioning.State(r.text()), Substatus: r.text(), Hub: r.text(), DeviceID: r.text(),
+	}
+	r.text() // the alias follows from the device id
+	reg.ErrorCode, reg.ErrorMessage, reg.Payload = int(r.int()), r.text(), r.blob()
+	reg.Created, reg.Updated, reg.Version = r.time(), r.time(), r.int()
+	reg.Operation = provisioning.OperationRecord{ID: r.text(), Digest: r.hash(), At: r.time()}
+	pair, err := rotation.RestorePair(scanCell(r), scanCell(r))
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	reg.Pair = pair
+	reg.Certificate = provisioning.CertificateRef{Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex())}
+	reg.Leaf, reg.LeafKey, reg.Chain = r.hash(), r.hash(), provisioning.ChainID(r.int())
+	return reg
+}
+
+func scanCell(r *row) rotation.Cell {
+	return rotation.Cell{
+		Ref: r.hash(), State: rotation.State(r.int()), NotBefore: r.time(), NotAfter: r.time(),
+		SeenAt: r.time(), RetireAt: r.time(),
+	}
+}
+
+func cellArgs(c rotation.Cell) []any {
+	return []any{digest(c.Ref), int64(c.State), micros(c.NotBefore), micros(c.NotAfter), micros(c.SeenAt), micros(c.RetireAt)}
+}
+
+// registrationArgs are the values of registrationColumns.
+func registrationArgs(reg provisioning.Registration) ([]any, error) {
+	serial, err := serialBytes(reg.Certificate.Serial)
+	if err != nil {
+		return nil, err
+	}
+	var kind, owner, chain any
+	if !reg.Owner.IsZero() {
+		kind, owner = int64(reg.Owner.Kind), reg.Owner.ID.String()
+	}
+	if reg.Chain != 0 {
+		chain = int64(reg.Chain)
+	}
+	args := make([]any, 0, len(registrationColumns))
+	args = append(args, reg.ID.String(), reg.Spelled, kind, owner, string(reg.Mechanism),
+		string(reg.State), reg.Substatus, reg.Hub, reg.DeviceID, alias(reg),
+		int64(reg.ErrorCode), reg.ErrorMessage, orNull(reg.Payload), micros(reg.Created), micros(reg.Updated), reg.Version,
+		reg.Operation.ID, digest(reg.Operation.Digest), micros(reg.Operation.At))
+	args = append(args, cellArgs(reg.Pair.Cell(rotation.Primary))...)
+	args = append(args, cellArgs(reg.Pair.Cell(rotation.Secondary))...)
+	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain), nil
+}
+
+// alias is the device id in lower case where it is not the registration id (INV-P3:
+// ids are compared without regard to case).
+func alias(reg provisioning.Registration) string {
+	if a := strings.ToLower(reg.DeviceID); a != reg.ID.String() {
+		return a
+	}
+	return ""
+}
+
+func (t *tx) PutRegistration(reg provisioning.Registration) error {
+	args, err := registrationArgs(reg)
+	if err != nil {
+		return err
+	}
+	const owner = 2 // where owner_kind and owner_id stand in args
+	key := []any{reg.ID.String(), reg.Version - 1}
+	switch {
+	case reg.Version == 1:
+		return t.exec(insertRegistration, args...)
+	case t.seen == owned{reg.ID, reg.Owner}:
+		return t.exec(updateRegistration, append(append(args[1:owner:owner], args[owner+2:]...), key...)...)
+	default:
+		return t.exec(updateRegistrationOwner, append(args[1:], key...)...)
+	}
+}
+
+func (t *tx) Registration(id verify.RegistrationID) (provisioning.Registration, error) {
+	reg, err := one(t, selectRegistration, notFound("registration"), scanRegistration, id.String())
+	if err == nil {
+		t.seen = owned{reg.ID, reg.Owner}
+	}
+	return reg, err
+}
+
+func (t *tx) Registrations(f provisioning.RegistrationFilter) ([]provisioning.Registration, error) {
+	var w where
+	if !f.After.IsZero() {
+		w.add("id > ?", f.After.String())
+	}
+	w.prefix("id", strings.ToLower(f.Prefix))
+	if !f.Owner.IsZero() {
+		w.add("owner_kind = ? AND owner_id = ?", int64(f.Owner.Kind), f.Owner.ID.String())
+	}
+	if f.State != "" {
+		w.add("state = ?", string(f.State))
+	}
+	if f.Hub != "" {
+		w.add("hub = ?", f.Hub)
+	}
+	s, args := w.list("SELECT "+registrationColumns.list("")+" FROM registrations", "id", f.Limit)
+	return all(t, s, scanRegistration, args...)
+}
+
+func (t *tx) DeleteRegistration(id verify.RegistrationID, version int64) error {
+	return t.exec(deleteRegistration, id.String(), version)
+}
+
+// owned is whose a registration was when it was read.
+type owned struct {
+	id    verify.RegistrationID
+	owner provisioning.Owner
+}

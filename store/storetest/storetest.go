@@ -1,0 +1,49 @@
+// Package storetest holds every engine of package store to the same behaviour.
+//
+// [Run] is the conformance suite: each method of a transaction, the version rules, what
+// Facts must find, and what becomes of neighbours when a function fails. [Check] asserts
+// the invariants of architecture §7 on whatever a test has left behind.
+//
+// It is test support: only _test.go files import it.
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/passmuster/muster/store"
+)
+
+// Open makes an empty, migrated engine that is closed when the test ends.
+type Open func(t testing.TB) store.Engine
+
+// Run is the conformance suite.
+func Run(t *testing.T, open Open) {
+	for _, suite := range []struct {
+		name string
+		run  func(*testing.T, Open)
+	}{
+		{"versions", versions},
+		{"certificates", certificates},
+		{"registrations", registrations},
+		{"lists", lists},
+		{"facts", facts},
+		{"transactions", transactions},
+		{"states", states},
+		{"check", checks},
+	} {
+		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
+	}
+}
+
+// Check fails the test with every invariant that does not hold in db.
+func Check(t testing.TB, db *store.DB) {
+	t.Helper()
+	violations, err := store.Check(context.Background(), db)
+	if err != nil {
+		t.Fatalf("checking the store: %v", err)
+	}
+	for _, v := range violations {
+		t.Errorf("invariant broken: %s", v)
+	}
+}
