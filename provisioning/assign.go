@@ -105,8 +105,11 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 		d.fail(p, fault.As(err))
 		return
 	}
-	d.trace.note("allocation", "hub "+hub, why)
 	move := d.entry.Reprovision.Decide(next.Hub, hub)
+	if stays {
+		why = "the reprovision policy keeps the device where it is"
+	}
+	d.trace.note("allocation", "hub "+move.Hub, why)
 	if alias, taken := d.alias(move.Hub); taken {
 		d.fail(p, fault.New(fault.Conflict, "device-id-taken", "the device id is taken on this hub").About("registration "+alias.ID.String()))
 		return

@@ -146,6 +146,9 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 func (e *Engine) judgeOwn(d *decision, a Attempt, individual Enrollment, shadowed, pinned bool, now time.Time) error {
 	t, ours := &d.trace, d.facts.Issued
 	if ours == nil {
+		if e.authority.IsOurs(a.Evidence.Chain.Leaf().Cert) {
+			return t.refuse("certificate-not-on-record", "", "the certificate names an issuer of ours, and was never recorded here")
+		}
 		return nil
 	}
 	object := "certificate " + string(ours.Serial)

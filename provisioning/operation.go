@@ -50,5 +50,5 @@ func (e *Engine) Poll(ctx context.Context, r PollRequest) (Operation, error) {
 	if r.OperationID == "" || reg.Operation.Digest == [32]byte{} || reg.State == Failed {
 		return operation(*reg, d), nil
 	}
-	return e.recorded(ctx, d)
+	return e.recorded(ctx, d, now)
 }

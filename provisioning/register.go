@@ -90,7 +90,7 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 		return Operation{}, err
 	}
 	if csr != nil && d.repeats(csr, now) {
-		return e.recorded(ctx, d)
+		return e.recorded(ctx, d, now)
 	}
 	plan, err := e.plan(d, r, csr, now)
 	if err != nil {
@@ -177,7 +177,7 @@ func (d *decision) repeats(csr *x509.CertificateRequest, now time.Time) bool {
 }
 
 // recorded answers a retry from the record.
-func (e *Engine) recorded(ctx context.Context, d *decision) (Operation, error) {
+func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Operation, error) {
 	reg := *d.facts.Registration
 	op := operation(reg, d)
 	err := e.store.View(ctx, func(tx Tx) error {
@@ -185,7 +185,7 @@ func (e *Engine) recorded(ctx context.Context, d *decision) (Operation, error) {
 		if err != nil {
 			return err
 		}
-		if !cert.RevokedAt.IsZero() || !reg.Pair.Standing(rotation.Ref(cert.Thumbprint), e.now()) {
+		if !cert.RevokedAt.IsZero() || !reg.Pair.Standing(rotation.Ref(cert.Thumbprint), now) {
 			return fault.New(fault.Disallowed, "certificate-not-standing", "this CSR was answered with a certificate that has been withdrawn; send a new CSR")
 		}
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)

@@ -26,7 +26,7 @@ import (
 // world is one installation on a real SQLite file, with a clock the test moves. Its
 // invariants are checked after every step and at the end.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	ctx       context.Context
 	db        *store.DB
 	authority *ca.Authority
@@ -39,7 +39,7 @@ const (
 	builtIn = "hub-1.example.net"
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), clock: testkit.Now()}
 	dir := t.TempDir()

@@ -35,23 +35,18 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 
 // factsStatement picks the statement for a query and fills its parameters.
 func (db *DB) factsStatement(q provisioning.FactsQuery) (*Stmt, []any, error) {
-	size := slices.IndexFunc(factsSizes[:], func(n int) bool { return len(q.Thumbs) <= n && len(q.Keys) <= n+1 && len(q.Issuers) <= n })
+	size := slices.IndexFunc(factsSizes[:], func(n int) bool {
+		return len(q.Thumbs) <= n && len(q.Keys) <= n+1 && len(q.Issuers) <= n
+	})
 	if size < 0 {
-		return nil, nil, fmt.Errorf("internal error: a query for %d certificates and %d keys", len(q.Thumbs), len(q.Keys))
+		return nil, nil, fmt.Errorf("internal error: a query for %d certificates, %d keys and %d names", len(q.Thumbs), len(q.Keys), len(q.Issuers))
 	}
 	n := factsSizes[size]
 	id := q.ID.String()
-	args := make([]any, 0, 3*n+8)
-	args = append(args, id)
-	for i := range n {
-		args = append(args, fill(len(q.Thumbs), i, func(i int) []byte { return q.Thumbs[i][:] }))
-	}
-	for i := range n + 1 {
-		args = append(args, fill(len(q.Keys), i, func(i int) []byte { return q.Keys[i][:] }))
-	}
-	for i := range n {
-		args = append(args, fill(len(q.Issuers), i, func(i int) []byte { return q.Issuers[i][:] }))
-	}
+	args := append(make([]any, 0, 3*n+8), id)
+	args = fill(args, q.Thumbs, n)
+	args = fill(args, q.Keys, n+1)
+	args = fill(args, q.Issuers, n)
 	args = append(args, id, id, id)
 	if n > 0 {
 		var leaf int64
@@ -64,16 +59,21 @@ func (db *DB) factsStatement(q provisioning.FactsQuery) (*Stmt, []any, error) {
 	return db.facts.of(factsShape{size: size, sharedKey: q.SharedKey, profiles: q.Profiles}), args, nil
 }
 
-// fill is the i-th of n values; beyond them the first again, and no bytes where there is none.
-func fill(n, i int, at func(int) []byte) []byte {
-	switch {
-	case n == 0:
-		return []byte{}
-	case i < n:
-		return at(i)
-	default:
-		return at(0)
+// fill appends n hashes: those there are, then the first again, or no bytes where there
+// is none.
+func fill[H ~[32]byte](args []any, hashes []H, n int) []any {
+	for i := range n {
+		switch {
+		case i < len(hashes):
+			h := [32]byte(hashes[i])
+			args = append(args, h[:])
+		case len(hashes) > 0:
+			args = append(args, args[len(args)-i])
+		default:
+			args = append(args, []byte{})
+		}
 	}
+	return args
 }
 
 // facts collects the rows.

@@ -92,8 +92,8 @@ type factsShape struct {
 	profiles  bool
 }
 
-// factsSizes are the numbers of thumbprints a statement is made for; shorter lists are
-// filled up by repeating. A statement takes one key more: a CSR's.
+// factsSizes are the numbers of thumbprints, and of issuers' names, a statement is made
+// for; shorter lists are filled up by repeating. A statement takes one key more: a CSR's.
 var factsSizes = [...]int{0, 1, 2, 3, 5, 10}
 
 // factsStatements keeps the statement of each shape.
@@ -109,7 +109,8 @@ func (f *factsStatements) of(s factsShape) *Stmt {
 }
 
 // text is the statement. Its parameters, in order: the id; the thumbprints; the keys;
-// the issuers' names; the id, three times; the leaf's thumb8; the id twice.
+// the issuers' names; the id three times; the leaf's thumb8 where there are
+// thumbprints; the id twice.
 func (s factsShape) text() string {
 	n := factsSizes[s.size]
 	var b strings.Builder

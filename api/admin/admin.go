@@ -12,25 +12,43 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 )
 
 // prefix is where the API lives; its version is the path's.
 const prefix = "/api/v1"
 
-// Deps is what the door stands on. AfterRevoke and OnPanic may be nil; Now is
-// time.Now unless given.
+// Deps is what the door stands on. Engine, Authority and Log are needed.
 type Deps struct {
 	Engine    *provisioning.Engine
 	Authority *ca.Authority
 	Log       *slog.Logger
-	Now       func() time.Time
+	Version   string           // of this program, for the document
+	Now       func() time.Time // time.Now unless given
+
 	// AfterRevoke is called after a certificate was revoked, so that the next CRL is
 	// signed soon. It must be quick.
 	AfterRevoke func()
+	// Observe is told of every request that was answered.
+	Observe func(wire.Observation)
 	// OnPanic is called when a request panicked: a bug to be counted (INV-R2).
 	OnPanic func()
+}
+
+func (d Deps) complete() Deps {
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.AfterRevoke == nil {
+		d.AfterRevoke = func() {}
+	}
+	if d.OnPanic == nil {
+		d.OnPanic = func() {}
+	}
+	return d
 }
 
 type door struct {
@@ -40,24 +58,37 @@ type door struct {
 
 // New makes the handler of everything under /api/v1. Other paths are a 404 problem.
 func New(deps Deps) http.Handler {
-	d, router := open(deps)
-	return d.guarded(router)
+	return guarded(open(deps.complete()))
 }
 
+// guarded puts in front of a door what every request passes first: a trace id, a time
+// limit, a line for the log, and a net under panics.
+func guarded(d *door, router *gin.Engine) http.Handler {
+	guard := wire.NewDoor("admin", wire.Settings{
+		Log: d.Log, Now: d.Now, Observe: d.Observe, Panicked: func(string) { d.OnPanic() },
+	}, d.fail)
+	guard.HandleAny("/*path", func(c *gin.Context) error {
+		private(c.Writer.Header())
+		router.ServeHTTP(c.Writer, c.Request)
+		return nil
+	})
+	return guard
+}
+
+// private marks an answer as nobody else's business.
+func private(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// open makes the door and the router behind its guard.
 func open(deps Deps) (*door, *gin.Engine) {
-	if deps.Now == nil {
-		deps.Now = time.Now
-	}
-	if deps.AfterRevoke == nil {
-		deps.AfterRevoke = func() {}
-	}
-	if deps.OnPanic == nil {
-		deps.OnPanic = func() {}
-	}
 	d := &door{Deps: deps}
 	router := newRouter()
-	router.NoRoute(func(c *gin.Context) { d.write(c.Writer, c.Request, noSuchResource()) })
-	router.NoMethod(func(c *gin.Context) { d.write(c.Writer, c.Request, noSuchMethod()) })
+	router.NoRoute(func(c *gin.Context) {
+		d.fail(c.Writer, c.Request, fault.New(fault.NotFound, wire.RuleNoRoute, "this API has no such path"))
+	})
+	router.NoMethod(func(c *gin.Context) { d.fail(c.Writer, c.Request, wire.MethodNotAllowed(c)) })
 	d.api = humagin.NewWithGroup(router, router.Group(prefix), d.config())
 	d.api.UseMiddleware(d.authorize, d.readBody, oneStatusForBadInput)
 	d.addAnchors()
@@ -88,7 +119,7 @@ func newRouter() *gin.Engine {
 }
 
 func (d *door) config() huma.Config {
-	c := huma.DefaultConfig("Muster admin API", "v1")
+	c := huma.DefaultConfig("Muster admin API", d.Version)
 	c.CreateHooks = nil // no $schema in every body
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.Info.Description = "Trust anchors, enrollments, registrations, certificates, issuers, profiles, hubs, tokens and the ledger of one id scope."

@@ -173,4 +173,3 @@ func (d *door) proveAnchor(ctx context.Context, in *anchorProof) (*found[anchor]
 func otherName(pointer string) error {
 	return fault.New(fault.Malformed, "name-mismatch", "the body names another resource than the path").At(pointer)
 }
-

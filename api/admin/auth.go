@@ -5,7 +5,9 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
@@ -54,7 +56,7 @@ func (d *door) forbid(ctx huma.Context, who provisioning.Operator, scope policie
 	u := ctx.URL()
 	act := ctx.Method() + " " + u.EscapedPath()
 	if err := d.Engine.Refused(ctx.Context(), who, act[:min(len(act), longest)]); err != nil {
-		d.Log.Error("recording a refused act", "traceId", traceOf(ctx.Context()), "actor", who.Actor(), "err", err)
+		d.Log.Error("recording a refused act", "traceId", wire.TraceID(humagin.Unwrap(ctx).Request), "actor", who.Actor(), "err", err)
 	}
 	return fault.New(fault.Forbidden, "scope-missing", "this needs a token with the scope %s", scope).About("token " + who.Name)
 }

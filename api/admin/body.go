@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 )
 
@@ -28,43 +29,31 @@ func (d *door) readBody(ctx huma.Context, next func(huma.Context)) {
 		next(ctx)
 		return
 	}
-	c := humagin.Unwrap(ctx)
-	if !isJSON(c.Request.Header) {
-		d.refuse(ctx, unsupportedMedia())
-		return
+	r := humagin.Unwrap(ctx).Request
+	body, err := wire.ReadBody(r, maxBody, mediaType(r))
+	if err == nil && body != nil {
+		err = checkJSON(body)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if err != nil {
-		d.refuse(ctx, bodyFault(err))
-		return
-	}
-	if err := checkJSON(body); len(body) > 0 && err != nil {
 		d.refuse(ctx, err)
 		return
 	}
-	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	next(ctx)
 }
 
-func bodyFault(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return fault.New(fault.TooLarge, "body-too-large", "a request has at most 1 MiB")
+// mediaType is what the body must be: JSON, which a request without a word about it is
+// taken for, or of a PATCH also a merge patch.
+func mediaType(r *http.Request) string {
+	const mergePatch = "application/merge-patch+json"
+	if r.Header.Get("Content-Type") == "" {
+		r.Header.Set("Content-Type", wire.MediaTypeJSON)
 	}
-	return fault.New(fault.Malformed, "body-incomplete", "the request ended before its body did").Because(err)
-}
-
-// isJSON says whether the body is what this API reads; one that does not say is
-// taken for JSON.
-func isJSON(h http.Header) bool {
-	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
-		return false
+	sent, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // ReadBody looks again
+	if r.Method == http.MethodPatch && sent == mergePatch {
+		return mergePatch
 	}
-	if h.Get("Content-Type") == "" {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	return err == nil && (media == "application/json" || media == "application/merge-patch+json")
+	return wire.MediaTypeJSON
 }
 
 // checkJSON admits exactly one JSON value, in UTF-8 (RFC 8259 §8.1), nested at most
@@ -94,7 +83,7 @@ func checkJSON(body []byte) error {
 		}
 		if delim, ok := token.(json.Delim); ok {
 			if len(open) == maxDepth {
-				return fault.New(fault.Malformed, "json-too-deep", "the body is nested more than 32 deep")
+				return fault.New(fault.Malformed, "json-depth", "the body is nested more than 32 deep")
 			}
 			open = append(open, newObject(delim))
 		}

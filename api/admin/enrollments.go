@@ -16,7 +16,7 @@ type enrollment struct {
 	DeviceID       string `json:"deviceId,omitempty" doc:"On the hub; the registration id unless given."`
 	EntrySettings
 	OptionalDeviceInformation json.RawMessage    `json:"optionalDeviceInformation,omitempty" doc:"Any JSON."`
-	RegistrationState         *registrationState `json:"registrationState,omitempty" readOnly:"true" doc:"Once the device has registered; in GET of one."`
+	RegistrationState         *RegistrationState `json:"registrationState,omitempty" readOnly:"true" doc:"Once the device has registered; in GET of one."`
 }
 
 func enrollmentDraft(b enrollment, o provisioning.Owner, spelled string) (provisioning.Draft, error) {

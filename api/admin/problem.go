@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 )
 
@@ -26,6 +28,7 @@ type problem struct {
 	RefusedBy *ruleApplied `json:"refusedBy,omitempty"`
 
 	headers http.Header
+	cause   error // for the log
 }
 
 // badValue is one value that is wrong, in the body or elsewhere.
@@ -78,9 +81,18 @@ var kinds = [...]struct {
 	fault.Unavailable:          {http.StatusServiceUnavailable, "Unavailable"},
 }
 
-// problemOf turns an error into an answer. What is not a fault is logged, and the
-// caller learns its trace id alone.
-func (d *door) problemOf(ctx context.Context, err error) *problem {
+// statuses are those of rules that HTTP has a status of its own for.
+var statuses = [...]struct {
+	rule, title string
+	status      int
+}{
+	{wire.RuleMethodNotAllowed, "Method not allowed", http.StatusMethodNotAllowed},
+	{wire.RuleMediaType, "Unsupported media type", http.StatusUnsupportedMediaType},
+}
+
+// problemOf turns an error into an answer. Of what is not a fault the caller learns
+// the trace id alone.
+func problemOf(ctx context.Context, err error) *problem {
 	var ready *problem
 	if errors.As(err, &ready) {
 		return ready
@@ -90,8 +102,7 @@ func (d *door) problemOf(ctx context.Context, err error) *problem {
 	case f == nil && ctx.Err() != nil:
 		f = fault.New(fault.Unavailable, "timed-out", "the request was given up before it was done")
 	case f == nil || f.Kind == fault.Internal:
-		d.Log.Error("admin request failed", "traceId", traceOf(ctx), "err", err)
-		return internalProblem()
+		f = fault.New(fault.Internal, "internal", "something went wrong here; the log has it under this trace id").Because(err)
 	}
 	p := &problem{
 		Type: problemPrefix + f.Rule, Title: kinds[f.Kind].title, Status: kinds[f.Kind].status, Detail: sentence(f.Detail),
@@ -100,11 +111,19 @@ func (d *door) problemOf(ctx context.Context, err error) *problem {
 	for _, field := range f.Fields {
 		p.Errors = append(p.Errors, badValue{Pointer: field.Pointer, Code: f.Rule, Detail: sentence(field.Detail)})
 	}
+	for _, s := range statuses {
+		if s.rule == f.Rule {
+			p.Title, p.Status = s.title, s.status
+		}
+	}
 	switch f.Kind {
+	case fault.Internal:
+		p.RefusedBy, p.cause = nil, err
 	case fault.Unauthenticated:
 		p.headers.Set("WWW-Authenticate", `Bearer realm="muster"`)
 	case fault.Throttled, fault.Unavailable:
 		p.headers.Set("Retry-After", "1")
+		p.cause = err
 	}
 	return p
 }
@@ -120,25 +139,6 @@ func sentence(s string) string {
 	return s
 }
 
-func internalProblem() *problem {
-	return &problem{
-		Type: problemPrefix + "internal", Title: kinds[fault.Internal].title, Status: http.StatusInternalServerError,
-		Detail: "Something went wrong here; the log has it under this trace id.",
-	}
-}
-
-func noSuchResource() *problem {
-	return &problem{Type: problemPrefix + "no-such-path", Title: "Not found", Status: http.StatusNotFound, Detail: "This API has no such path."}
-}
-
-func noSuchMethod() *problem {
-	return &problem{Type: problemPrefix + "method-not-allowed", Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Detail: "This path does not take this method."}
-}
-
-func unsupportedMedia() *problem {
-	return &problem{Type: problemPrefix + "unsupported-media-type", Title: "Unsupported media type", Status: http.StatusUnsupportedMediaType, Detail: "A request's body is JSON, and not compressed."}
-}
-
 // transform finishes every problem on its way out.
 func (d *door) transform(ctx huma.Context, _ string, v any) (any, error) {
 	p, ok := v.(*problem)
@@ -149,9 +149,16 @@ func (d *door) transform(ctx huma.Context, _ string, v any) (any, error) {
 		}
 		p = badInput(bad)
 	}
-	u := ctx.URL()
-	p.Instance, p.TraceID = u.EscapedPath(), traceOf(ctx.Context())
+	d.finish(p, humagin.Unwrap(ctx).Request)
 	return p, nil
+}
+
+// finish adds what only the request knows, and logs what the answer does not tell.
+func (d *door) finish(p *problem, r *http.Request) {
+	p.Instance, p.TraceID = r.URL.EscapedPath(), wire.TraceID(r)
+	if p.cause != nil {
+		d.Log.Error("request failed", "door", "admin", "traceId", p.TraceID, "err", p.cause)
+	}
 }
 
 // badInput says what in a request does not fit its schema. The values themselves are
@@ -195,34 +202,35 @@ func badValueOf(e *huma.ErrorDetail) badValue {
 // oneStatusForBadInput makes 400 of huma's 422, so that bad input is one status.
 func oneStatusForBadInput(ctx huma.Context, next func(huma.Context)) { next(badInputContext{ctx}) }
 
-type badInputContext struct{ huma.Context }
+// humaContext is huma's under a name that does not hide its method Context.
+type humaContext = huma.Context
+
+type badInputContext struct{ humaContext }
 
 func (c badInputContext) SetStatus(code int) {
 	if code == http.StatusUnprocessableEntity {
 		code = http.StatusBadRequest
 	}
-	c.Context.SetStatus(code)
+	c.humaContext.SetStatus(code)
 }
 
 // Unwrap is how humagin finds the request.
-func (c badInputContext) Unwrap() huma.Context { return c.Context }
+func (c badInputContext) Unwrap() huma.Context { return c.humaContext }
 
 // refuse ends a request before its handler.
 func (d *door) refuse(ctx huma.Context, err error) {
-	p := d.problemOf(ctx.Context(), err)
-	u := ctx.URL()
-	p.Instance, p.TraceID = u.EscapedPath(), traceOf(ctx.Context())
-	for name, values := range p.headers {
-		ctx.SetHeader(name, values[0])
-	}
-	ctx.SetHeader("Content-Type", problemType)
-	ctx.SetStatus(p.Status)
-	_ = encode(ctx.BodyWriter(), p) // a problem always encodes
+	c := humagin.Unwrap(ctx)
+	d.fail(c.Writer, c.Request, err)
 }
 
-// write is refuse for a request that no operation took.
-func (d *door) write(w http.ResponseWriter, r *http.Request, p *problem) {
-	p.Instance, p.TraceID = r.URL.EscapedPath(), traceOf(r.Context())
+// fail answers an error.
+func (d *door) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(r.Context(), err)
+	d.finish(p, r)
+	private(w.Header())
+	for name, values := range p.headers {
+		w.Header()[name] = values
+	}
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = encode(w, p) // a problem always encodes

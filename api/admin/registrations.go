@@ -13,8 +13,8 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// registrationState is the record of contract §4.4.
-type registrationState struct {
+// RegistrationState is the record of contract §4.4.
+type RegistrationState struct {
 	RegistrationID      string          `json:"registrationId,omitempty"`
 	Status              string          `json:"status,omitempty" enum:"unassigned,assigning,assigned,failed"`
 	Substatus           string          `json:"substatus,omitempty"`
@@ -28,8 +28,8 @@ type registrationState struct {
 	LastUpdatedDateTime *time.Time      `json:"lastUpdatedDateTimeUtc,omitempty"`
 }
 
-func stateOf(r provisioning.Registration) registrationState {
-	return registrationState{
+func stateOf(r provisioning.Registration) RegistrationState {
+	return RegistrationState{
 		RegistrationID: r.Spelled, Status: string(r.State), Substatus: r.Substatus, AssignedHub: r.Hub, DeviceID: r.DeviceID,
 		ErrorCode: r.ErrorCode, ErrorMessage: r.ErrorMessage, Payload: r.Payload,
 		Etag: etag(r.Version), CreatedDateTimeUtc: instant(r.Created), LastUpdatedDateTime: instant(r.Updated),
@@ -38,24 +38,14 @@ func stateOf(r provisioning.Registration) registrationState {
 
 // registration is all that is on record of one device.
 type registration struct {
-	RegistrationID      string          `json:"registrationId"`
-	Status              string          `json:"status" enum:"unassigned,assigning,assigned,failed"`
-	Substatus           string          `json:"substatus,omitempty"`
-	AssignedHub         string          `json:"assignedHub,omitempty"`
-	DeviceID            string          `json:"deviceId,omitempty"`
-	ErrorCode           int             `json:"errorCode,omitempty"`
-	ErrorMessage        string          `json:"errorMessage,omitempty"`
-	Payload             json.RawMessage `json:"payload,omitempty" doc:"What the device sent last."`
-	Etag                string          `json:"etag"`
-	CreatedDateTimeUtc  *time.Time      `json:"createdDateTimeUtc"`
-	LastUpdatedDateTime *time.Time      `json:"lastUpdatedDateTimeUtc"`
-	Owner               *entryRef       `json:"owner,omitempty" doc:"The entry that admitted the device; absent once that was deleted."`
-	Mechanism           string          `json:"mechanism,omitempty" enum:"x509,symmetricKey"`
-	AttestedBy          string          `json:"attestedBy,omitempty" doc:"SHA-256 of the outside leaf that attested the device last."`
-	Operation           *operationRef   `json:"operation,omitempty" doc:"The last one."`
-	Certificate         *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
-	Pair                []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
-	Twin                *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
+	RegistrationState
+	Owner       *entryRef       `json:"owner,omitempty" doc:"The entry that admitted the device; absent once that was deleted."`
+	Mechanism   string          `json:"mechanism,omitempty" enum:"x509,symmetricKey"`
+	AttestedBy  string          `json:"attestedBy,omitempty" doc:"SHA-256 of the outside leaf that attested the device last."`
+	Operation   *operationRef   `json:"operation,omitempty" doc:"The last one."`
+	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
+	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
+	Twin        *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
 }
 
 type entryRef struct {
@@ -94,12 +84,9 @@ type twinProperties struct {
 }
 
 func registrationOf(r provisioning.Registration) (registration, error) {
-	s := stateOf(r)
 	out := registration{
-		RegistrationID: s.RegistrationID, Status: s.Status, Substatus: s.Substatus, AssignedHub: s.AssignedHub, DeviceID: s.DeviceID,
-		ErrorCode: s.ErrorCode, ErrorMessage: s.ErrorMessage, Payload: s.Payload,
-		Etag: s.Etag, CreatedDateTimeUtc: s.CreatedDateTimeUtc, LastUpdatedDateTime: s.LastUpdatedDateTime,
-		Owner: ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair),
+		RegistrationState: stateOf(r),
+		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair),
 	}
 	if !r.Leaf.IsZero() {
 		out.AttestedBy = r.Leaf.String()

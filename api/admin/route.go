@@ -40,7 +40,7 @@ func add[I, O any](d *door, r route, handle func(context.Context, *I) (*O, error
 	huma.Register(d.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
-			return nil, d.problemOf(ctx, err)
+			return nil, problemOf(ctx, err)
 		}
 		return out, nil
 	})

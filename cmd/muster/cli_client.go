@@ -36,8 +36,6 @@ type call struct {
 	// match is If-Match; "none" stands for If-None-Match: *.
 	match string
 	body  any // encoded as JSON; nil sends none
-	// secret keeps the body out of what --curl prints.
-	secret bool
 	// next is the command to try after a refusal, if the usual ones do not fit.
 	next string
 }
@@ -91,7 +89,7 @@ func (c *client) do(ctx context.Context, a call) (answer, error) {
 		req.Header.Set("If-Match", a.match)
 	}
 	if c.curl {
-		c.printCurl(req, body, a.secret)
+		c.printCurl(req, body)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -118,7 +116,7 @@ func (c *client) raw(ctx context.Context, address string) (int, []byte, error) {
 		return 0, nil, fault.New(fault.Malformed, "address", "%q is not an address", address)
 	}
 	if c.curl {
-		c.printCurl(req, nil, false)
+		c.printCurl(req, nil)
 	}
 	status, _, text, err := c.send(req)
 	return status, text, err
@@ -167,8 +165,9 @@ func escaped(segments []string) (string, error) {
 	return strings.Join(out, "/"), nil
 }
 
-// printCurl shows a call as a command for a shell. The token stays in its variable.
-func (c *client) printCurl(req *http.Request, body []byte, secret bool) {
+// printCurl shows a call as a command for a shell. The token stays in its variable and
+// a body with a symmetric key is not shown.
+func (c *client) printCurl(req *http.Request, body []byte) {
 	var b strings.Builder
 	b.WriteString("curl")
 	if req.Method != http.MethodGet {
@@ -184,7 +183,7 @@ func (c *client) printCurl(req *http.Request, body []byte, secret bool) {
 	}
 	switch {
 	case body == nil:
-	case secret:
+	case bytes.Contains(body, []byte(`Key":"`)):
 		b.WriteString(" --data @BODY-WITH-A-SECRET.json")
 	default:
 		b.WriteString(" --data " + shellWord(string(body)))

@@ -47,7 +47,6 @@ func (e *apiError) Unwrap() error { return e.fault }
 type problemDocument struct {
 	Title     string
 	Detail    string
-	TraceID   string
 	Errors    []struct{ Pointer, Location, Detail string }
 	RefusedBy struct{ Rule, Object string }
 }

@@ -37,21 +37,34 @@ type house struct {
 type storage interface {
 	store.Engine
 	Migrate(ctx context.Context) error
+	PendingMigrations(ctx context.Context) ([]string, error)
 }
 
 func keysFolder(c config) string { return filepath.Join(c.Data, "keys") }
 func kekFile(c config) string    { return filepath.Join(keysFolder(c), "kek.pem") }
 
 // openStore opens the database of a configuration, not yet migrated.
-func openStore(ctx context.Context, c config, log *slog.Logger) (storage, error) {
+func openStore(ctx context.Context, c config) (storage, error) {
 	dsn, err := c.dsn()
 	if err != nil {
 		return nil, err
 	}
 	if dsn != "" {
-		return postgres.Open(ctx, dsn, postgres.Options{Log: log})
+		return postgres.Open(ctx, dsn, postgres.Options{})
 	}
-	return sqlite.Open(ctx, filepath.Join(c.Data, "muster.db"), sqlite.Options{Log: log})
+	return sqlite.Open(ctx, filepath.Join(c.Data, "muster.db"), sqlite.Options{})
+}
+
+// openStoreReadOnly opens the database beside the server that writes it.
+func openStoreReadOnly(ctx context.Context, c config) (store.Engine, error) {
+	dsn, err := c.dsn()
+	if err != nil {
+		return nil, err
+	}
+	if dsn != "" {
+		return postgres.Open(ctx, dsn, postgres.Options{})
+	}
+	return sqlite.OpenReadOnly(ctx, filepath.Join(c.Data, "muster.db"))
 }
 
 // openHouse opens everything. With create, what a new installation needs is made:
@@ -71,7 +84,7 @@ func openHouse(ctx context.Context, c config, log *slog.Logger, observe func(pro
 	if err != nil {
 		return nil, err
 	}
-	if h.storage, err = openStore(ctx, c, log); err != nil {
+	if h.storage, err = openStore(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := h.open(ctx, seal.NewBox(kek), passphrase, log, observe); err != nil {

@@ -40,7 +40,7 @@ func (m migrateCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	st, err := openStore(ctx, c, newLogger(c, s.Err))
+	st, err := openStore(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (d doctorCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	st, err := openStoreReadOnly(ctx, c, newLogger(c, s.Err))
+	st, err := openStoreReadOnly(ctx, c)
 	if err != nil {
 		return err
 	}

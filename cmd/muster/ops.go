@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/provisioning"
 )
@@ -66,9 +67,9 @@ func (o *ops) registered(out provisioning.Outcome) {
 }
 
 // served counts one HTTP request; it is the doors' observer.
-func (o *ops) served(door, method string, code int, took time.Duration) {
-	o.requests.WithLabelValues(door, method, fmt.Sprint(code)).Inc()
-	o.duration.WithLabelValues(door).Observe(took.Seconds())
+func (o *ops) served(x api.Observation) {
+	o.requests.WithLabelValues(x.Door, x.Method, strconv.Itoa(x.Code)).Inc()
+	o.duration.WithLabelValues(x.Door).Observe(x.Duration.Seconds())
 }
 
 func (o *ops) handler() http.Handler {

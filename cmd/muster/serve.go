@@ -17,6 +17,7 @@ import (
 
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/api/admin"
+	"github.com/passmuster/muster/ca"
 )
 
 // serveCmd runs the service.
@@ -137,6 +138,9 @@ func (s *server) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.refuseOnlineRoot(ctx); err != nil {
+		return err
+	}
 	s.ops.watch(h)
 	var err error
 	if s.cert, err = newServerCertificate(ctx, h.config.TLS, h.authority); err != nil {
@@ -152,6 +156,20 @@ func (s *server) prepare(ctx context.Context) error {
 		return writeDevEnv(h, "http://"+h.config.Listen.Admin, h.config.devicesURL(), h.config.pkiURL(), s.caFile)
 	}
 	return nil
+}
+
+// refuseOnlineRoot holds production to what it was told about the root's key.
+func (s *server) refuseOnlineRoot(ctx context.Context) error {
+	if s.house.config.dev || s.house.config.AllowOnlineRoot {
+		return nil
+	}
+	issuers, err := s.house.authority.Issuers(ctx)
+	for _, i := range issuers {
+		if i.Role == ca.RoleRoot && i.KeyURI != "" {
+			return unsafe("the key of root "+i.Name+" is on this host", "allowOnlineRoot: true")
+		}
+	}
+	return err
 }
 
 // writeBundle leaves the CA certificates in DATA/ca.pem: what a device needs to trust
@@ -188,6 +206,10 @@ const (
 // serve runs the doors and the sweep until ctx ends; then it stops accepting, finishes
 // requests, and stops the sweep.
 func (s *server) serve(ctx context.Context) error {
+	doors, err := s.doors()
+	if err != nil {
+		return err
+	}
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { s.sweep(jobs) })
@@ -197,7 +219,7 @@ func (s *server) serve(ctx context.Context) error {
 
 	failed := make(chan error, 4)
 	var open []*http.Server
-	for _, d := range s.doors() {
+	for _, d := range doors {
 		open = append(open, d.server)
 		running.Go(func() {
 			if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -205,7 +227,6 @@ func (s *server) serve(ctx context.Context) error {
 			}
 		})
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -226,32 +247,37 @@ type door struct {
 	listener net.Listener
 }
 
-func (s *server) doors() []door {
+func (s *server) doors() ([]door, error) {
 	h, c := s.house, s.house.config
-	common := api.Common{Log: s.log, Observe: s.ops.served, Panicked: s.ops.panics.Inc}
-	adminAPI := admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL})
-	mux := http.NewServeMux()
-	mux.Handle("/api/", adminAPI)
-	adminTLS := s.cert.tlsConfig(tls.NoClientCert)
-	var adminDoor http.Handler = mux
-	if c.dev {
-		mux.Handle("/", s.ops.handler())
-		adminDoor, adminTLS = loopbackHost(mux), nil
+	tenant := api.Tenant{Engine: h.engine, Authority: h.authority}
+	settings := api.Settings{Log: s.log, Now: time.Now, Observe: s.ops.served, Panicked: func(string) { s.ops.panics.Inc() }}
+	devices, err := api.Devices(settings, tenant)
+	if err != nil {
+		return nil, err
 	}
+	pki, err := api.PKI(settings, tenant)
+	if err != nil {
+		return nil, err
+	}
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.current.Load(), nil }
+	operators := http.NewServeMux()
+	operators.Handle("/api/", admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL}))
 	out := []door{
-		{api.Server(common, api.Devices(common, h.engine, h.authority), s.cert.tlsConfig(tls.RequestClientCert)), s.listeners.devices},
-		{api.Server(common, adminDoor, adminTLS), s.listeners.admin},
-		{api.Server(common, api.PKI(common, h.authority), nil), s.listeners.pki},
+		s.door(devices, tls.NewListener(s.listeners.devices, api.DeviceTLS(certificate))),
+		s.door(pki, s.listeners.pki),
 	}
-	if s.listeners.ops != nil {
-		out = append(out, door{api.Server(common, s.ops.handler(), nil), s.listeners.ops})
+	if c.dev {
+		operators.Handle("/", s.ops.handler())
+		return append(out, s.door(loopbackHost(operators), s.listeners.admin)), nil
 	}
-	for i, d := range out {
-		if d.server.TLSConfig != nil {
-			out[i].listener = tls.NewListener(d.listener, d.server.TLSConfig)
-		}
-	}
-	return out
+	// Operators show tokens, never device certificates (INV-N2).
+	adminTLS := api.DeviceTLS(certificate)
+	adminTLS.ClientAuth = tls.NoClientCert
+	return append(out, s.door(operators, tls.NewListener(s.listeners.admin, adminTLS)), s.door(s.ops.handler(), s.listeners.ops)), nil
+}
+
+func (s *server) door(h http.Handler, l net.Listener) door {
+	return door{api.NewServer(h, s.log), l}
 }
 
 // loopbackHost refuses requests whose Host is not this machine's own name, so that no

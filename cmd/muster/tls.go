@@ -71,27 +71,3 @@ func (s *serverCertificate) keep(ctx context.Context, log *slog.Logger) {
 		}
 	}
 }
-
-// tlsConfig is for every TLS listener. Client certificates are asked for, and judged
-// per request by the engine, never by the handshake: self-signed ones are legal, and
-// "disabled" must count on connections that are open (contract §2.4, INV-D1). Session
-// tickets are off: a ticket proves no key (INV-T4).
-func (s *serverCertificate) tlsConfig(clients tls.ClientAuthType) *tls.Config {
-	return &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		CipherSuites:           aeadSuites(),
-		ClientAuth:             clients,
-		SessionTicketsDisabled: true,
-		NextProtos:             []string{"http/1.1"},
-		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil },
-	}
-}
-
-// aeadSuites are the TLS 1.2 suites of INV-N1.
-func aeadSuites() []uint16 {
-	return []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
-}

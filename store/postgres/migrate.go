@@ -27,7 +27,7 @@ func (e *Engine) Migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(e.lock + 1))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(e.lock+1), lock.WithLockTimeout(1, 120))
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/passmuster/muster/store"
 )
@@ -25,6 +27,8 @@ import (
 // Options change how an engine is opened. The zero value is the usual one.
 type Options struct {
 	Observe func(store.Sample) // see store.Meter
+
+	settings []string // more of the writer's; tests make a small disk of them
 }
 
 // Engine is an open SQLite file; see store.Engine.
@@ -34,6 +38,7 @@ type Engine struct {
 	lock    *os.File // nil when opened to read only
 	writer  *writer  // nil when opened to read only
 	readers *readers
+	closing sync.Once
 }
 
 var _ store.Engine = (*Engine)(nil)
@@ -50,25 +55,25 @@ var readerSettings = []string{"query_only(1)", "busy_timeout(5000)", "cache_size
 // Open opens the file at path for this process alone, and makes it (mode 0600) when it
 // is not there. It fails when another process has it open to write, or when the settings
 // that make commits durable do not hold.
-func Open(ctx context.Context, path string, o Options) (*Engine, error) {
+func Open(_ context.Context, path string, o Options) (*Engine, error) {
 	lock, err := lockFile(path)
 	if err != nil {
 		return nil, err
 	}
 	e := &Engine{path: path, lock: lock}
 	e.meter.Observe = o.Observe
-	if err := e.open(ctx); err != nil {
+	if err := e.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening database %s: %w", path, err), e.Close())
 	}
 	return e, nil
 }
 
-func (e *Engine) open(ctx context.Context) error {
+func (e *Engine) open(o Options) error {
 	if err := create(e.path); err != nil {
 		return err
 	}
 	var err error
-	if e.writer, err = startWriter(e.path, &e.meter); err != nil {
+	if e.writer, err = startWriter(dsn(e.path, "rw", slices.Concat(writerSettings, o.settings)), &e.meter); err != nil {
 		return err
 	}
 	e.readers, err = openReaders(e.path)
@@ -95,7 +100,12 @@ func OpenReadOnly(ctx context.Context, path string) (*Engine, error) {
 
 // Close finishes the Updates that are waiting, writes the log back into the file and
 // lets go of it. Calls after it are answered fault.Unavailable.
-func (e *Engine) Close() error {
+func (e *Engine) Close() (err error) {
+	e.closing.Do(func() { err = e.close() })
+	return err
+}
+
+func (e *Engine) close() error {
 	var errs []error
 	if e.readers != nil {
 		errs = append(errs, e.readers.close())

@@ -35,7 +35,7 @@ type update struct {
 
 // writer is the goroutine that owns the writing connection.
 type writer struct {
-	path    string
+	name    string // of the file, with settings
 	meter   *store.Meter
 	devices chan *update
 	jobs    chan *update
@@ -47,9 +47,9 @@ type writer struct {
 	err  error // of the last close of conn; read after stopped
 }
 
-func startWriter(path string, m *store.Meter) (*writer, error) {
+func startWriter(name string, m *store.Meter) (*writer, error) {
 	w := &writer{
-		path: path, meter: m,
+		name: name, meter: m,
 		devices: make(chan *update, queueLength), jobs: make(chan *update, queueLength),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -246,7 +246,7 @@ func (w *writer) begin() error {
 
 // connect opens the writing connection and reads its settings back (INV-S1).
 func (w *writer) connect() error {
-	c, err := open(dsn(w.path, "rw", writerSettings))
+	c, err := open(w.name)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ func certificates(t *testing.T, open Open) {
 	t.Run("a certificate is read back as it was written, and its place is given", func(t *testing.T) {
 		w := newWorld(t, open)
 		i, c := w.issuer(1), ca.Certificate{}
-		w.update(func(tx provisioning.Tx) error { return tx.InsertIssuer(i) })
+		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
 		c = w.certificate(i, "dev-1")
 		c.Parent = c.Thumbprint
 		absent(w, func(tx provisioning.Tx) (ca.Certificate, error) { return tx.Certificate(i.ID, c.Serial) })
@@ -27,7 +27,7 @@ func certificates(t *testing.T, open Open) {
 	t.Run("a serial is an issuer's once, and the first certificate stays", func(t *testing.T) {
 		w := newWorld(t, open)
 		i := w.issuer(1)
-		w.update(func(tx provisioning.Tx) error { return tx.InsertIssuer(i) })
+		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
 		c := w.certificate(i, "dev-1")
 		w.update(func(tx provisioning.Tx) error { return w.record(tx, c) })
 		other := w.certificate(i, "dev-2")
@@ -47,7 +47,7 @@ func certificates(t *testing.T, open Open) {
 		retired.State = ca.IssuerRetired
 		w.update(func(tx provisioning.Tx) error {
 			for _, i := range []ca.Issuer{root, retired, w.issuer(1)} {
-				if err := tx.InsertIssuer(i); err != nil {
+				if err := w.create(tx, i); err != nil {
 					return err
 				}
 			}
@@ -71,7 +71,7 @@ func revoking(open Open) func(*testing.T) {
 		i := w.issuer(1)
 		c := w.certificate(i, "dev-1")
 		w.update(func(tx provisioning.Tx) error {
-			if err := tx.InsertIssuer(i); err != nil {
+			if err := w.create(tx, i); err != nil {
 				return err
 			}
 			return w.record(tx, c)
@@ -108,7 +108,7 @@ func revokedPages(open Open) func(*testing.T) {
 		var want []ca.Serial
 		w.update(func(tx provisioning.Tx) error {
 			want = nil
-			if err := tx.InsertIssuer(i); err != nil {
+			if err := w.create(tx, i); err != nil {
 				return err
 			}
 			for n := range 10 {
@@ -152,7 +152,7 @@ func crls(open Open) func(*testing.T) {
 	return func(t *testing.T) {
 		w := newWorld(t, open)
 		i := w.issuer(1)
-		w.update(func(tx provisioning.Tx) error { return tx.InsertIssuer(i) })
+		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
 		latest := func(tx provisioning.Tx) (ca.CRL, error) { return tx.LatestCRL(i.ID) }
 		absent(w, latest)
 		crl := func(n int64) ca.CRL {

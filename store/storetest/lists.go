@@ -112,7 +112,7 @@ func listedCertificates(open Open) func(*testing.T) {
 		all := []ca.Certificate{w.certificate(i, "dev-1"), w.certificate(i, "dev-2"), w.certificate(i, "dev-1"), w.certificate(i, "dev-3")}
 		all[3].NotAfter = w.now.Add(time.Hour)
 		w.update(func(tx provisioning.Tx) error {
-			if err := tx.InsertIssuer(i); err != nil {
+			if err := w.create(tx, i); err != nil {
 				return err
 			}
 			for _, c := range all {

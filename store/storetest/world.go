@@ -153,6 +153,14 @@ func (w *world) record(tx provisioning.Tx, c ca.Certificate) error {
 	return tx.Append(w.issued(c))
 }
 
+// create writes an issuer and its ledger row.
+func (w *world) create(tx provisioning.Tx, i ca.Issuer) error {
+	if err := tx.InsertIssuer(i); err != nil {
+		return err
+	}
+	return tx.Append(w.note(audit.IssuerCreated, "issuer:"+string(i.ID)))
+}
+
 // note is the ledger row of a change.
 func (w *world) note(action audit.Action, subject string) audit.Event {
 	return audit.Event{At: w.now, Actor: "operator:ann", Action: action, Subject: subject, Body: []byte("{}")}
@@ -172,7 +180,7 @@ func (w *world) enroll(e provisioning.Enrollment) {
 		if err := tx.InsertEnrollment(e); err != nil {
 			return err
 		}
-		return tx.Append(w.note(audit.EnrollmentCreated, e.Owner.String()))
+		return tx.Append(w.note(audit.EnrollmentCreated, strings.Replace(e.Owner.String(), " ", ":", 1)))
 	})
 }
 
@@ -206,7 +214,7 @@ func (w *world) anchor(e *testkit.Entity, verified bool) verify.TrustAnchor {
 		if err := tx.InsertAnchor(a); err != nil {
 			return err
 		}
-		return tx.Append(w.note(audit.AnchorUploaded, "anchor "+e.Name))
+		return tx.Append(w.note(audit.AnchorUploaded, "anchor:"+e.Name))
 	})
 	return a
 }
@@ -239,7 +247,7 @@ func (w *world) disallow(digest [32]byte, isKey bool) provisioning.Disallowance 
 		if err := tx.InsertDisallowance(d); err != nil {
 			return err
 		}
-		return tx.Append(w.note(audit.KeyDisallowed, "disallowance "+d.ID))
+		return tx.Append(w.note(audit.KeyDisallowed, "key:"+d.ID))
 	})
 	return d
 }

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/verify"
+)
+
+// issuer is a CA of ours. Where its key is kept is not told (INV-K5).
+type issuer struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Role        string     `json:"role" enum:"root,issuing"`
+	State       string     `json:"state" enum:"active,retired"`
+	Parent      string     `json:"parent" doc:"The issuer that signed it; its own id for a root."`
+	KeyHere     bool       `json:"keyHere" doc:"Its key is on this host."`
+	Subject     string     `json:"subject"`
+	Serial      string     `json:"serial"`
+	Thumbprint  string     `json:"thumbprint" doc:"SHA-256."`
+	NotBefore   *time.Time `json:"notBefore"`
+	NotAfter    *time.Time `json:"notAfter"`
+	Certificate string     `json:"certificate" doc:"PEM."`
+	CRL         *crl       `json:"crl,omitempty" doc:"The latest; absent while there is none."`
+	Created     *time.Time `json:"createdDateTimeUtc"`
+}
+
+type crl struct {
+	Number     int64      `json:"number"`
+	NextUpdate *time.Time `json:"nextUpdate"`
+	IsCurrent  bool       `json:"isCurrent" doc:"It lists every revocation there is."`
+}
+
+func issuerOf(i ca.Issuer) (issuer, error) {
+	cert, err := x509.ParseCertificate(i.Certificate)
+	if err != nil {
+		return issuer{}, err
+	}
+	out := issuer{
+		ID: string(i.ID), Name: i.Name, Role: string(i.Role), State: string(i.State), Parent: string(i.Parent), KeyHere: i.KeyURI != "",
+		Subject: cert.Subject.String(), Serial: string(ca.SerialOf(cert.SerialNumber)), Thumbprint: verify.ThumbprintOf(i.Certificate).String(),
+		NotBefore: instant(cert.NotBefore), NotAfter: instant(cert.NotAfter), Certificate: pemOf(i.Certificate), Created: instant(i.Created),
+	}
+	if i.CRLNumber > 0 {
+		out.CRL = &crl{Number: i.CRLNumber, NextUpdate: instant(i.CRLNext), IsCurrent: i.CRLCovers >= i.Revocations}
+	}
+	return out, nil
+}
+
+// IssuerID is the id in a path.
+type IssuerID struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+func (d *door) addIssuers() {
+	const tag = "issuers"
+	add(d, route{"list-issuers", http.MethodGet, "/issuers", policies.ScopeRead, tag, "List our issuers", false}, d.listIssuers)
+	add(d, route{"get-issuer", http.MethodGet, "/issuers/{id}", policies.ScopeRead, tag, "Read an issuer, by id", false}, d.getIssuer)
+}
+
+func issuerKey(i ca.Issuer) string { return string(i.ID) }
+
+func (d *door) listIssuers(ctx context.Context, in *Paging) (*listed[issuer], error) {
+	rows, err := d.Authority.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(rows, func(a, b ca.Issuer) int { return cmp.Compare(a.ID, b.ID) })
+	return pageOfAll(rows, *in, "issuers", issuerKey, issuerOf)
+}
+
+func (d *door) getIssuer(ctx context.Context, in *IssuerID) (*found[issuer], error) {
+	rows, err := d.Authority.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(rows, func(r ca.Issuer) bool { return string(r.ID) == in.ID })
+	if i < 0 {
+		return nil, fault.New(fault.NotFound, "no-issuer", "there is no such issuer")
+	}
+	body, err := issuerOf(rows[i])
+	return &found[issuer]{Body: body}, err
+}

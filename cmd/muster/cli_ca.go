@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// caCmd is `muster ca`: our issuers and what they issued.
+type caCmd struct {
+	connection
+	List   caListCmd   `cmd:"" help:"List issuers."`
+	Show   caShowCmd   `cmd:"" help:"Show an issuer."`
+	Chain  caChainCmd  `cmd:"" help:"Print an issuer's certificate and those above it, PEM."`
+	CRL    caCRLCmd    `cmd:"" name:"crl" help:"Fetch an issuer's revocation list."`
+	Certs  caCertsCmd  `cmd:"" help:"List issued certificates, newest first."`
+	Revoke caRevokeCmd `cmd:"" help:"Revoke a certificate for good."`
+}
+
+var (
+	issuerTable = table{
+		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
+		{"KEY HERE", "keyHere", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
+	}
+	certificateTable = table{
+		{"SERIAL", "serial", false}, {"DEVICE", "registrationId", false}, {"STATUS", "status", false}, {"EXPIRES", "notAfter", false}, {"ISSUER", "issuer", false}, {"REASON", "reason", false},
+		{"THUMBPRINT", "thumbprint", true}, {"ISSUED", "issued", true}, {"REVOKED", "revokedAt", true}, {"ATTESTED BY", "attestedBy", true},
+	}
+)
+
+type caListCmd struct{ listing }
+
+// Run lists issuers.
+func (c *caListCmd) Run(ctx context.Context, s streams, api *client) error {
+	return c.print(ctx, api, s, issuerTable, "issuers", nil)
+}
+
+type caShowCmd struct {
+	output
+	ID string `arg:"" help:"The issuer's id."`
+}
+
+// Run shows an issuer.
+func (c *caShowCmd) Run(ctx context.Context, s streams, api *client) error {
+	got, err := getIssuer(ctx, api, c.ID)
+	if err != nil {
+		return err
+	}
+	return c.one(s.Out, issuerTable, got.body)
+}
+
+func getIssuer(ctx context.Context, api *client, id string) (answer, error) {
+	return api.do(ctx, call{method: http.MethodGet, at: []string{"issuers", id}, next: "muster ca list"})
+}
+
+type caChainCmd struct {
+	ID string `arg:"" help:"The issuer's id."`
+}
+
+// maxIssuers bounds the walk up: a chain has at most so many CAs (INV-C4).
+const maxIssuers = 10
+
+// Run prints the chain, the root last.
+func (c *caChainCmd) Run(ctx context.Context, s streams, api *client) error {
+	id := c.ID
+	for range maxIssuers {
+		got, err := getIssuer(ctx, api, id)
+		if err != nil {
+			return err
+		}
+		var issuer struct{ Parent, Certificate string }
+		if err := json.Unmarshal(got.body, &issuer); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		fmt.Fprint(s.Out, issuer.Certificate)
+		if issuer.Parent == "" || issuer.Parent == id {
+			return nil
+		}
+		id = issuer.Parent
+	}
+	return fmt.Errorf("issuer %s has more than %d issuers above it", c.ID, maxIssuers)
+}
+
+type caCRLCmd struct {
+	ID  string `arg:"" help:"The issuer's id."`
+	Out string `short:"o" placeholder:"FILE" type:"path" help:"Write DER to a file, instead of PEM to the terminal."`
+}
+
+// Run fetches the list from the PKI listener, as a relying party would.
+func (c *caCRLCmd) Run(ctx context.Context, s streams, api *client) error {
+	if _, err := getIssuer(ctx, api, c.ID); err != nil {
+		return err
+	}
+	if api.pki == "" {
+		return fault.New(fault.Malformed, "pki-url", "say where CRLs are published: --pki-url or MUSTER_PKI_URL, the start of the address in the certificates")
+	}
+	status, der, err := api.raw(ctx, api.pki+"/pki/"+url.PathEscape(c.ID)+".crl")
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fault.New(fault.Unavailable, "no-crl", "%s answered %d for the CRL of issuer %s", api.pki, status, c.ID)
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return fmt.Errorf("what %s answered is no CRL: %w", api.pki, err)
+	}
+	fmt.Fprintf(s.Err, "CRL %s of %s: %d revoked, next update %s\n", list.Number, printable(list.Issuer.String()), len(list.RevokedCertificateEntries), list.NextUpdate.UTC().Format(time.RFC3339))
+	if c.Out != "" {
+		return os.WriteFile(c.Out, der, 0o644)
+	}
+	return pem.Encode(s.Out, &pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
+type caCertsCmd struct {
+	listing
+	Device        string `placeholder:"ID" help:"Issued to this registration id."`
+	Serial        string `placeholder:"HEX" help:"Of this serial."`
+	Thumbprint    string `placeholder:"HEX" help:"Of this SHA-256 thumbprint."`
+	Issuer        string `placeholder:"ID" help:"Signed by this issuer."`
+	Status        string `enum:",valid,expired,revoked" default:"" help:"valid, expired or revoked."`
+	ExpiresWithin *span  `placeholder:"30d" help:"Valid now and no more then."`
+}
+
+// Run lists issued certificates.
+func (c *caCertsCmd) Run(ctx context.Context, s streams, api *client) error {
+	query := filters("registrationId", c.Device, "serial", c.Serial, "thumbprint", c.Thumbprint, "issuer", c.Issuer, "status", c.Status)
+	if c.ExpiresWithin != nil {
+		query.Set("expiresBefore", time.Now().Add(time.Duration(*c.ExpiresWithin)).UTC().Format(time.RFC3339))
+		if c.Status == "" {
+			query.Set("status", "valid")
+		}
+	}
+	return c.print(ctx, api, s, certificateTable, "certificates", query)
+}
+
+type caRevokeCmd struct {
+	output
+	harm
+	Serial string `arg:"" help:"The certificate's serial number, hex."`
+	Issuer string `placeholder:"ID" help:"Its issuer, where two issuers have the serial."`
+	Reason string `required:"" help:"unspecified, keyCompromise (refuses the key for ever), cACompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
+}
+
+// Validate names the reasons before anything is asked.
+func (c *caRevokeCmd) Validate() error {
+	_, err := ca.ParseReason(c.Reason)
+	return err
+}
+
+// Run revokes a certificate.
+func (c *caRevokeCmd) Run(ctx context.Context, s streams, api *client) error {
+	query := filters("issuer", c.Issuer)
+	got, err := api.do(ctx, call{method: http.MethodGet, at: []string{"certificates", c.Serial}, query: query, next: "muster ca certs"})
+	if err != nil {
+		return err
+	}
+	var cert struct{ Serial, RegistrationID string }
+	if err := json.Unmarshal(got.body, &cert); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	what := fmt.Sprintf("the certificate %s of device %s will be revoked for good", cert.Serial, printable(cert.RegistrationID))
+	if err := c.confirmed(s, strings.TrimSpace(c.Serial), what); err != nil {
+		return err
+	}
+	got, err = api.do(ctx, call{method: http.MethodPost, at: []string{"certificates", c.Serial, "revoke"}, query: query, body: map[string]any{"reason": c.Reason}})
+	if err != nil {
+		return err
+	}
+	return c.one(s.Out, certificateTable, got.body)
+}

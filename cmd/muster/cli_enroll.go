@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// enrollCmd is `muster enroll`: entries for single devices.
+type enrollCmd struct {
+	connection
+	List    entryListCmd    `cmd:"" help:"List individual enrollments."`
+	Show    entryShowCmd    `cmd:"" help:"Show one."`
+	Create  enrollCreateCmd `cmd:"" help:"Make one."`
+	Update  enrollUpdateCmd `cmd:"" help:"Change one."`
+	Enable  entryEnableCmd  `cmd:"" help:"Admit the device again."`
+	Disable entryDisableCmd `cmd:"" help:"Refuse the device from now on."`
+	Delete  entryDeleteCmd  `cmd:"" help:"Delete one."`
+	Import  importCmd       `cmd:"" help:"Make one for each line of a file; those that exist stay as they are."`
+	Export  exportCmd       `cmd:"" help:"Print all as NDJSON, without keys and certificates."`
+}
+
+// ProvideKind tells the shared commands that they are about enrollments.
+func (enrollCmd) ProvideKind() entryKind {
+	return entryKind{resource: "enrollments", command: "muster enroll", noun: "enrollment", table: table{
+		{"ID", "registrationId", false}, {"STATUS", "provisioningStatus", false}, {"ATTESTATION", "attestation.type", false},
+		{"EXPIRES", "attestation.x509.clientCertificates.primary.info.notAfterUtc", false},
+		{"PROFILE", "credentialPolicyName", false}, {"HUBS", "iotHubs", false}, {"DEVICE", "deviceId", false},
+		{"THUMBPRINT", "attestation.x509.clientCertificates.primary.info.sha256Thumbprint", true},
+		{"SECONDARY", "attestation.x509.clientCertificates.secondary.info.sha256Thumbprint", true},
+		{"REGISTRATION", "registrationState.status", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+	}}
+}
+
+// enrollFlags are what an individual enrollment is made of.
+type enrollFlags struct {
+	entrySettings
+	symmetricKeyFlags
+	Certificate string `type:"existingfile" placeholder:"FILE" help:"The very certificate the device shows (primary)."`
+	Secondary   string `type:"existingfile" placeholder:"FILE" xor:"secondary" help:"The one it will show next."`
+	DeviceID    string `help:"Id on the hub (default: the registration id)."`
+}
+
+// attestation is nil when no flag names one.
+func (f enrollFlags) attestation() (map[string]any, error) {
+	pair := slots{f.Certificate, f.Secondary}
+	switch {
+	case f.given() && pair.given():
+		return nil, errors.New("give certificates or --symmetric-key, not both")
+	case f.given():
+		return f.symmetricKeyFlags.attestation()
+	case !pair.given():
+		return nil, nil
+	}
+	certs, err := pair.certificates()
+	return x509Attestation("clientCertificates", certs), err
+}
+
+func (f enrollFlags) body() (map[string]any, error) {
+	body, err := f.entrySettings.body()
+	if f.DeviceID != "" && err == nil {
+		body["deviceId"] = f.DeviceID
+	}
+	return body, err
+}
+
+type enrollCreateCmd struct {
+	output
+	enrollFlags
+	ID       string `arg:"" help:"Registration id."`
+	Disabled bool   `help:"Refuse the device until it is enabled."`
+}
+
+// Run makes an enrollment.
+func (c *enrollCreateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
+	attestation, err := c.attestation()
+	if err != nil {
+		return usage(err)
+	}
+	if attestation == nil {
+		return usage(errors.New("say how the device proves itself: --certificate FILE or --symmetric-key"))
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	body["attestation"] = attestation
+	if c.Disabled {
+		body["provisioningStatus"] = "disabled"
+	}
+	return k.create(ctx, s, api, c.output, c.ID, body)
+}
+
+type enrollUpdateCmd struct {
+	output
+	enrollFlags
+	ID              string `arg:"" help:"Registration id."`
+	RemoveSecondary bool   `xor:"secondary" help:"Empty the secondary slot."`
+}
+
+// Run changes an enrollment.
+func (c *enrollUpdateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
+	attestation, err := c.attestation()
+	if err != nil {
+		return usage(err)
+	}
+	patch, err := c.body()
+	if err != nil {
+		return err
+	}
+	if attestation != nil {
+		patch["attestation"] = instead(attestation)
+	}
+	return k.update(ctx, s, api, c.output, c.ID, patch, c.RemoveSecondary)
+}
+
+// usage makes a usage error of one about flags; faults keep their own kind.
+func usage(err error) error {
+	if fault.As(err) != nil {
+		return err
+	}
+	return fault.New(fault.Malformed, "usage", "%v", err)
+}

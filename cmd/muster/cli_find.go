@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// findCmd takes whatever is at hand and says what it is here.
+type findCmd struct {
+	connection
+	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
+	What   string `arg:"" help:"Registration id, group, anchor, issuer, serial, SHA-256 thumbprint, or a certificate file."`
+}
+
+// hit is one thing that was found.
+type hit struct {
+	Kind   string          `json:"kind"`
+	Name   string          `json:"name"`
+	About  string          `json:"about"`
+	Next   string          `json:"next"`
+	Object json.RawMessage `json:"object"`
+}
+
+// Run looks everywhere the words could belong to.
+func (c *findCmd) Run(ctx context.Context, s streams, api *client) error {
+	hits, err := c.find(ctx, api)
+	if err != nil {
+		return err
+	}
+	if len(hits) == 0 {
+		return &apiError{fault: fault.New(fault.NotFound, "nothing-found", "nothing here is called %q", c.What), next: "muster explain ID says what a device that never registered would meet"}
+	}
+	if c.Output == "json" {
+		return printJSON(s.Out, hits)
+	}
+	rows := make([][]string, len(hits))
+	for i, h := range hits {
+		rows[i] = []string{h.Kind, h.Name, h.About, h.Next}
+	}
+	return printRows(s.Out, rows)
+}
+
+func (c *findCmd) find(ctx context.Context, api *client) ([]hit, error) {
+	if _, err := os.Stat(c.What); err == nil {
+		return findFile(ctx, api, c.What)
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
+		return nil, err
+	}
+	what := strings.TrimSpace(c.What)
+	if print, err := verify.ParseThumbprint(what); err == nil {
+		return findThumbprint(ctx, api, print)
+	}
+	hits, err := findNamed(ctx, api, what)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ca.ParseSerial(what); err == nil {
+		issued, err := findIssued(ctx, api, filters("serial", what))
+		if err != nil {
+			return nil, err
+		}
+		hits = append(hits, issued...)
+	}
+	return hits, nil
+}
+
+// places are the resources that have names, and how a hit in one is told.
+var places = []struct {
+	resource, kind, name, about, next string
+}{
+	{"enrollments", "enrollment", "registrationId", "provisioningStatus", "muster enroll show "},
+	{"groups", "group", "enrollmentGroupId", "provisioningStatus", "muster group show "},
+	{"registrations", "registration", "registrationId", "status", "muster reg show "},
+	{"anchors", "anchor", "name", "subject", "muster verify show "},
+	{"issuers", "issuer", "id", "subject", "muster ca show "},
+}
+
+func findNamed(ctx context.Context, api *client, what string) (hits []hit, err error) {
+	for _, p := range places {
+		got, err := api.get(ctx, p.resource, what)
+		switch {
+		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Malformed):
+			continue // not there, or could not be called that
+		case err != nil:
+			return nil, err
+		}
+		r, err := decode(got.body)
+		if err != nil {
+			return nil, err
+		}
+		name := value(r, p.name)
+		hits = append(hits, hit{Kind: p.kind, Name: name, About: value(r, p.about), Next: p.next + shellWord(name), Object: got.body})
+	}
+	return hits, nil
+}
+
+func findIssued(ctx context.Context, api *client, query url.Values) (hits []hit, err error) {
+	items, _, err := listing{Limit: 10}.fetch(ctx, api, "certificates", query)
+	if err != nil {
+		return nil, err
+	}
+	for _, item := range items {
+		r, err := decode(item)
+		if err != nil {
+			return nil, err
+		}
+		serial := value(r, "serial")
+		hits = append(hits, hit{
+			Kind: "certificate", Name: serial, Object: item, Next: "muster ca certs --serial " + serial,
+			About: fmt.Sprintf("%s, of device %s, to %s", value(r, "status"), value(r, "registrationId"), value(r, "notAfter")),
+		})
+	}
+	return hits, nil
+}
+
+// findThumbprint looks among what we issued and, as both lists are short, among
+// anchors and issuers.
+func findThumbprint(ctx context.Context, api *client, print verify.Thumbprint) ([]hit, error) {
+	hits, err := findIssued(ctx, api, filters("thumbprint", print.String()))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if p.resource != "anchors" && p.resource != "issuers" {
+			continue
+		}
+		items, _, err := listing{All: true}.fetch(ctx, api, p.resource, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			r, err := decode(item)
+			if err != nil {
+				return nil, err
+			}
+			if value(r, "thumbprint") != print.String() {
+				continue
+			}
+			name := value(r, p.name)
+			hits = append(hits, hit{Kind: p.kind, Name: name, About: value(r, p.about), Next: p.next + shellWord(name), Object: item})
+		}
+	}
+	return hits, nil
+}
+
+// findFile looks for the first certificate of a file: itself, then the device its CN
+// may name.
+func findFile(ctx context.Context, api *client, file string) ([]hit, error) {
+	certs, err := readCertificates(file)
+	if err != nil {
+		return nil, err
+	}
+	hits, err := findThumbprint(ctx, api, verify.ThumbprintOf(certs[0].Raw))
+	if cn := certs[0].Subject.CommonName; err == nil && strings.Trim(cn, ".") != "" {
+		named, err := findNamed(ctx, api, cn)
+		if err != nil {
+			return nil, err
+		}
+		hits = append(hits, named...)
+	}
+	return hits, err
+}
