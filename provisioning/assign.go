@@ -126,6 +126,15 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 	}
 }
 
+// claimsAlias says whether the registration takes a device id other than its own id
+// that it did not have on this hub before.
+func (p *plan) claimsAlias(was *Registration) bool {
+	if p.next.State != Assigned || p.next.ID.Matches(p.next.DeviceID) {
+		return false
+	}
+	return was == nil || was.Hub != p.next.Hub || was.DeviceID != p.next.DeviceID
+}
+
 func (d *decision) fail(p *plan, f *fault.Error) {
 	p.next.State, p.next.Substatus = Failed, ""
 	p.next.ErrorCode, p.next.ErrorMessage = codeUnassignable, f.Detail

@@ -120,14 +120,17 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded ca.Unrecorded) (Operation, error) {
 	var cert ca.Certificate
 	newChain := plan.chain != nil && !e.chains.has(plan.next.Chain)
-	err := e.store.Update(ctx, func(tx Tx) error {
-		again, err := tx.Facts(d.query)
-		if err != nil {
+	update := e.store.Update
+	claim := plan.claimsAlias(d.facts.Registration)
+	if claim {
+		// A new claim on another name bears on other devices' facts: it is a change of trust.
+		update = e.store.UpdateTrust
+	}
+	err := update(ctx, func(tx Tx) error {
+		if err := d.still(tx, claim); err != nil {
 			return err
 		}
-		if again.Digest != d.facts.Digest {
-			return errMoved
-		}
+		var err error
 		if newChain {
 			if err := tx.PutChain(plan.next.Chain, plan.chain); err != nil {
 				return err
@@ -161,6 +164,22 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
 	}
 	return op, nil
+}
+
+// still says that the facts that decided have not moved; errMoved if they have. Mostly
+// the epoch of trust shows it; when it has moved on, or when other registrations matter
+// too (a claim on a device id), the facts are read again.
+func (d *decision) still(tx Tx, claim bool) error {
+	if !claim {
+		if unmoved, err := tx.Unmoved(d.facts); err != nil || unmoved {
+			return err
+		}
+	}
+	again, err := tx.Facts(d.query)
+	if err == nil && again.Digest != d.facts.Digest {
+		return errMoved
+	}
+	return err
 }
 
 // repeatWindow is how long the same CSR gets the certificate it already got.

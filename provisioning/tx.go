@@ -46,6 +46,8 @@ type Facts struct {
 	// Digest are the same facts. It is how an Update knows that nothing has moved
 	// since the View that decided.
 	Digest uint64
+	// Epoch counts the changes of trust committed before these facts were read: see Tx.Unmoved.
+	Epoch int64
 
 	Registration  *Registration       // by ID
 	Enrollments   []Enrollment        // the individual entry of ID, the registration's owner, every group that holds a certificate asked about or is named by one of Issuers, and (SharedKey) every symmetric-key group; each once, with all Credentials
@@ -91,6 +93,10 @@ type Tx interface {
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)
+	// Unmoved says, from one small row, that no UpdateTrust was committed since the facts
+	// were read. Then only registrations can differ from them, and the one they are about
+	// is guarded by its version in PutRegistration.
+	Unmoved(Facts) (bool, error)
 	// PutRegistration inserts (Version 1) or updates (stored Version = Version-1) the
 	// row; a lost race is fault.Conflict, rule "registration-moved".
 	PutRegistration(Registration) error

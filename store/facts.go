@@ -19,7 +19,9 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 	found := facts{query: q}
 	print := NewFingerprint(t.db.seed)
 	err = t.query(s, func(r *row) error {
-		print.Add(r.values)
+		if r.values[0] != int64(tagEpoch) {
+			print.Add(r.values)
+		}
 		return found.add(r)
 	}, args...)
 	if err != nil {
@@ -31,6 +33,22 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 		t.seen = owned{out.Registration.ID, out.Registration.Owner}
 	}
 	return out, nil
+}
+
+var selectEpoch = statement("SELECT value FROM trust_epoch")
+
+// Unmoved reads one small row where Facts reads many: every transaction that changes
+// what facts are made of, but for the registration itself, moves the epoch (update).
+func (t *tx) Unmoved(f provisioning.Facts) (bool, error) {
+	var now int64
+	err := t.query(selectEpoch, func(r *row) error {
+		now = r.int()
+		return nil
+	})
+	if f.Registration != nil {
+		t.seen = owned{f.Registration.ID, f.Registration.Owner}
+	}
+	return now == f.Epoch, err
 }
 
 // factsStatement picks the statement for a query and fills its parameters.
@@ -84,6 +102,8 @@ type facts struct {
 	entries     []provisioning.Enrollment
 	credentials []credential
 	anchors     []anchor
+	reg         []any // the values of registrationColumns, as far as they have come
+	regParts    int
 	scratch     [64]any
 }
 
@@ -118,9 +138,10 @@ func (f *facts) add(r *row) error {
 
 func (f *facts) scan(which tag, r *row) {
 	switch which {
-	case tagRegistration:
-		reg := scanRegistration(r)
-		f.out.Registration = &reg
+	case tagEpoch:
+		f.out.Epoch = r.int()
+	case tagRegistration, tagRegistrationRest:
+		f.registration(int(which-tagRegistration), r)
 	case tagLink:
 		f.links = append(f.links, link{r.int(), r.hash()})
 	case tagDisallowance:
@@ -142,6 +163,21 @@ func (f *facts) scan(which tag, r *row) {
 		f.out.Aliases = append(f.out.Aliases, provisioning.Alias{Hub: r.text(), ID: r.id()})
 	case tagProfile:
 		f.out.Profiles = append(f.out.Profiles, scanProfile(r))
+	}
+}
+
+// registration takes one of the two rows of a registration; with the second it is whole.
+func (f *facts) registration(part int, r *row) {
+	if f.reg == nil {
+		f.reg = make([]any, len(registrationColumns))
+	}
+	for i, at := range registrationParts[part] {
+		f.reg[at] = r.values[i]
+	}
+	if f.regParts++; f.regParts == len(registrationParts) {
+		whole := row{values: f.reg}
+		reg := scanRegistration(&whole)
+		f.out.Registration, r.err = &reg, whole.err
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 type tag int64
 
 const (
-	tagRegistration tag = iota
+	tagEpoch tag = iota
+	tagRegistration
+	tagRegistrationRest
 	tagLink
 	tagDisallowance
 	tagEntry
@@ -32,16 +34,51 @@ type branch struct {
 	from string
 }
 
+// shape is how many places of each kind a row has. A driver is asked for every place of
+// every row, so a narrow shape is a fast one: a registration, the widest answer, comes
+// in two rows.
+var shape = [...]struct {
+	kind byte
+	n    int
+	of   string // a column of registrations that tells PostgreSQL the type
+}{{'i', 9, "version"}, {'t', 6, "id"}, {'b', 4, "leaf"}}
+
 var (
+	epochColumns      = cols("i value")
 	linkColumns       = cols("i position, b thumbprint")
 	aliasColumns      = cols("t hub, t id")
 	factAnchorColumns = cols("t name, b certificate, i verified_at, b thumbprint")
+
+	// registrationParts are the columns of each of the two rows, as places in registrationColumns.
+	registrationParts = func() (parts [2][]int) {
+		free := map[byte]int{}
+		for _, k := range shape {
+			free[k.kind] = k.n
+		}
+		for i, c := range registrationColumns {
+			part := 1
+			if free[c.kind] > 0 {
+				free[c.kind]--
+				part = 0
+			}
+			parts[part] = append(parts[part], i)
+		}
+		return parts
+	}()
 )
 
-// branches in the order of their tags. The first one has a column for every place in
-// the shape, so that PostgreSQL learns the types of all from it.
+func registrationPart(n int) (part columns) {
+	for _, i := range registrationParts[n] {
+		part = append(part, registrationColumns[i])
+	}
+	return part
+}
+
+// branches in the order of their tags.
 var branches = [tags]branch{
-	{tagRegistration, registrationColumns, "reg x"},
+	{tagEpoch, epochColumns, "trust_epoch x"},
+	{tagRegistration, registrationPart(0), "reg x"},
+	{tagRegistrationRest, registrationPart(1), "reg x"},
 	{tagLink, linkColumns, "link x"},
 	{tagDisallowance, disallowanceColumns, "named n JOIN disallowances x ON x.digest = n.digest WHERE x.lifted_at = 0"},
 	{tagEntry, entryColumns, "met m JOIN entries x ON x.kind = m.kind AND x.id = m.id"},
@@ -56,13 +93,25 @@ var branches = [tags]branch{
 	{tagProfile, profileColumns, "profiles x"},
 }
 
+// width is the number of values in a row: the tag and the shape's places.
+var width = func() int {
+	n := 1
+	for _, k := range shape {
+		n += k.n
+	}
+	return n
+}()
+
 // places maps each branch's columns to their places in a row: the next free one of the
 // column's kind. Place 0 is the tag.
 var places = func() (p [tags][]int) {
 	for i, b := range branches {
-		free := map[byte][]int{}
-		for at, c := range registrationColumns {
-			free[c.kind] = append(free[c.kind], at+1)
+		free, at := map[byte][]int{}, 1
+		for _, k := range shape {
+			for range k.n {
+				free[k.kind] = append(free[k.kind], at)
+				at++
+			}
 		}
 		for _, c := range b.cols {
 			p[i] = append(p[i], free[c.kind][0])
@@ -72,9 +121,19 @@ var places = func() (p [tags][]int) {
 	return p
 }()
 
+// typed is a SELECT without rows that gives every place its type.
+func typed() string {
+	var b strings.Builder
+	b.WriteString("SELECT CAST(0 AS BIGINT)")
+	for _, k := range shape {
+		b.WriteString(strings.Repeat(", x."+k.of, k.n))
+	}
+	return b.String() + " FROM registrations x WHERE 1 = 0"
+}
+
 // selection is a branch's SELECT in the common shape.
 func (b branch) selection() string {
-	at := make([]string, len(registrationColumns)+1)
+	at := make([]string, width)
 	for i := range at {
 		at[i] = "NULL"
 	}
@@ -139,13 +198,12 @@ func (s factsShape) text() string {
 		" (SELECT CASE WHEN device_id <> '' THEN lower(device_id) ELSE id END FROM entries WHERE kind = 0 AND id = ?),\n" +
 		" (SELECT alias FROM reg WHERE owner_kind = 1 AND alias <> ''),\n" +
 		" ?))\n")
-	for i, question := range branches {
+	b.WriteString(typed())
+	for _, question := range branches {
 		if question.tag == tagProfile && !s.profiles || question.tag == tagIssued && n == 0 {
 			continue
 		}
-		if i > 0 {
-			b.WriteString("\nUNION ALL ")
-		}
+		b.WriteString("\nUNION ALL ")
 		b.WriteString(question.selection())
 	}
 	return b.String()

@@ -178,6 +178,13 @@ func (c *conn) durable() error {
 	return nil
 }
 
+// writeBack brings the log into the file and empties it, so that the file alone is the
+// whole store. Closing does that by itself only on a connection that has read the log,
+// and the checkpoint waits for itself on one that has not.
+func (c *conn) writeBack() error {
+	return first(c.run("SELECT count(*) FROM sqlite_schema"), c.run("PRAGMA wal_checkpoint(TRUNCATE)"))
+}
+
 // refusal is the fault that an error of statement s stands for.
 func refusal(s *store.Stmt, err error) error {
 	var e *sqlite.Error

@@ -12,26 +12,52 @@ import (
 // connections is how many Views run at once: more would only wait for the processor.
 const connections = 4
 
-// readers lends out the read-only connections.
+// readers lends out the read-only connections. All but the first are opened when they
+// are first needed, and wait as nil until then.
 type readers struct {
+	path   string
 	free   chan *conn
 	closed chan struct{}
 }
 
 func openReaders(path string) (*readers, error) {
-	r := &readers{free: make(chan *conn, connections), closed: make(chan struct{})}
-	for range connections {
-		c, err := open(dsn(path, "ro", readerSettings))
-		if err != nil {
-			close(r.closed)
-			for range len(r.free) {
-				err = errors.Join(err, (<-r.free).close())
-			}
-			return nil, err
-		}
-		r.free <- c
+	first, err := openReader(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &readers{path: path, free: make(chan *conn, connections), closed: make(chan struct{})}
+	r.free <- first
+	for range connections - 1 {
+		r.free <- nil
 	}
 	return r, nil
+}
+
+func openReader(path string) (*conn, error) { return open(dsn(path, "ro", readerSettings)) }
+
+// lend waits for a connection as long as its caller does.
+func (r *readers) lend(ctx context.Context) (*conn, error) {
+	select {
+	case <-r.closed:
+		return nil, errClosed
+	default:
+	}
+	select {
+	case c := <-r.free:
+		if c != nil {
+			return c, nil
+		}
+		c, err := openReader(r.path)
+		if err != nil {
+			r.free <- nil
+			return nil, store.ErrUnavailable(err)
+		}
+		return c, nil
+	case <-r.closed:
+		return nil, errClosed
+	case <-ctx.Done():
+		return nil, store.ErrCancelled(ctx)
+	}
 }
 
 // close waits for the Views at work.
@@ -39,7 +65,9 @@ func (r *readers) close() error {
 	close(r.closed)
 	var errs []error
 	for range connections {
-		errs = append(errs, (<-r.free).close())
+		if c := <-r.free; c != nil {
+			errs = append(errs, c.close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -47,24 +75,15 @@ func (r *readers) close() error {
 // View runs f on one snapshot of the file. Its context ends the wait for a connection,
 // and nothing after that: reads are short.
 func (e *Engine) View(ctx context.Context, f func(store.Conn) error) error {
-	var c *conn
-	select {
-	case <-e.readers.closed:
-		return errClosed
-	default:
-	}
-	select {
-	case c = <-e.readers.free:
-	case <-e.readers.closed:
-		return errClosed
-	case <-ctx.Done():
-		return store.ErrCancelled(ctx)
+	c, err := e.readers.lend(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { e.readers.free <- c }()
 	if err := c.run("BEGIN"); err != nil {
 		return broken(err)
 	}
-	err := call(c, f)
+	err = call(c, f)
 	e.meter.View()
 	if end := c.run("COMMIT"); end != nil {
 		c.run("ROLLBACK") // so that the connection's next View can begin

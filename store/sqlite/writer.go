@@ -114,7 +114,7 @@ func (w *writer) run() {
 	defer close(w.stopped)
 	defer func() {
 		if w.conn != nil {
-			w.err = w.conn.close()
+			w.err = first(w.conn.writeBack(), w.conn.close())
 		}
 	}()
 	for {

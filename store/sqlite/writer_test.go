@@ -151,7 +151,9 @@ func TestACallerThatGivesUpInTheQueueIsPassedOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan error, 1)
 	errs := oneBatch(t, e, insert("a"), func(*conn) error {
-		go func() { gone <- e.Update(ctx, store.Jobs, func(c store.Conn) error { return insert("never")(c.(*conn)) }) }()
+		go func() {
+			gone <- e.Update(ctx, store.Jobs, func(c store.Conn) error { return insert("never")(c.(*conn)) })
+		}()
 		for len(e.writer.jobs) == 0 {
 			runtime.Gosched()
 		}

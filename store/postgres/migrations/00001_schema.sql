@@ -4,6 +4,13 @@ CREATE TABLE meta (
   value TEXT COLLATE "C" NOT NULL
 );
 
+-- One row: how many changes of trust have been committed.
+CREATE TABLE trust_epoch (
+  one   BIGINT PRIMARY KEY CHECK (one = 1),
+  value BIGINT NOT NULL
+);
+INSERT INTO trust_epoch (one, value) VALUES (1, 1);
+
 CREATE TABLE issuers (
   id          TEXT COLLATE "C" PRIMARY KEY,
   name        TEXT COLLATE "C" NOT NULL,

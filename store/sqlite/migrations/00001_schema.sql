@@ -4,6 +4,13 @@ CREATE TABLE meta (
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- One row: how many changes of trust have been committed.
+CREATE TABLE trust_epoch (
+  one   INTEGER PRIMARY KEY CHECK (one = 1),
+  value INTEGER NOT NULL
+) STRICT;
+INSERT INTO trust_epoch (one, value) VALUES (1, 1);
+
 CREATE TABLE issuers (
   id          TEXT PRIMARY KEY,
   name        TEXT NOT NULL,
