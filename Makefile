@@ -20,7 +20,7 @@ export GOFLAGS GENERATED
 
 build: ## build bin/muster: one static binary
 	@scripts/setup.sh build
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/muster ./cmd/muster
+	CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/muster ./cmd/muster
 
 test: ## everything CI checks, in under 15 minutes; installs what it needs when root
 	@scripts/setup.sh test

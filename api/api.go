@@ -44,8 +44,8 @@ func PKI(s Settings, tenants ...Tenant) (http.Handler, error) {
 	return pki.New(served, s), nil
 }
 
-// NewServer makes a server for one of these handlers, with limits on headers, bodies
-// and time (INV-R1). A device's connection remembers what it has proved.
+// NewServer makes a server for one of these handlers, with limits on headers and on
+// time (INV-R1); bodies are limited by their doors. A device's connection remembers what it has proved.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server { return wire.NewServer(h, log) }
 
 // DeviceTLS is the TLS configuration of a listener for devices.

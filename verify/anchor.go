@@ -44,7 +44,8 @@ type AnchorRecord struct {
 
 const byProof = "proof"
 
-// NewTrustAnchor takes an uploaded CA certificate, unverified, at version 1. The
+// NewTrustAnchor takes an uploaded CA certificate, unverified. Its versions start at
+// the time of its making, so that an etag of a deleted namesake never matches. The
 // name has letters, digits and "-._", at most 64. Bad input is Malformed with rule
 // "anchor-name", "anchor-not-a-ca", "anchor-weak-key", "anchor-weak-signature",
 // "anchor-critical-extension" or "anchor-expired".
@@ -55,7 +56,7 @@ func NewTrustAnchor(name string, cert *x509.Certificate, now time.Time) (TrustAn
 	if err := checkAnchor(cert, now); err != nil {
 		return TrustAnchor{}, err
 	}
-	return TrustAnchor{name: name, link: NewLink(cert), created: now, updated: now, version: 1}, nil
+	return TrustAnchor{name: name, link: NewLink(cert), created: now, updated: now, version: now.UnixMilli()}, nil
 }
 
 func isAnchorName(name string) bool {
@@ -133,7 +134,7 @@ func (a TrustAnchor) Link() Link { return a.link }
 // IsVerified reports whether it vouches for anything.
 func (a TrustAnchor) IsVerified() bool { return !a.verifiedAt.IsZero() }
 
-// Version is 1 at first and moves on with every change; etags are made of it.
+// Version moves on by one with every change; etags are made of it.
 func (a TrustAnchor) Version() int64 { return a.version }
 
 // Replace puts another certificate under the name: unverified, and any code dead

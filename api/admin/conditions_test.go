@@ -8,11 +8,22 @@ import (
 	"github.com/passmuster/muster/policies"
 )
 
-func TestConditionalRequests(t *testing.T) {
+func TestWrites(t *testing.T) {
 	t.Parallel()
 	w := linked(t)
-	family := testkit.Chain(t, "root > dev")
-	second := testkit.Chain(t, "root > dev")
+	w.run("conditional requests", conditionalRequests)
+	w.run("acts honour If-Match when it is sent", actsHonourIfMatch)
+	w.run("get, change, put keeps keys", getChangePutKeepsKeys)
+	w.run("get, change, put keeps certificates", getChangePutKeepsCertificates)
+	w.run("settings of an entry", settingsOfAnEntry)
+	w.run("warnings say where else a certificate stands", warnings)
+	w.run("a reference needs a verified anchor", references)
+	w.run("anchors", anchors)
+}
+
+func conditionalRequests(w *world) {
+	family := testkit.Chain(w.t, "root > dev")
+	second := testkit.Chain(w.t, "root > dev")
 	ca := func(f *testkit.Family) string {
 		return `{"certificate":` + quoted(f.Get("root").PEM()) + `}`
 	}
@@ -26,13 +37,13 @@ func TestConditionalRequests(t *testing.T) {
 		{"/profiles/short", `{"lifetime":"P7D"}`, `{"lifetime":"P8D"}`, `{"lifetime":"PT24H"}`},
 		{"/anchors/root", ca(family), ca(second), ""},
 	} {
-		t.Run(r.path, func(t *testing.T) {
+		w.run(r.path, func(w *world) {
 			w.put(r.path, r.body, `"1"`).want(http.StatusPreconditionFailed, "etag-mismatch")
 			w.put(r.path, r.body, `*`).want(http.StatusPreconditionFailed, "etag-mismatch")
 			w.delete(r.path, `"1"`).want(http.StatusNotFound)
 			first := w.put(r.path, r.body).want(http.StatusCreated)
 			if first.etag() == "" || first.at("etag") != first.etag() || first.header.Get("Location") != prefix+r.path {
-				t.Fatalf("ETag %q, etag %v, Location %q", first.etag(), first.at("etag"), first.header.Get("Location"))
+				w.t.Fatalf("ETag %q, etag %v, Location %q", first.etag(), first.at("etag"), first.header.Get("Location"))
 			}
 			w.get(r.path).want(http.StatusOK).has("etag", first.etag())
 			w.put(r.path, r.other).want(http.StatusPreconditionRequired, "if-match-required")
@@ -45,7 +56,7 @@ func TestConditionalRequests(t *testing.T) {
 			w.do(absent).want(http.StatusBadRequest, "if-none-match")
 			next := w.put(r.path, r.other, first.etag()).want(http.StatusOK)
 			if next.etag() == first.etag() {
-				t.Fatal("a write keeps the ETag")
+				w.t.Fatal("a write keeps the ETag")
 			}
 			w.put(r.path, r.body, first.etag()).want(http.StatusPreconditionFailed, "etag-mismatch")
 			w.put(r.path, r.body, "W/"+next.etag()).want(http.StatusOK)
@@ -65,9 +76,7 @@ func TestConditionalRequests(t *testing.T) {
 	}
 }
 
-func TestActsHonourIfMatchWhenItIsSent(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
+func actsHonourIfMatch(w *world) {
 	tag := w.put("/groups/line-3", `{"attestation":{"type":"symmetricKey"}}`).want(http.StatusCreated).etag()
 	w.post("/groups/line-3/disable", "", `"17"`).want(http.StatusPreconditionFailed, "etag-mismatch")
 	w.post("/groups/line-3/disable", "", tag).want(http.StatusOK).has("provisioningStatus", "disabled")

@@ -31,8 +31,7 @@ func TestTheOpenAPIDocumentIsTheOneCheckedIn(t *testing.T) {
 }
 
 func TestTheDocumentIsPublicAndIsServed(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+	w := bareWorld(t)
 	a := w.do(request{method: http.MethodGet, path: "/openapi.json"}).want(http.StatusOK)
 	a.has("openapi", "3.1.0").has("info.version", "v1").has("paths./hubs.get.x-scope", "read")
 	if strings.Contains(a.text, "ErrorModel") {
@@ -43,8 +42,7 @@ func TestTheDocumentIsPublicAndIsServed(t *testing.T) {
 // Deny by default (INV-L5): every route of the router is in the document with a scope
 // or public by name, and the other way round.
 func TestEveryRouteHasAScopeOrIsPublic(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+	w := bareWorld(t)
 	routed := map[string]bool{}
 	for _, r := range w.router.Routes() {
 		routed[r.Method+" "+strings.TrimPrefix(r.Path, prefix)] = true
@@ -77,21 +75,28 @@ func TestEveryRouteHasAScopeOrIsPublic(t *testing.T) {
 	}
 }
 
-func TestARouteWithoutAScopeLetsNobodyIn(t *testing.T) {
+func TestSigningIn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.run("a refusal is on record", refusalIsOnRecord)
+	w.run("a route without a scope lets nobody in", routeWithoutScope)
+	w.run("every route for every role", everyRouteForEveryRole)
+	w.run("tokens that sign nobody in", badTokens)
+}
+
+func routeWithoutScope(w *world) {
 	for _, scope := range []policies.Scope{"", "everything"} {
 		d, router := open(w.door.Deps)
 		add(d, route{id: "new", method: http.MethodGet, path: "/new", scope: scope}, func(context.Context, *struct{}) (*done, error) {
-			t.Error("the route was entered")
+			w.t.Error("the route was entered")
 			return &done{}, nil
 		})
 		for role, token := range w.tokens {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, prefix+"/new", nil)
+			r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, prefix+"/new", nil)
 			r.Header.Set("Authorization", "Bearer "+token)
 			rec := httptest.NewRecorder()
 			if router.ServeHTTP(rec, r); rec.Code != http.StatusForbidden {
-				t.Errorf("%s got %d from a route with the scope %q", role, rec.Code, scope)
+				w.t.Errorf("%s got %d from a route with the scope %q", role, rec.Code, scope)
 			}
 		}
 	}
@@ -99,9 +104,7 @@ func TestARouteWithoutAScopeLetsNobodyIn(t *testing.T) {
 
 // Every route, every role: 401 without a token, 403 naming the scope without the right,
 // and with it something else.
-func TestEveryRouteForEveryRole(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func everyRouteForEveryRole(w *world) {
 	for template, item := range w.door.api.OpenAPI().Paths {
 		for method, op := range operations(item) {
 			scope := op.Metadata[scopeKey].(policies.Scope)
@@ -116,33 +119,29 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 			}
 			a := w.do(r).want(http.StatusUnauthorized, "token")
 			if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer") {
-				t.Errorf("%s %s: 401 without WWW-Authenticate: Bearer", method, path)
+				w.t.Errorf("%s %s: 401 without WWW-Authenticate: Bearer", method, path)
 			}
 			for _, role := range []policies.Role{policies.RoleViewer, policies.RoleOperator, policies.RoleSecurity, policies.RoleAdmin} {
 				r.role = role
 				a := w.do(r)
 				allowed := role.Scopes().Allows(scope)
 				if refused := a.status == http.StatusForbidden; refused == allowed {
-					t.Errorf("%s %s as %s: status %d, and the scope is %s", method, path, role, a.status, scope)
+					w.t.Errorf("%s %s as %s: status %d, and the scope is %s", method, path, role, a.status, scope)
 				} else if refused && !strings.Contains(a.at("detail").(string), string(scope)) {
-					t.Errorf("%s %s as %s: the refusal does not name the scope: %s", method, path, role, a.text)
+					w.t.Errorf("%s %s as %s: the refusal does not name the scope: %s", method, path, role, a.text)
 				}
 			}
 		}
 	}
 }
 
-func TestARefusalIsOnRecord(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func refusalIsOnRecord(w *world) {
 	w.do(request{role: policies.RoleViewer, method: http.MethodDelete, path: "/anchors/root%0A1"}).want(http.StatusForbidden)
 	w.get("/audit?action=act.refused").want(http.StatusOK).
 		has("items.0.actor", "operator:viewer").has("items.0.subject", "act:DELETE /api/v1/anchors/root%0A1").has("items.1", nil)
 }
 
-func TestTokensThatSignNobodyIn(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func badTokens(w *world) {
 	good := w.tokens[policies.RoleAdmin]
 	w.post("/tokens", `{"name":"gone","scopes":["read"]}`).want(http.StatusCreated)
 	gone := w.post("/tokens", `{"name":"gone-2","scopes":["read"]}`).want(http.StatusCreated).at("token").(string)
@@ -156,7 +155,7 @@ func TestTokensThatSignNobodyIn(t *testing.T) {
 		"an endless token":     "Bearer mst_" + idScope + "_" + strings.Repeat("A", 4096),
 		"a token with a space": "Bearer " + good + " " + good,
 	} {
-		t.Run(name, func(t *testing.T) {
+		w.run(name, func(w *world) {
 			r := request{method: http.MethodGet, path: "/hubs", header: http.Header{"Authorization": {header}}}
 			w.do(r).want(http.StatusUnauthorized, "token")
 		})
@@ -180,10 +179,7 @@ func TestEveryKindOfFaultHasAStatus(t *testing.T) {
 }
 
 func TestAPanicIsAnInternalProblemAndCounted(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	broken := New(Deps{Log: w.door.Log, OnPanic: func() { w.panics.Add(1) }}) // no engine to ask
-	w.handler = broken
+	w := bareWorld(t) // no engine to ask
 	a := w.get("/hubs").want(http.StatusInternalServerError)
 	if w.panics.Load() != 1 || a.header.Get("Cache-Control") != "no-store" || a.at("traceId") == nil {
 		t.Errorf("panics %d, %v %s", w.panics.Load(), a.header, a.text)

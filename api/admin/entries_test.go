@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"testing"
 
 	"github.com/passmuster/muster/internal/testkit"
 )
@@ -18,23 +17,21 @@ func (w *world) rewrite(path string, change func(map[string]any)) *answer {
 	return w.put(path, compact(a.json), a.etag())
 }
 
-func TestGetChangePutKeepsKeys(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
+func getChangePutKeepsKeys(w *world) {
 	primary := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
 	w.put("/groups/sas", `{"attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"`+primary+`"}}}`).want(http.StatusCreated)
 	before := w.post("/groups/sas/attestationmechanism", "").want(http.StatusOK).has("symmetricKey.primaryKey", primary)
 	if len(before.at("symmetricKey.secondaryKey").(string)) != 88 {
-		t.Error("no secondary key of 64 bytes was made")
+		w.t.Error("no secondary key of 64 bytes was made")
 	}
 	got := w.get("/groups/sas").want(http.StatusOK)
 	if strings.Contains(got.text, primary) || strings.Contains(got.text, "primaryKey") {
-		t.Errorf("GET shows keys: %s", got.text)
+		w.t.Errorf("GET shows keys: %s", got.text)
 	}
 	w.rewrite("/groups/sas", func(g map[string]any) { g["provisioningStatus"] = "disabled" }).want(http.StatusOK).has("provisioningStatus", "disabled")
 	after := w.post("/groups/sas/attestationmechanism", "").want(http.StatusOK)
 	if after.text != before.text {
-		t.Error("the keys changed")
+		w.t.Error("the keys changed")
 	}
 	w.get("/audit?action=enrollment.keys-read&subject=group:sas").has("items.1.actor", "operator:admin").has("items.2", nil)
 
@@ -42,10 +39,8 @@ func TestGetChangePutKeepsKeys(t *testing.T) {
 	w.post("/groups/sas/attestationmechanism", "").want(http.StatusOK).has("symmetricKey.primaryKey", primary).has("symmetricKey.secondaryKey", primary)
 }
 
-func TestGetChangePutKeepsCertificates(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
-	f := testkit.Chain(t, "root > press-1; other > press-1b [cn=press-1]")
+func getChangePutKeepsCertificates(w *world) {
+	f := testkit.Chain(w.t, "root > press-1; other > press-1b [cn=press-1]")
 	body := func(slots string) string {
 		return `{"attestation":{"type":"x509","x509":{"clientCertificates":{` + slots + `}}},"credentialPolicyName":"default"}`
 	}
@@ -56,11 +51,11 @@ func TestGetChangePutKeepsCertificates(t *testing.T) {
 		has(info+".subjectName", "CN=press-1").has(info+".issuerName", "CN=root").has(info+".version", 3).
 		has("attestation.x509.clientCertificates.primary.certificate", nil)
 	if thumb := got.at(info + ".sha256Thumbprint").(string); len(thumb) != 64 || thumb != strings.ToLower(thumb) {
-		t.Errorf("thumbprint %s", thumb)
+		w.t.Errorf("thumbprint %s", thumb)
 	}
 	kept := w.rewrite("/enrollments/press-1", func(e map[string]any) { e["deviceId"] = "pump-1" }).want(http.StatusOK).has("deviceId", "pump-1")
 	if kept.at(info+".sha256Thumbprint") != got.at(info+".sha256Thumbprint") {
-		t.Error("the certificate changed")
+		w.t.Error("the certificate changed")
 	}
 	w.post("/enrollments/press-1/attestationmechanism", "").want(http.StatusOK).has("type", "x509").has("symmetricKey", nil)
 
@@ -77,9 +72,7 @@ func TestGetChangePutKeepsCertificates(t *testing.T) {
 		has("attestation.x509.clientCertificates.secondary.info.issuerName", "CN=root").has("deviceId", "pump-1")
 }
 
-func TestSettingsOfAnEntry(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
+func settingsOfAnEntry(w *world) {
 	w.put("/hubs/hub-2", `{}`).want(http.StatusCreated)
 	w.put("/enrollments/Press:1", `{"attestation":{"type":"symmetricKey"}}`).want(http.StatusCreated).
 		has("registrationId", "Press:1").has("provisioningStatus", "enabled").has("allocationPolicy", "hashed").
@@ -93,14 +86,12 @@ func TestSettingsOfAnEntry(t *testing.T) {
 	patched := w.patch("/enrollments/press%3A1", `{"deviceId":null,"initialTwin":{"tags":{"floor":4}}}`, "*").want(http.StatusOK).
 		has("deviceId", nil).has("initialTwin.tags.floor", 4).has("optionalDeviceInformation.vendor", "x").has("provisioningStatus", "disabled")
 	if !strings.Contains(patched.text, "12345678901234567890") {
-		t.Errorf("a PATCH rounded a number: %s", patched.text)
+		w.t.Errorf("a PATCH rounded a number: %s", patched.text)
 	}
 }
 
-func TestWarningsSayWhereElseACertificateStands(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
-	root := quoted(testkit.Chain(t, "root > dev").Get("root").PEM())
+func warnings(w *world) {
+	root := quoted(testkit.Chain(w.t, "root > dev").Get("root").PEM())
 	body := `{"attestation":{"type":"x509","x509":{"signingCertificates":{"primary":{"certificate":` + root + `}}}}}`
 	w.put("/groups/line-1", body).want(http.StatusCreated).has("warnings", nil)
 	w.put("/groups/line-2", body).want(http.StatusCreated).has("warnings.0", "the primary certificate stands in group line-1 too")
@@ -109,35 +100,31 @@ func TestWarningsSayWhereElseACertificateStands(t *testing.T) {
 		has("warnings.0", "the primary certificate is held by group line-1, which is disabled: it will be refused")
 }
 
-func TestAReferenceNeedsAVerifiedAnchor(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
-	root := testkit.Chain(t, "root > dev").Get("root")
-	group := `{"attestation":{"type":"x509","x509":{"caReferences":{"primary":"plant"}}}}`
-	w.put("/groups/line-1", group).want(http.StatusBadRequest, "anchor-unknown").has("errors.0.pointer", "/attestation/x509/caReferences/primary")
-	w.put("/anchors/plant", `{"certificate":`+quoted(root.PEM())+`}`).want(http.StatusCreated).has("isVerified", false)
-	w.put("/groups/line-1", group).want(http.StatusBadRequest, "anchor-not-verified").has("refusedBy.object", "anchor plant")
-	code := w.post("/anchors/plant/generateVerificationCode", "").want(http.StatusOK)
+func references(w *world) {
+	root := testkit.Chain(w.t, "root > dev").Get("root")
+	group := `{"attestation":{"type":"x509","x509":{"caReferences":{"primary":"plant-7"}}}}`
+	w.put("/groups/line-7", group).want(http.StatusBadRequest, "anchor-unknown").has("errors.0.pointer", "/attestation/x509/caReferences/primary")
+	w.put("/anchors/plant-7", `{"certificate":`+quoted(root.PEM())+`}`).want(http.StatusCreated).has("isVerified", false)
+	w.put("/groups/line-7", group).want(http.StatusBadRequest, "anchor-not-verified").has("refusedBy.object", "anchor plant-7")
+	code := w.post("/anchors/plant-7/generateVerificationCode", "").want(http.StatusOK)
 	if code.at("verificationCodeExpires") == nil {
-		t.Error("the code has no end")
+		w.t.Error("the code has no end")
 	}
-	w.post("/anchors/plant/verify", `{"certificate":`+quoted(root.Issue(t, "wrong").PEM())+`}`).want(http.StatusBadRequest, "proof-not-named")
-	w.get("/anchors/plant").want(http.StatusOK).has("verificationCode", nil).has("isVerified", false)
-	proof := testkit.PEM(root.Prove(t, code.at("verificationCode").(string)))
-	w.post("/anchors/plant/verify", `{"certificate":`+quoted(proof)+`}`).want(http.StatusOK).has("isVerified", true).has("verifiedBy", "proof")
-	w.put("/groups/line-1", group).want(http.StatusCreated).has("attestation.x509.caReferences.primary", "plant")
-	w.delete("/anchors/plant", "*").want(http.StatusNoContent)
-	w.get("/groups/line-1").want(http.StatusOK).has("attestation.type", "none")
+	w.post("/anchors/plant-7/verify", `{"certificate":`+quoted(root.Issue(w.t, "wrong").PEM())+`}`).want(http.StatusBadRequest, "proof-not-named")
+	w.get("/anchors/plant-7").want(http.StatusOK).has("verificationCode", nil).has("isVerified", false)
+	proof := testkit.PEM(root.Prove(w.t, code.at("verificationCode").(string)))
+	w.post("/anchors/plant-7/verify", `{"certificate":`+quoted(proof)+`}`).want(http.StatusOK).has("isVerified", true).has("verifiedBy", "proof")
+	w.put("/groups/line-7", group).want(http.StatusCreated).has("attestation.x509.caReferences.primary", "plant-7")
+	w.delete("/anchors/plant-7", "*").want(http.StatusNoContent)
+	w.get("/groups/line-7").want(http.StatusOK).has("attestation.type", "none")
 }
 
-func TestAnchors(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	f := testkit.Chain(t, "root > dev; next > dev2")
+func anchors(w *world) {
+	f := testkit.Chain(w.t, "root > dev; next > dev2")
 	post := `{"name":"plant","certificate":` + quoted(f.Get("root").PEM()) + `}`
 	first := w.post("/anchors", post).want(http.StatusCreated).has("subject", "CN=root").has("isVerified", false)
 	if first.header.Get("Location") != prefix+"/anchors/plant" || len(first.at("thumbprint").(string)) != 64 {
-		t.Errorf("%v %s", first.header, first.text)
+		w.t.Errorf("%v %s", first.header, first.text)
 	}
 	w.post("/anchors", post).want(http.StatusOK).has("etag", first.etag())
 	other := `{"name":"plant","certificate":` + quoted([]byte(f.Get("next").Base64())) + `}`

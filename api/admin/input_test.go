@@ -9,12 +9,18 @@ import (
 	"github.com/passmuster/muster/policies"
 )
 
-func TestBadInput(t *testing.T) {
+func TestInput(t *testing.T) {
 	t.Parallel()
 	w := linked(t)
-	f := testkit.Chain(t, "root > press-1; other > else")
+	w.run("bad input", badInputs)
+	w.run("no secret is echoed", noSecretIsEchoed)
+	w.run("requests that are not looked at", notLookedAt)
+}
+
+func badInputs(w *world) {
+	f := testkit.Chain(w.t, "root > press-1; other > else")
 	leaf, root := quoted(f.Get("press-1").PEM()), quoted(f.Get("root").PEM())
-	key := quoted(testkit.KeyPEM(t, f.Get("press-1").Key))
+	key := quoted(testkit.KeyPEM(w.t, f.Get("press-1").Key))
 	client := func(cert string) string {
 		return `{"attestation":{"type":"x509","x509":{"clientCertificates":{"primary":{"certificate":` + cert + `}}}}}`
 	}
@@ -108,7 +114,7 @@ func TestBadInput(t *testing.T) {
 		{"a patch to a wrong type", "PATCH", "/hubs/hub-1", `{"weight":"heavy"}`, "schema", "/weight"},
 		{"a patch of the name", "PATCH", "/hubs/hub-1", `{"name":"hub-2"}`, "name-mismatch", "/name"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		w.run(c.name, func(w *world) {
 			ifMatch := []string{"*"}
 			if c.method != http.MethodPatch {
 				ifMatch = nil
@@ -116,27 +122,25 @@ func TestBadInput(t *testing.T) {
 			a := w.call(c.method, c.path, c.body, ifMatch...).want(http.StatusBadRequest, c.rule).
 				has("type", problemPrefix+c.rule).has("status", 400).has("title", "Bad input")
 			if a.header.Get("Content-Type") != problemType || a.at("traceId") == nil || a.at("instance") == nil || a.at("detail") == nil {
-				t.Errorf("not a whole problem: %v %s", a.header, a.text)
+				w.t.Errorf("not a whole problem: %v %s", a.header, a.text)
 			}
 			where := a.at("errors.0.pointer")
 			if where == nil {
 				where = a.at("errors.0.location")
 			}
 			if c.where != "" && where != c.where {
-				t.Errorf("the problem points at %v, want %s: %s", where, c.where, a.text)
+				w.t.Errorf("the problem points at %v, want %s: %s", where, c.where, a.text)
 			}
 		})
 	}
 	for path, n := range map[string]int{"/enrollments": 0, "/groups": 0, "/anchors": 0, "/hubs": 1, "/profiles": 1} {
 		if items := w.get(path).want(http.StatusOK).at("items").([]any); len(items) != n {
-			t.Errorf("%s has %d items afterwards, want %d", path, len(items), n)
+			w.t.Errorf("%s has %d items afterwards, want %d", path, len(items), n)
 		}
 	}
 }
 
-func TestNoSecretIsEchoed(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
+func noSecretIsEchoed(w *world) {
 	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 	for _, body := range []string{
 		`{"attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"` + secret + `","colour":"red"}}}`,
@@ -144,14 +148,12 @@ func TestNoSecretIsEchoed(t *testing.T) {
 		`{"attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"` + secret + `"}},"iotHubs":["hub-9"]}`,
 	} {
 		if a := w.put("/enrollments/press-1", body).want(http.StatusBadRequest); strings.Contains(a.text, secret) {
-			t.Errorf("the problem shows the key: %s", a.text)
+			w.t.Errorf("the problem shows the key: %s", a.text)
 		}
 	}
 }
 
-func TestRequestsThatAreNotLookedAt(t *testing.T) {
-	t.Parallel()
-	w := linked(t)
+func notLookedAt(w *world) {
 	large := `{"location":"` + strings.Repeat("x", maxBody) + `"}`
 	for _, c := range []struct {
 		name   string
@@ -167,11 +169,11 @@ func TestRequestsThatAreNotLookedAt(t *testing.T) {
 		{"a method the path does not have", request{method: "POST", path: "/hubs/h", body: "{}"}, 405, "method-not-allowed"},
 		{"a method there is not", request{method: "BREW", path: "/hubs/h"}, 405, "method-not-allowed"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		w.run(c.name, func(w *world) {
 			c.r.role = policies.RoleAdmin
 			a := w.do(c.r).want(c.status, c.rule)
 			if a.header.Get("Content-Type") != problemType || a.header.Get("Location") != "" {
-				t.Errorf("%v", a.header)
+				w.t.Errorf("%v", a.header)
 			}
 		})
 	}

@@ -121,7 +121,9 @@ func problemOf(ctx context.Context, err error) *problem {
 		p.RefusedBy, p.cause = nil, err
 	case fault.Unauthenticated:
 		p.headers.Set("WWW-Authenticate", `Bearer realm="muster"`)
-	case fault.Throttled, fault.Unavailable:
+	case fault.Throttled:
+		p.headers.Set("Retry-After", "1")
+	case fault.Unavailable:
 		p.headers.Set("Retry-After", "1")
 		p.cause = err
 	}
@@ -133,10 +135,10 @@ func sentence(s string) string {
 	if s == "" {
 		return s
 	}
-	if s = strings.ToUpper(s[:1]) + s[1:]; !strings.HasSuffix(s, ".") {
-		s += "."
+	if 'a' <= s[0] && s[0] <= 'z' {
+		s = strings.ToUpper(s[:1]) + s[1:]
 	}
-	return s
+	return strings.TrimSuffix(s, ".") + "."
 }
 
 // transform finishes every problem on its way out.

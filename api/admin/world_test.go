@@ -68,12 +68,23 @@ func newWorld(t testing.TB) *world {
 		check(t, err)
 		w.tokens[r] = text
 	}
+	w.open()
+	return w
+}
+
+// bareWorld is the door alone, with nothing behind it.
+func bareWorld(t testing.TB) *world {
+	w := &world{t: t}
+	w.open()
+	return w
+}
+
+func (w *world) open() {
 	w.door, w.router = open(Deps{
 		Engine: w.engine, Authority: w.authority, Log: slog.New(slog.DiscardHandler), Version: "v1", Now: w.now,
 		AfterRevoke: func() { w.revoked.Add(1) }, OnPanic: func() { w.panics.Add(1) },
 	}.complete())
 	w.handler = guarded(w.door, w.router)
-	return w
 }
 
 func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()).UTC() }
@@ -86,6 +97,16 @@ func linked(t testing.TB) *world {
 	w.put("/profiles/default", `{}`).want(http.StatusCreated)
 	w.put("/hubs/hub-1", `{}`).want(http.StatusCreated)
 	return w
+}
+
+// run is a part of a test that shares its world; parts run one after another.
+func (w *world) run(name string, part func(*world)) {
+	outer := w.t.(*testing.T)
+	outer.Run(name, func(t *testing.T) {
+		w.t = t
+		defer func() { w.t = outer }()
+		part(w)
+	})
 }
 
 // request is one call; role "" sends no token.

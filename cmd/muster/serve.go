@@ -261,7 +261,8 @@ func (s *server) doors() ([]door, error) {
 	}
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.current.Load(), nil }
 	operators := http.NewServeMux()
-	operators.Handle("/api/", admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL}))
+	operators.Handle("/api/", admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL,
+		Observe: s.ops.served, OnPanic: s.ops.panics.Inc}))
 	out := []door{
 		s.door(devices, tls.NewListener(s.listeners.devices, api.DeviceTLS(certificate))),
 		s.door(pki, s.listeners.pki),

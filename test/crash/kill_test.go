@@ -59,12 +59,12 @@ func killed(t *testing.T, dsnFile string) {
 	busy.Go(func() { w.operate(ctx) })
 
 	for n := range kills() {
-		w.someAnswers(1 + rand.IntN(20))
+		w.someAnswers(1 + rand.IntN(40))
 		w.server.Kill()
 		due := w.promised()
 		w.server = start(t, w.config)
-		w.restarted()
 		w.checkRecorded(ctx, due)
+		w.restarted()
 		if t.Failed() {
 			t.Fatalf("after kill %d", n+1)
 		}
@@ -75,7 +75,7 @@ func killed(t *testing.T, dsnFile string) {
 	if err := w.server.Stop(); err != nil {
 		t.Error(err)
 	}
-	doctor(t, w.config, w.config.Data)
+	doctor(t, w.config)
 	t.Logf("%d kills, %d certificates answered, %d disables held", kills(), len(w.given), w.held)
 }
 

@@ -37,14 +37,14 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// doctor wants every invariant of a store to hold.
-func doctor(t *testing.T, c instance.Config, data string) {
+// doctor wants every invariant of an installation's store to hold.
+func doctor(t *testing.T, c instance.Config) {
 	t.Helper()
-	args := []string{"doctor", "--data", data}
+	args := append(c.Wrap, c.Binary, "doctor", "--data", c.Data)
 	if c.DSNFile != "" {
 		args = append(args, "--dsn-file", c.DSNFile)
 	}
-	if out, err := exec.Command(c.Binary, args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 		t.Errorf("muster doctor: %v\n%s", err, out)
 	}
 }

@@ -82,7 +82,7 @@ func Start(c Config) (*Instance, error) {
 		return nil, fmt.Errorf("starting the server: %w; it said:\n%s", err, i.Log())
 	}
 	i.Took = time.Since(began)
-	if err := i.readEnv(filepath.Join(c.root(i.PID), c.Data, "dev.env")); err != nil {
+	if err := i.readEnv(c.root(i.PID), filepath.Join(c.Data, "dev.env")); err != nil {
 		i.Kill()
 		return nil, err
 	}
@@ -134,9 +134,9 @@ func (i *Instance) awaitReady(out *os.File) error {
 	}
 }
 
-// readEnv reads what the server has left for those who want to talk to it.
-func (i *Instance) readEnv(path string) error {
-	raw, err := os.ReadFile(path)
+// readEnv reads what the server has left, below root, for those who want to talk to it.
+func (i *Instance) readEnv(root, path string) error {
+	raw, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {
 		return err
 	}
@@ -153,6 +153,7 @@ func (i *Instance) readEnv(path string) error {
 			return fmt.Errorf("%s does not say %s", path, name)
 		}
 	}
+	i.CAFile = filepath.Join(root, i.CAFile)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -111,7 +112,7 @@ func (d *Door) guard(h Handler) gin.HandlerFunc {
 // refuse answers an error, and logs it where the answer does not say what happened.
 func (d *Door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch kind := fault.KindOf(err); {
-	case r.Context().Err() != nil: // the client has gone, or waits no longer
+	case errors.Is(r.Context().Err(), context.Canceled): // the client has gone
 	case kind == fault.Internal:
 		d.settings.Log.Error("request failed", "door", d.name, "traceId", TraceID(r), "error", err)
 	case kind == fault.Unavailable:

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/passmuster/muster/internal/testkit"
+)
+
+// Started under the name of the command, this binary is the command: so shell scripts
+// inside transcripts can call it.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "muster" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Every documented client command in a transcript, against a real server.
+func TestTranscripts(t *testing.T) {
+	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; root > server [eku=server]; other > stranger`)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := filepath.Abs(filepath.Join("testdata", "cli"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(bin, "muster")); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: scripts,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "server", "other", "stranger"} {
+				e := family.Get(name)
+				for file, text := range map[string][]byte{
+					name + ".pem": e.PEM(), name + "-chain.pem": testkit.PEM(e.Chain()...), name + ".key": testkit.KeyPEM(t, e.Key),
+				} {
+					if err := os.WriteFile(filepath.Join(env.WorkDir, file), text, 0o600); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "openssl" {
+				return false, errors.New("unknown condition")
+			}
+			_, err := exec.LookPath("openssl")
+			return err == nil || os.Getenv("MUSTER_REQUIRE_EXTERNAL") == "1", nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serving": serving, "keep": keep,
+			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
+			"exits":  exitsWith,
+		},
+	})
+}
+
+// serving starts a development server in ./muster-dev; it stops with the script.
+func serving(ts *testscript.TestScript, _ bool, _ []string) {
+	ctx, stop := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		code := run(ctx, []string{
+			"serve", "--dev", "--data", ts.MkAbs("muster-dev"), "--devices", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pki", "127.0.0.1:0",
+		}, streams{Out: w, Err: io.Discard})
+		_ = w.Close()
+		done <- code
+	}()
+	ts.Defer(func() {
+		stop()
+		if code := <-done; code != exitDone {
+			ts.Logf("the server ended with %d", code)
+		}
+	})
+	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		ts.Fatalf("the server did not start: %v", err)
+	}
+	go io.Copy(io.Discard, r)
+	raw, err := os.ReadFile(ts.MkAbs("muster-dev/dev.env"))
+	ts.Check(err)
+	for name, value := range readEnvFile(raw) {
+		if name == "MUSTER_ADMIN_URL" {
+			ts.Setenv("ADMIN", value) // not where commands look: they find dev.env
+		}
+		if name == "MUSTER_DEVICE_URL" || name == "MUSTER_ID_SCOPE" || name == "MUSTER_CA_FILE" {
+			ts.Setenv(name, value)
+		}
+	}
+}
+
+// exitsWith is muster with an exit code other than 0: exits 6 muster …
+func exitsWith(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	exits(ts, want, args[2:])
+}
+
+// oneAtATime keeps scripts from sharing what a process has one of: a current folder
+// and an environment. A process of its own for each command would take seconds.
+var oneAtATime sync.Mutex
+
+// exits runs main without the process, in the script's folder and environment.
+func exits(ts *testscript.TestScript, want int, args []string) {
+	oneAtATime.Lock()
+	defer oneAtATime.Unlock()
+	home, err := os.Getwd()
+	ts.Check(err)
+	ts.Check(os.Chdir(ts.MkAbs(".")))
+	defer os.Chdir(home)
+	for _, name := range []string{"MUSTER_ADMIN_URL", "MUSTER_TOKEN", "MUSTER_CA_FILE", "MUSTER_DEVICE_URL", "MUSTER_ID_SCOPE"} {
+		if v := ts.Getenv(name); v != "" {
+			ts.Check(os.Setenv(name, v))
+		} else {
+			ts.Check(os.Unsetenv(name))
+		}
+	}
+	got := run(context.Background(), args, streams{In: strings.NewReader(""), Out: ts.Stdout(), Err: ts.Stderr()})
+	if got != want {
+		ts.Fatalf("exit %d, want %d", got, want)
+	}
+}
+
+// keep puts the first line of the last command's output into a variable.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile("stdout")
+	for i := range text {
+		if text[i] == '\n' {
+			ts.Setenv(args[0], text[:i])
+			return
+		}
+	}
+	ts.Fatalf("the last command printed no line")
+}
