@@ -22,9 +22,9 @@ type initCmd struct {
 	Config             string           `help:"Configuration file to write." default:"muster.yaml" type:"path"`
 	Data               string           `help:"Data folder to make." default:"muster-data" type:"path"`
 	PassphraseFile     string           `help:"File with the passphrase that protects every key at rest." required:"" type:"path"`
-	RootKeyOut         string           `help:"Where the root's key goes, encrypted; take it off this host." default:"muster-root-key.pem" type:"path" xor:"root"`
+	RootKeyOut         string           `help:"Where the root's key goes, encrypted; take it off this host." default:"muster-root-key.pem" type:"path"`
 	RootPassphraseFile string           `help:"Passphrase of the root's key; default the other one." type:"path"`
-	KeepRoot           bool             `help:"Leave the root's key on this host (writes allowOnlineRoot: true)." xor:"root"`
+	KeepRoot           bool             `help:"Leave the root's key on this host (writes allowOnlineRoot: true)."`
 	Name               string           `help:"Name in the CAs' subjects." default:"Muster"`
 	Key                policies.KeyType `help:"Key type of the CAs." default:"EC-P256"`
 	DSNFile            string           `help:"File with a PostgreSQL connection string; default SQLite in the data folder." type:"path"`

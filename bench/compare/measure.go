@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/passmuster/muster/test/instance"
+)
+
+// bench is both servers and what was measured on them.
+type bench struct {
+	config
+	dir    string
+	muster *instance.Instance
+	floor  *floor // nil: not there
+	taken  map[string]*pair
+}
+
+// pair is the samples of one row, a round each.
+type pair struct{ muster, floor []sample }
+
+// sample is what the load generator reports of one run.
+type sample struct {
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_ms"`
+	P99       float64 `json:"p99_ms"`
+	CPU       float64 `json:"server_cpu_us_per_op"`
+	Peak      float64 `json:"server_rss_peak_mib"`
+}
+
+// row is one thing measured: how to ask Muster for it, and the floor. Without arguments
+// for the floor, or with own, only this repository's generator can ask.
+type row struct {
+	name   string
+	goal   float64 // at most so many times the floor's CPU time; 0 = no goal
+	own    bool
+	muster string
+	floor  string
+}
+
+const csrVersion = "2025-07-01-preview" // of the device API: the first that carries a CSR
+
+var rows = []row{
+	{name: registerCSR, goal: 1.3, muster: "dps -fresh -new-csr -with-csr -api-version " + csrVersion, floor: "est -fresh -new-csr"},
+	{name: register, muster: "dps -fresh", floor: "dps -fresh"},
+	{name: "EST enroll, fresh", goal: 1.3, muster: "est -fresh -new-csr", floor: "est -fresh -new-csr"},
+	{name: "EST enroll, keep-alive", goal: 1.4, muster: "est -new-csr", floor: "est -new-csr"},
+	{name: handshake, own: true, muster: "get -fresh -path /.well-known/est/csrattrs -want 204", floor: "get -fresh -path /ping -want 200"},
+	{name: refusedDevice, own: true, muster: "dps -fresh -new-csr -with-csr -prefix off- -pool " + strconv.Itoa(offDevices) + " -want 401 -api-version " + csrVersion},
+	{name: refusedGroup, own: true, muster: "dps -fresh -new-csr -with-csr -want 401 -device-ca refused -api-version " + csrVersion},
+}
+
+// Names of rows that the refusals are computed from.
+const (
+	registerCSR   = "DPS register with CSR, fresh"
+	register      = "DPS register, fresh"
+	handshake     = "bare request, fresh"
+	refusedDevice = "refused: device disabled"
+	refusedGroup  = "refused: group disabled"
+)
+
+// measure runs every row on both servers in turns. The first of the two changes with
+// the round: what warms the machine up or wears it down hits both.
+func (b *bench) measure() error {
+	b.taken = map[string]*pair{}
+	for round := range b.rounds {
+		for _, r := range rows {
+			p := b.taken[r.name]
+			if p == nil {
+				p = &pair{}
+				b.taken[r.name] = p
+			}
+			turns := []func() error{
+				func() error { return b.onMuster(r, p) },
+				func() error { return b.onFloor(r, p) },
+			}
+			if round%2 == 1 {
+				slices.Reverse(turns)
+			}
+			for _, turn := range turns {
+				if err := turn(); err != nil {
+					return fmt.Errorf("%s: %w", r.name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) onMuster(r row, p *pair) error {
+	s, err := b.run(r, r.muster, b.muster.Devices, b.muster.CAFile, b.muster.PID)
+	p.muster = append(p.muster, s)
+	return err
+}
+
+func (b *bench) onFloor(r row, p *pair) error {
+	if b.floor == nil || r.floor == "" {
+		return nil
+	}
+	s, err := b.run(r, r.floor, b.floor.url, b.floor.caFile, b.floor.cmd.Process.Pid)
+	p.floor = append(p.floor, s)
+	return err
+}
+
+// run runs the load generator once. Later arguments win: a row may say otherwise.
+func (b *bench) run(r row, what, url, ca string, pid int) (s sample, err error) {
+	words := strings.Fields(what)
+	args := []string{
+		words[0], "-url", url, "-ca", ca, "-pid", strconv.Itoa(pid), "-json",
+		"-n", strconv.Itoa(b.count), "-c", strconv.Itoa(b.clients), "-pool", "200", "-device-ca", filepath.Join(b.dir, "devices"),
+	}
+	if words[0] == "dps" {
+		args = append(args, "-scope", b.muster.IDScope)
+	}
+	for n, word := range words[1:] {
+		if words[n] == "-device-ca" {
+			word = filepath.Join(b.dir, word)
+		}
+		args = append(args, word)
+	}
+	program := b.load
+	if r.own {
+		program = b.own
+	}
+	cmd := exec.Command(program, args...)
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return s, fmt.Errorf("%w: %s", err, complaint.String())
+	}
+	return s, json.Unmarshal(out, &s)
+}

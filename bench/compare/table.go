@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// print writes the table: medians over the rounds; a ratio is the median of the
+// rounds' own ratios.
+func (b *bench) print(out io.Writer) {
+	fmt.Fprintf(out, "%d rounds of %d requests, %d clients, mutual TLS, SQLite; medians; CPU in µs of the server's own time\n\n", b.rounds, b.count, b.clients)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tCPU\tfloor\tratio\tgoal\t\t1/s\tp50 ms\tp99 ms\tRSS MiB\tfloor's 1/s\tp50 ms\tp99 ms\tRSS MiB")
+	for _, r := range rows {
+		p := b.taken[r.name]
+		fmt.Fprintf(t, "%s\t%.0f\t", r.name, median(p.muster, cpu))
+		if len(p.floor) > 0 {
+			ratio := medianOf(ratios(p.muster, p.floor))
+			fmt.Fprintf(t, "%.0f\t%.2f\t%s", median(p.floor, cpu), ratio, goal(ratio, r.goal))
+		} else {
+			fmt.Fprint(t, "\t\t\t")
+		}
+		fmt.Fprintf(t, "\t%s", rest(p.muster))
+		if len(p.floor) > 0 {
+			fmt.Fprintf(t, "\t%s", rest(p.floor))
+		}
+		fmt.Fprintln(t)
+	}
+	_ = t.Flush() // as the writes to a terminal above
+	fmt.Fprintln(out, "\nA refusal beyond the handshake, as part of a success beyond it (goal 0.50):")
+	for _, refused := range []string{refusedDevice, refusedGroup} {
+		for _, success := range []string{registerCSR, register} {
+			ratio := b.beyond(refused) / b.beyond(success)
+			fmt.Fprintf(out, "  %s / %s: %.0f / %.0f µs = %.2f %s\n", refused, success, b.beyond(refused), b.beyond(success), ratio, verdict(ratio, 0.5))
+		}
+	}
+	if b.floor == nil {
+		fmt.Fprintln(out, "\nThe floor is not here: these are Muster's own figures, without ratios.")
+	}
+}
+
+// beyond is a row's CPU time above that of a bare request on a fresh connection.
+func (b *bench) beyond(name string) float64 {
+	return median(b.taken[name].muster, cpu) - median(b.taken[handshake].muster, cpu)
+}
+
+func rest(s []sample) string {
+	return fmt.Sprintf("%.0f\t%.1f\t%.1f\t%.0f",
+		median(s, func(s sample) float64 { return s.PerSecond }), median(s, func(s sample) float64 { return s.P50 }),
+		median(s, func(s sample) float64 { return s.P99 }), median(s, func(s sample) float64 { return s.Peak }))
+}
+
+// goal is the two columns of a goal: the number, and whether it is met.
+func goal(ratio, most float64) string {
+	if most == 0 {
+		return "\t"
+	}
+	return fmt.Sprintf("≤ %.1f\t%s", most, verdict(ratio, most))
+}
+
+func verdict(ratio, most float64) string {
+	if ratio <= most {
+		return "met"
+	}
+	return "MISSED"
+}
+
+func cpu(s sample) float64 { return s.CPU }
+
+func ratios(a, b []sample) (all []float64) {
+	for i := range a {
+		all = append(all, a[i].CPU/b[i].CPU)
+	}
+	return all
+}
+
+func median(s []sample, of func(sample) float64) float64 {
+	var all []float64
+	for _, x := range s {
+		all = append(all, of(x))
+	}
+	return medianOf(all)
+}
+
+func medianOf(all []float64) float64 {
+	slices.Sort(all)
+	n := len(all)
+	return (all[(n-1)/2] + all[n/2]) / 2
+}
