@@ -21,7 +21,7 @@ var places = []struct {
 	floor   int
 	folders []string
 }{
-	{5, []string{"cmd/*", "internal/deps"}},
+	{5, []string{"cmd/*", "bench/*", "test/*"}},
 	{4, []string{
 		"api", "api/internal/*",
 		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme",
@@ -45,6 +45,8 @@ var neighbours = [][2]string{
 	{"api", "api/internal/*"},
 	{"api/*", "api/internal/*"},
 	{"store/*", "store"},
+	{"bench/*", "test/instance"},
+	{"test/*", "test/instance"},
 	{"verify", "verify/tpm"},
 	{"*", "internal/fault"},
 	{"*/*", "internal/fault"},
@@ -58,7 +60,7 @@ var only = map[string][]string{
 
 // users narrows who imports a folder, whatever the floors say.
 var users = map[string][]string{
-	"device": {"cmd/*"},
+	"device": {"cmd/*", "test/*"},
 }
 
 // below is the highest floor that keeps out of transports and databases.
@@ -81,7 +83,7 @@ var homes = []struct {
 	library string
 	folders []string
 }{
-	{"github.com/smallstep/certificates/", []string{"ca", "ca/*", "ca/upstream/*", "api/acme", "internal/deps"}},
+	{"github.com/smallstep/certificates/", []string{"ca", "ca/*", "ca/upstream/*", "api/acme"}},
 	{"github.com/google/go-tpm/", []string{"verify/tpm"}},
 }
 

@@ -25,6 +25,7 @@ type cli struct {
 	Init    initCmd    `cmd:"" help:"Set up a production installation: muster.yaml, keys, CA."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date."`
 	Doctor  doctorCmd  `cmd:"" help:"Check the invariants on a live database."`
+	Token   tokenCmd   `cmd:"" help:"Make an operator token as the host's own act, with the server stopped."`
 
 	Status  statusCmd  `cmd:"" help:"Show whether the service is well."`
 	Explain explainCmd `cmd:"" help:"Say what would happen if a device registered now, and why."`

@@ -136,6 +136,21 @@ func TestProductionIsSetUpAndServes(t *testing.T) {
 	}
 }
 
+func TestTheHostMakesATokenWhenNoneIsLeft(t *testing.T) {
+	h := newHost(t)
+	h.init("--root-key-out", h.path("root-key.pem"))
+	code, out, talk := h.muster("token", "create", "again", "--config", h.path("muster.yaml"), "--role", "security")
+	if code != exitDone || !strings.HasPrefix(out, "mst_0ne") {
+		t.Fatalf("exit %d, %q: %s", code, out, talk)
+	}
+	if code, _, _ := h.muster("token", "create", "again", "--config", h.path("muster.yaml")); code != exitConflict {
+		t.Fatalf("a second token of the name: exit %d", code)
+	}
+	if code, _, _ := h.muster("token", "create", "x", "--config", h.path("muster.yaml"), "--role", "king"); code != exitUsage {
+		t.Fatalf("no such role: exit %d", code)
+	}
+}
+
 func between(s, before, after string) string {
 	_, rest, _ := strings.Cut(s, before)
 	found, _, _ := strings.Cut(rest, after)

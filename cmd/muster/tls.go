@@ -6,8 +6,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
+	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/passmuster/muster/ca"
@@ -48,23 +52,40 @@ func (s *serverCertificate) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.current.Store(&tls.Certificate{Certificate: chain, PrivateKey: key})
-	return nil
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err == nil {
+		s.current.Store(&tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: leaf})
+	}
+	return err
 }
 
-// keep renews the certificate until ctx ends.
+// due says whether two thirds of the life of a certificate of our own making are over;
+// files are read again every time.
+func (s *serverCertificate) due(now time.Time) bool {
+	if s.config.Certificate != "" {
+		return true
+	}
+	leaf := s.current.Load().Leaf
+	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3
+}
+
+// keep renews the certificate until ctx ends; on SIGHUP at once, for files that were
+// replaced. Bad files change nothing.
 func (s *serverCertificate) keep(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(serverCheck)
 	defer tick.Stop()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-hangup:
 		case <-tick.C:
-		}
-		leaf := s.current.Load().Leaf
-		if s.config.Certificate == "" && leaf != nil && time.Until(leaf.NotAfter) > leaf.NotAfter.Sub(leaf.NotBefore)/3 {
-			continue
+			if !s.due(time.Now()) {
+				continue
+			}
 		}
 		if err := s.load(ctx); err != nil {
 			log.Error("renewing the server certificate", "problem", err)
