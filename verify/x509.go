@@ -32,28 +32,48 @@ func X509(ev X509Evidence, roots Anchors, now time.Time) (Identity, error) {
 	if err := ev.Chain.check(); err != nil {
 		return Identity{}, err
 	}
-	leaf, second := ev.Chain.Leaf(), wholeSecond(now)
-	if err := checkDeviceLeaf(leaf.Cert, ev.ID, second); err != nil {
-		return Identity{}, err
+	leaf := ev.Chain.Leaf()
+	if !namesDevice(leaf.Cert, ev.ID) {
+		return Identity{}, refuse("leaf-names-other-device", "The client certificate does not name the registration id as its only CN.")
 	}
+	path, err := []Link{leaf}, error(nil)
 	if len(roots.Pinned) > 0 {
-		if !slices.Contains(roots.Pinned, leaf.Thumbprint) {
-			return Identity{}, refuse("leaf-not-pinned", "The client certificate is not the one enrolled.")
-		}
-		return Identity{id: ev.ID, mechanism: MechanismX509, path: []Link{leaf}, at: now}, nil
+		err = checkPinned(leaf, roots.Pinned, now)
+	} else {
+		path, err = CheckDeviceChain(ev.Chain, roots.Verified, now, ev.Memo)
 	}
-	path, err := findPath(ev.Chain, roots.Verified, x509.ExtKeyUsageClientAuth, second, ev.Memo)
 	if err != nil {
 		return Identity{}, err
 	}
 	return Identity{id: ev.ID, mechanism: MechanismX509, path: path, at: now}, nil
 }
 
+func checkPinned(leaf Link, pins []Thumbprint, now time.Time) error {
+	if err := checkDeviceLeaf(leaf.Cert, wholeSecond(now)); err != nil {
+		return err
+	}
+	if !slices.Contains(pins, leaf.Thumbprint) {
+		return refuse("leaf-not-pinned", "The client certificate is not the one enrolled.")
+	}
+	return nil
+}
+
+// CheckDeviceChain asks of a chain all that [X509] asks but for the device's name, and
+// returns the verified path, leaf first and anchor last.
+func CheckDeviceChain(chain Chain, anchors []Link, now time.Time, memo *Memo) ([]Link, error) {
+	if err := chain.check(); err != nil {
+		return nil, err
+	}
+	second := wholeSecond(now)
+	if err := checkDeviceLeaf(chain.Leaf().Cert, second); err != nil {
+		return nil, err
+	}
+	return findPath(chain, anchors, x509.ExtKeyUsageClientAuth, second, memo)
+}
+
 // checkDeviceLeaf asks of a leaf what makes it a device's, whoever signed it.
-func checkDeviceLeaf(leaf *x509.Certificate, id RegistrationID, now time.Time) error {
+func checkDeviceLeaf(leaf *x509.Certificate, now time.Time) error {
 	switch {
-	case !namesDevice(leaf, id):
-		return refuse("leaf-names-other-device", "The client certificate does not name the registration id as its only CN.")
 	case leaf.IsCA || leaf.KeyUsage&x509.KeyUsageCertSign != 0:
 		return refuse("leaf-is-ca", "The client certificate is a CA certificate; only leaves speak for devices.")
 	case !allowsClientAuth(leaf):

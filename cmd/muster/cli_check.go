@@ -2,8 +2,6 @@ package main
 
 import (
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -133,26 +131,7 @@ func (c *verifyCheckCmd) checkChain() ([]verify.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return acceptedFromDevice(chain, anchors, c.At)
-}
-
-// acceptedFromDevice verifies a chain as verify.X509 does for a device whose
-// registration id is whatever the leaf's CN is, if it has one. The leaf is presented
-// under a stand-in CN; what is signed, its bytes, stays.
-func acceptedFromDevice(chain verify.Chain, anchors []verify.Link, now time.Time) ([]verify.Link, error) {
-	const standIn = "device"
-	id, err := verify.ParseRegistrationID(standIn)
-	if err != nil {
-		return nil, err
-	}
-	leaf := *chain[0].Cert
-	leaf.Subject.Names = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: standIn}}
-	presented := append(verify.Chain{verify.NewLink(&leaf)}, chain[1:]...)
-	proven, err := verify.X509(verify.X509Evidence{ID: id, Chain: presented}, verify.Anchors{Verified: anchors}, now)
-	if err != nil {
-		return nil, err
-	}
-	return proven.Path(), nil
+	return verify.CheckDeviceChain(chain, anchors, c.At, nil)
 }
 
 // pathLink is one certificate of a verified path.

@@ -46,7 +46,6 @@ const mustBeNew = "none"
 type answer struct {
 	body json.RawMessage
 	etag string
-	made bool // 201
 }
 
 // maxAnswer bounds what is read of an answer: a page of 500 enrollments fits many times.
@@ -101,12 +100,7 @@ func (c *client) do(ctx context.Context, a call) (answer, error) {
 	if status >= 300 {
 		return answer{}, c.refused(status, text, a.next)
 	}
-	return answer{body: text, etag: header.Get("ETag"), made: status == http.StatusCreated}, nil
-}
-
-// get fetches one resource.
-func (c *client) get(ctx context.Context, at ...string) (answer, error) {
-	return c.do(ctx, call{method: http.MethodGet, at: at, next: "muster find " + at[len(at)-1]})
+	return answer{body: text, etag: header.Get("ETag")}, nil
 }
 
 // raw fetches a file from another listener, without the token.

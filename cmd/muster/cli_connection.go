@@ -23,8 +23,8 @@ import (
 // settings. The token is never a flag: flags are seen by every process of the host.
 type connection struct {
 	AdminURL  string        `name:"admin-url" env:"MUSTER_ADMIN_URL" placeholder:"URL" help:"The server's admin listener."`
-	PKIURL    string        `name:"pki-url" env:"MUSTER_PKI_URL" hidden:"" help:"The server's PKI listener."`
-	OpsURL    string        `name:"ops-url" env:"MUSTER_OPS_URL" hidden:"" help:"The server's health listener (default: the admin listener)."`
+	PKIURL    string        `name:"pki-url" env:"MUSTER_PKI_URL" placeholder:"URL" help:"The server's PKI listener."`
+	OpsURL    string        `name:"ops-url" env:"MUSTER_OPS_URL" placeholder:"URL" help:"The server's health listener (default: the admin listener)."`
 	TokenFile string        `env:"MUSTER_TOKEN_FILE" placeholder:"FILE" type:"path" help:"File with the operator token (or MUSTER_TOKEN)."`
 	CAFile    string        `name:"ca-file" env:"MUSTER_CA_FILE" placeholder:"FILE" type:"path" help:"Roots that vouch for the server, PEM (default: the system's)."`
 	Curl      bool          `help:"Print each API call as a curl command."`

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -19,7 +19,7 @@ import (
 type findCmd struct {
 	connection
 	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
-	What   string `arg:"" help:"Registration id, group, anchor, issuer, serial, SHA-256 thumbprint, or a certificate file."`
+	What   string `arg:"" help:"Registration id, group, anchor, issuer, serial, SHA-256 thumbprint, or a certificate: a file, or pasted."`
 }
 
 // hit is one thing that was found.
@@ -51,10 +51,15 @@ func (c *findCmd) Run(ctx context.Context, s streams, api *client) error {
 }
 
 func (c *findCmd) find(ctx context.Context, api *client) ([]hit, error) {
+	if certs, err := verify.ParseCertificates([]byte(c.What)); err == nil {
+		return findCertificate(ctx, api, certs[0])
+	}
 	if _, err := os.Stat(c.What); err == nil {
-		return findFile(ctx, api, c.What)
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
-		return nil, err
+		certs, err := readCertificates(c.What)
+		if err != nil {
+			return nil, err
+		}
+		return findCertificate(ctx, api, certs[0])
 	}
 	what := strings.TrimSpace(c.What)
 	if print, err := verify.ParseThumbprint(what); err == nil {
@@ -87,7 +92,7 @@ var places = []struct {
 
 func findNamed(ctx context.Context, api *client, what string) (hits []hit, err error) {
 	for _, p := range places {
-		got, err := api.get(ctx, p.resource, what)
+		got, err := api.do(ctx, call{method: http.MethodGet, at: []string{p.resource, what}})
 		switch {
 		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Malformed):
 			continue // not there, or could not be called that
@@ -153,20 +158,12 @@ func findThumbprint(ctx context.Context, api *client, print verify.Thumbprint) (
 	return hits, nil
 }
 
-// findFile looks for the first certificate of a file: itself, then the device its CN
-// may name.
-func findFile(ctx context.Context, api *client, file string) ([]hit, error) {
-	certs, err := readCertificates(file)
-	if err != nil {
-		return nil, err
+// findCertificate looks for the certificate itself, then for what its CN may name.
+func findCertificate(ctx context.Context, api *client, cert *x509.Certificate) ([]hit, error) {
+	hits, err := findThumbprint(ctx, api, verify.ThumbprintOf(cert.Raw))
+	if err != nil || strings.Trim(cert.Subject.CommonName, ".") == "" {
+		return hits, err
 	}
-	hits, err := findThumbprint(ctx, api, verify.ThumbprintOf(certs[0].Raw))
-	if cn := certs[0].Subject.CommonName; err == nil && strings.Trim(cn, ".") != "" {
-		named, err := findNamed(ctx, api, cn)
-		if err != nil {
-			return nil, err
-		}
-		hits = append(hits, named...)
-	}
-	return hits, err
+	named, err := findNamed(ctx, api, cert.Subject.CommonName)
+	return append(hits, named...), err
 }

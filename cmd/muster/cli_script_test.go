@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // Every documented client command in a transcript, against a real server.
 func TestTranscripts(t *testing.T) {
-	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; root > server [eku=server]; other > stranger`)
+	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; mid > odd [cn=No registration id.]; root > server [eku=server]; other > stranger`)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -45,8 +45,9 @@ func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("ROOT_BASE64", family.Get("root").Base64())
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "server", "other", "stranger"} {
+			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger"} {
 				e := family.Get(name)
 				for file, text := range map[string][]byte{
 					name + ".pem": e.PEM(), name + "-chain.pem": testkit.PEM(e.Chain()...), name + ".key": testkit.KeyPEM(t, e.Key),
