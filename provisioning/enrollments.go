@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"slices"
 	"time"
@@ -330,6 +331,13 @@ func (e *Engine) warnings(tx Tx, en Enrollment) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		unvouched, err := e.unvouched(tx, en, c)
+		if err != nil {
+			return nil, err
+		}
+		if unvouched {
+			out = append(out, "no verified trust anchor is, or signed, the "+c.Slot.String()+" certificate: it admits nobody unless devices send the certificates up to one")
+		}
 		for _, h := range holders {
 			switch {
 			case h.Owner == en.Owner || h.Anchor != "" && h.Owner.IsZero():
@@ -341,6 +349,36 @@ func (e *Engine) warnings(tx Tx, en Enrollment) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// unvouched says whether neither the signing certificate of a group nor the CA right
+// above it is a verified anchor (scenarios B5).
+func (e *Engine) unvouched(tx Tx, en Enrollment, c Credential) (bool, error) {
+	if c.Role != RoleSigning {
+		return false, nil
+	}
+	cert, err := x509.ParseCertificate(c.Certificate)
+	if err != nil {
+		return false, err
+	}
+	link := verify.NewLink(cert)
+	facts, err := tx.Facts(FactsQuery{ID: en.ID, Thumbs: []verify.Thumbprint{link.Thumbprint}, Issuers: [][32]byte{verify.NameHash(cert.RawIssuer)}})
+	if err != nil {
+		return false, err
+	}
+	for _, h := range facts.HeldCAs {
+		if !h.Verified {
+			continue
+		}
+		above, err := e.held.link(h)
+		if err != nil {
+			return false, err
+		}
+		if above.Thumbprint == link.Thumbprint || verify.SignedBy(link, above) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // SetEnabled enables or disables an entry. Disabling is the entry's own refusal: no

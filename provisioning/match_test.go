@@ -1,11 +1,13 @@
 package provisioning_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 )
 
@@ -184,5 +186,31 @@ func TestARefusalIsExplainedByTheRunThatDecided(t *testing.T) {
 	}
 	if x, err = w.engine.Explain(w.ctx, id(w, "d1"), device.Evidence.Chain); err != nil || rules(x.Trace) != "individual-enrollment standing anchor-verified group allocation" {
 		t.Fatalf("trace %q, %v", rules(x.Trace), err)
+	}
+}
+
+func TestAnEntryIsWarnedAboutBeforeItSurprises(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := testkit.Chain(t, "root > mid > d1")
+	put := func(name string) []string {
+		_, warnings, err := w.engine.Put(w.ctx, "operator:test", provisioning.Draft{
+			Owner: provisioning.Owner{Kind: provisioning.Group, ID: id(w, name)}, Spelled: name, Enabled: true, Allocation: policies.Hashed,
+			Attestation: provisioning.Attestation{Role: provisioning.RoleSigning, Slots: slots(f.Get("mid"))},
+		}, provisioning.Precondition{})
+		w.must(err)
+		return warnings
+	}
+	w.anchor(f.Get("root"), false)
+	if got := put("a"); len(got) != 1 || !strings.Contains(got[0], "no verified trust anchor") { // B5
+		t.Fatalf("below an unverified root: %q", got)
+	}
+	w.prove(f.Get("root"))
+	if got := put("b"); len(got) != 1 || !strings.Contains(got[0], "stands in group a too") { // D6
+		t.Fatalf("a certificate in two groups: %q", got)
+	}
+	w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "a")}, false)
+	if got := put("c"); len(got) != 2 || !strings.Contains(strings.Join(got, "\n"), "group a, which is disabled: it will be refused") { // E7
+		t.Fatalf("a certificate that a disabled entry holds: %q", got)
 	}
 }

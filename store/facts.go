@@ -198,6 +198,7 @@ func (f *facts) facts() provisioning.Facts {
 	})
 	slices.SortFunc(f.out.Profiles, func(a, b provisioning.Profile) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(f.out.Disallowances, func(a, b provisioning.Disallowance) int { return cmp.Compare(a.ID, b.ID) })
+	f.out.Disallowances = slices.CompactFunc(f.out.Disallowances, func(a, b provisioning.Disallowance) bool { return a.ID == b.ID })
 	for i := range f.entries {
 		e := &f.entries[i]
 		for _, c := range f.credentials {

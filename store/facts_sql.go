@@ -80,16 +80,16 @@ var branches = [tags]branch{
 	{tagRegistration, registrationPart(0), "reg x"},
 	{tagRegistrationRest, registrationPart(1), "reg x"},
 	{tagLink, linkColumns, "link x"},
-	{tagDisallowance, disallowanceColumns, "named n JOIN disallowances x ON x.digest = n.digest WHERE x.lifted_at = 0"},
-	{tagEntry, entryColumns, "met m JOIN entries x ON x.kind = m.kind AND x.id = m.id"},
-	{tagCredential, credentialColumns, "met m JOIN entry_credentials x ON x.kind = m.kind AND x.id = m.id"},
-	{tagAnchor, factAnchorColumns, "held h JOIN trust_anchors x ON x.name = h.name"},
+	{tagDisallowance, disallowanceColumns, "named n CROSS JOIN disallowances x WHERE x.digest = n.digest AND x.lifted_at = 0"},
+	{tagEntry, entryColumns, "met m CROSS JOIN entries x WHERE x.kind = m.kind AND x.id = m.id"},
+	{tagCredential, credentialColumns, "met m CROSS JOIN entry_credentials x WHERE x.kind = m.kind AND x.id = m.id"},
+	{tagAnchor, factAnchorColumns, "held h CROSS JOIN trust_anchors x WHERE x.name = h.name"},
 	{tagIssued, certificateColumns, "certificates x WHERE x.thumb8 = ?"},
 	{tagHub, hubColumns, "hubs x"},
 	{tagAlias, aliasColumns, `(
-  SELECT r.hub, r.id FROM wanted w JOIN registrations r ON r.alias = w.name WHERE r.alias <> '' AND r.hub <> '' AND r.id <> ?
+  SELECT r.hub, r.id FROM wanted w CROSS JOIN registrations r WHERE r.alias = w.name AND r.alias <> '' AND r.hub <> '' AND r.id <> ?
   UNION ALL
-  SELECT r.hub, r.id FROM wanted w JOIN registrations r ON r.id = w.name WHERE r.alias = '' AND r.hub <> '' AND r.id <> ?) x`},
+  SELECT r.hub, r.id FROM wanted w CROSS JOIN registrations r WHERE r.id = w.name AND r.alias = '' AND r.hub <> '' AND r.id <> ?) x`},
 	{tagProfile, profileColumns, "profiles x"},
 }
 
@@ -170,25 +170,29 @@ func (f *factsStatements) of(s factsShape) *Stmt {
 // text is the statement. Its parameters, in order: the id; the thumbprints; the keys;
 // the issuers' names; the id three times; the leaf's thumb8 where there are
 // thumbprints; the id twice.
+//
+// SQLite takes the tables of a CROSS JOIN in the order written: left to itself it may
+// begin with the large one. What is asked about may stand there twice: to sort that out
+// for each question would cost more than the questions do.
 func (s factsShape) text() string {
 	n := factsSizes[s.size]
 	var b strings.Builder
 	b.WriteString("WITH reg AS (SELECT * FROM registrations WHERE id = ?),\n" +
-		"link AS (SELECT l.* FROM reg JOIN chain_links l ON l.chain = reg.chain),\n" +
-		"asked (thumbprint) AS (SELECT leaf FROM reg UNION SELECT thumbprint FROM link")
-	b.WriteString(strings.Repeat(" UNION SELECT ?", n))
-	b.WriteString("),\nnamed (digest) AS (SELECT thumbprint FROM asked UNION SELECT leaf_key FROM reg UNION SELECT key_hash FROM link")
-	b.WriteString(strings.Repeat(" UNION SELECT ?", n+1))
+		"link AS (SELECT l.* FROM reg CROSS JOIN chain_links l WHERE l.chain = reg.chain),\n" +
+		"asked (thumbprint) AS (SELECT leaf FROM reg UNION ALL SELECT thumbprint FROM link")
+	b.WriteString(strings.Repeat(" UNION ALL SELECT ?", n))
+	b.WriteString("),\nnamed (digest) AS (SELECT thumbprint FROM asked UNION ALL SELECT leaf_key FROM reg UNION ALL SELECT key_hash FROM link")
+	b.WriteString(strings.Repeat(" UNION ALL SELECT ?", n+1))
 	// The first SELECT has no rows: it tells PostgreSQL the type.
-	b.WriteString("),\nissuer (name) AS (SELECT subject_hash FROM trust_anchors WHERE 1 = 0")
-	b.WriteString(strings.Repeat(" UNION SELECT ?", n))
-	b.WriteString("),\nheld (name) AS (SELECT a.name FROM asked q JOIN trust_anchors a ON a.thumbprint = q.thumbprint\n" +
-		" UNION SELECT a.name FROM issuer i JOIN trust_anchors a ON a.subject_hash = i.name),\n" +
+	b.WriteString("),\nissuer (name) AS (SELECT leaf FROM reg WHERE 1 = 0")
+	b.WriteString(strings.Repeat(" UNION ALL SELECT ?", n))
+	b.WriteString("),\nheld (name) AS (SELECT a.name FROM asked q CROSS JOIN trust_anchors a WHERE a.thumbprint = q.thumbprint\n" +
+		" UNION SELECT a.name FROM issuer i CROSS JOIN trust_anchors a WHERE a.subject_hash = i.name),\n" +
 		"met (kind, id) AS (SELECT kind, id FROM entries WHERE kind = 0 AND id = ?\n" +
 		" UNION SELECT owner_kind, owner_id FROM reg WHERE owner_id IS NOT NULL\n" +
-		" UNION SELECT c.kind, c.id FROM asked q JOIN entry_credentials c ON c.thumbprint = q.thumbprint\n" +
-		" UNION SELECT c.kind, c.id FROM issuer i JOIN entry_credentials c ON c.subject_hash = i.name\n" +
-		" UNION SELECT c.kind, c.id FROM held h JOIN entry_credentials c ON c.anchor = h.name")
+		" UNION SELECT c.kind, c.id FROM asked q CROSS JOIN entry_credentials c WHERE c.thumbprint = q.thumbprint\n" +
+		" UNION SELECT c.kind, c.id FROM issuer i CROSS JOIN entry_credentials c WHERE c.subject_hash = i.name\n" +
+		" UNION SELECT c.kind, c.id FROM held h CROSS JOIN entry_credentials c WHERE c.anchor = h.name")
 	if s.sharedKey {
 		b.WriteString("\n UNION SELECT kind, id FROM entry_credentials WHERE kind = 1 AND role = 'key'")
 	}

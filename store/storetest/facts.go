@@ -391,7 +391,7 @@ func digests(open Open, f *testkit.Family) func(*testing.T) {
 			if err != nil {
 				return err
 			}
-			return tx.UpdateAnchor(a.VouchedBy("ann", w.now), 1)
+			return tx.UpdateAnchor(a.VouchedBy("ann", w.now), a.Version())
 		})
 		moved(true, "a hub is linked", func(tx provisioning.Tx) error {
 			return tx.InsertHub(provisioning.Hub{Name: "a.example", Driver: "registry", Version: 1})

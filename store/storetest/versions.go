@@ -16,7 +16,8 @@ import (
 
 // kind is a sort of row with a version, written in full so that every column is seen.
 type kind[T any] struct {
-	first, second T // second is version 2 of first
+	first, second T        // second is the next version of first
+	versions      [2]int64 // theirs
 	insert        func(provisioning.Tx, T) error
 	update        func(provisioning.Tx, T, int64) error
 	read          func(provisioning.Tx) (T, error)
@@ -34,14 +35,14 @@ func obey[T any](t *testing.T, open Open, make func(*world) kind[T]) {
 	same(w, view(w, k.read), k.first)
 	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.update(tx, k.second, 7) })
 	same(w, view(w, k.read), k.first)
-	w.update(func(tx provisioning.Tx) error { return k.update(tx, k.second, 1) })
+	w.update(func(tx provisioning.Tx) error { return k.update(tx, k.second, k.versions[0]) })
 	same(w, view(w, k.read), k.second)
-	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.update(tx, k.second, 1) })
-	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.remove(tx, 1) })
+	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.update(tx, k.second, k.versions[0]) })
+	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.remove(tx, k.versions[0]) })
 	same(w, view(w, k.read), k.second)
-	w.update(func(tx provisioning.Tx) error { return k.remove(tx, 2) })
+	w.update(func(tx provisioning.Tx) error { return k.remove(tx, k.versions[1]) })
 	absent(w, k.read)
-	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.remove(tx, 2) })
+	w.refused(fault.PreconditionFailed, "", func(tx provisioning.Tx) error { return k.remove(tx, k.versions[1]) })
 }
 
 func versions(t *testing.T, open Open) {
@@ -78,7 +79,7 @@ func versions(t *testing.T, open Open) {
 			}
 			b := a.VouchedBy("ann", w.now.Add(time.Second))
 			return kind[verify.AnchorRecord]{
-				first: a.Record(), second: b.Record(),
+				first: a.Record(), second: b.Record(), versions: [2]int64{a.Version(), b.Version()},
 				insert: func(tx provisioning.Tx, r verify.AnchorRecord) error { return tx.InsertAnchor(restore(w, r)) },
 				update: func(tx provisioning.Tx, r verify.AnchorRecord, was int64) error {
 					return tx.UpdateAnchor(restore(w, r), was)
@@ -95,7 +96,7 @@ func versions(t *testing.T, open Open) {
 		obey(t, open, func(w *world) kind[provisioning.Hub] {
 			first := provisioning.Hub{Name: "a.example", Driver: "registry", Weight: 1, Created: w.now, Updated: w.now, Version: 1}
 			second := provisioning.Hub{Name: "a.example", Driver: "webhook", Location: "north", Weight: 3, Draining: true, Created: w.now, Updated: w.now.Add(time.Hour), Version: 2}
-			return kind[provisioning.Hub]{first, second, provisioning.Tx.InsertHub, provisioning.Tx.UpdateHub,
+			return kind[provisioning.Hub]{first, second, [2]int64{1, 2}, provisioning.Tx.InsertHub, provisioning.Tx.UpdateHub,
 				func(tx provisioning.Tx) (provisioning.Hub, error) { return tx.Hub("a.example") },
 				func(tx provisioning.Tx, v int64) error { return tx.DeleteHub("a.example", v) }}
 		})
@@ -107,7 +108,7 @@ func versions(t *testing.T, open Open) {
 			second.Lifetime, second.Keys = time.Hour, []policies.KeyType{policies.KeyECP256}
 			second.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
 			second.Renewal, second.Version = policies.RotationPolicy{PrepareAt: 0.5, Overlap: time.Minute}, 2
-			return kind[provisioning.Profile]{first, second, provisioning.Tx.InsertProfile, provisioning.Tx.UpdateProfile,
+			return kind[provisioning.Profile]{first, second, [2]int64{1, 2}, provisioning.Tx.InsertProfile, provisioning.Tx.UpdateProfile,
 				func(tx provisioning.Tx) (provisioning.Profile, error) { return tx.Profile("default") },
 				func(tx provisioning.Tx, v int64) error { return tx.DeleteProfile("default", v) }}
 		})
@@ -127,7 +128,7 @@ func versions(t *testing.T, open Open) {
 }
 
 func entryKind(first, second provisioning.Enrollment) kind[provisioning.Enrollment] {
-	return kind[provisioning.Enrollment]{first, second, provisioning.Tx.InsertEnrollment, provisioning.Tx.UpdateEnrollment,
+	return kind[provisioning.Enrollment]{first, second, [2]int64{1, 2}, provisioning.Tx.InsertEnrollment, provisioning.Tx.UpdateEnrollment,
 		func(tx provisioning.Tx) (provisioning.Enrollment, error) { return tx.Enrollment(first.Owner) },
 		func(tx provisioning.Tx, v int64) error { return tx.DeleteEnrollment(first.Owner, v) }}
 }
@@ -221,7 +222,7 @@ func use(open Open) func(*testing.T) {
 
 func emptiedSlots(t *testing.T, open Open, f *testkit.Family) {
 	w := newWorld(t, open)
-	w.anchor(f.Get("root"), true)
+	root := w.anchor(f.Get("root"), true)
 	w.anchor(f.Get("mid"), true)
 	w.enroll(w.entry(w.group("both"), reference("root", rotation.Primary), reference("mid", rotation.Secondary)))
 	w.enroll(w.entry(w.group("other"), reference("mid", rotation.Primary)))
@@ -232,7 +233,7 @@ func emptiedSlots(t *testing.T, open Open, f *testkit.Family) {
 	if e := read("both"); len(e.Credentials) != 2 || e.Version != 1 {
 		t.Errorf("a refused delete changed the entry: %+v", e)
 	}
-	w.update(func(tx provisioning.Tx) error { return tx.DeleteAnchor("root", 2) })
+	w.update(func(tx provisioning.Tx) error { return tx.DeleteAnchor("root", root.Version()) })
 	if e := read("both"); len(e.Credentials) != 1 || e.Credentials[0].Anchor != "mid" || e.Version != 2 {
 		t.Errorf("entry after the delete: %+v, want the other slot and a new etag", e)
 	}
