@@ -95,7 +95,7 @@ func warnings(w *world) {
 	body := `{"attestation":{"type":"x509","x509":{"signingCertificates":{"primary":{"certificate":` + root + `}}}}}`
 	w.put("/groups/line-1", body).want(http.StatusCreated).
 		has("warnings.0", "no verified trust anchor is, or signed, the primary certificate: it admits nobody unless devices send the certificates up to one")
-	w.put("/anchors/plant", `{"vouched":true,"certificate":`+root+`}`).want(http.StatusCreated)
+	w.put("/anchors/warned", `{"vouched":true,"certificate":`+root+`}`).want(http.StatusCreated)
 	w.put("/groups/line-1", body, "*").want(http.StatusOK).has("warnings", nil)
 	w.put("/groups/line-2", body).want(http.StatusCreated).has("warnings.0", "the primary certificate stands in group line-1 too")
 	w.post("/groups/line-1/disable", "").want(http.StatusOK)
