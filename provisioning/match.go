@@ -29,7 +29,7 @@ func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
 	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}}
 	if csr != nil {
 		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
-		d.query.Keys = []verify.KeyHash{d.csrKey}
+		d.query.Keys = append(d.query.Keys, d.csrKey)
 	}
 	if !d.query.SharedKey && len(a.Evidence.Chain) > 0 {
 		for _, l := range a.Evidence.Chain {
@@ -43,7 +43,7 @@ func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
 func (d *decision) cover(l verify.Link) {
 	d.chain = append(d.chain, l)
 	d.query.Thumbs = append(d.query.Thumbs, l.Thumbprint)
-	d.query.Keys = append(d.query.Keys, l.KeyHash)
+	d.query.Keys = slices.Insert(d.query.Keys, len(d.query.Thumbs)-1, l.KeyHash)
 	if name := verify.NameHash(l.Cert.RawIssuer); !slices.Contains(d.query.Issuers, name) {
 		d.query.Issuers = append(d.query.Issuers, name)
 	}
@@ -66,7 +66,7 @@ func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateReq
 // never admit (architecture §7, invariant 3; scenarios X2). Every certificate sent is
 // asked about, not only the topmost by name: a client chooses what it puts on top.
 func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
-	for d.facts, err = tx.Facts(d.query); err == nil; d.facts, err = tx.Facts(d.query) {
+	for d.facts, err = facts(tx, d.query); err == nil; d.facts, err = facts(tx, d.query) {
 		above, ok := e.continued(d)
 		if !ok || len(d.chain) >= maxQueryThumbs {
 			return nil
@@ -74,6 +74,13 @@ func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
 		d.cover(above)
 	}
 	return err
+}
+
+func facts(tx Tx, q FactsQuery) (Facts, error) {
+	if f, ok, err := tx.OrdinaryFacts(q); ok || err != nil {
+		return f, err
+	}
+	return tx.Facts(q)
 }
 
 const maxQueryThumbs = 10

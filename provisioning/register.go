@@ -85,6 +85,9 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	if err == nil && r.Renewal && !d.own {
 		err = d.trace.refuse("renewal-needs-issued-certificate", "", "a renewal is authenticated by the certificate it renews, issued here and standing in the device's pair")
 	}
+	if moved(err) {
+		return Operation{}, errMoved
+	}
 	if err != nil {
 		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
 		return Operation{}, err
@@ -150,7 +153,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		}
 		return tx.PutRegistration(plan.next)
 	})
-	if fault.RuleOf(err) == "registration-moved" {
+	if moved(err) {
 		err = errMoved
 	}
 	if err != nil {
@@ -168,18 +171,27 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 
 // still says that the facts that decided have not moved; errMoved if they have. Mostly
 // the epoch of trust shows it; when it has moved on, or when other registrations matter
-// too (a claim on a device id), the facts are read again.
+// too (a claim on a device id), the facts are read again and compared.
 func (d *decision) still(tx Tx, claim bool) error {
 	if !claim {
 		if unmoved, err := tx.Unmoved(d.facts); err != nil || unmoved {
 			return err
 		}
 	}
+	if d.facts.Digest == 0 {
+		return errMoved // facts that cannot be compared
+	}
 	again, err := tx.Facts(d.query)
 	if err == nil && again.Digest != d.facts.Digest {
 		return errMoved
 	}
 	return err
+}
+
+// moved says that the store saw something change while it was being read or written.
+func moved(err error) bool {
+	rule := fault.RuleOf(err)
+	return rule == "registration-moved" || rule == "snapshot-moved"
 }
 
 // repeatWindow is how long the same CSR gets the certificate it already got.

@@ -13,7 +13,7 @@ import (
 type FactsQuery struct {
 	ID        verify.RegistrationID
 	Thumbs    []verify.Thumbprint // the certificates sent, leaf first; at most 10
-	Keys      []verify.KeyHash    // their keys, and a CSR's; at most 11
+	Keys      []verify.KeyHash    // their keys in that order, then a CSR's; at most 11
 	Issuers   [][32]byte          // their issuers' names (verify.NameHash), each once
 	SharedKey bool                // the device used a symmetric key: the key groups are wanted too
 	Profiles  bool                // a certificate is asked for: the issuing profiles are wanted
@@ -44,7 +44,7 @@ type HeldCA struct {
 type Facts struct {
 	// Digest stands for every row below: two Facts of the same query with the same
 	// Digest are the same facts. It is how an Update knows that nothing has moved
-	// since the View that decided.
+	// since the View that decided. 0: these cannot be compared, only found Unmoved.
 	Digest uint64
 	// Epoch counts the changes of trust committed before these facts were read: see Tx.Unmoved.
 	Epoch int64
@@ -93,6 +93,11 @@ type Tx interface {
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)
+	// OrdinaryFacts is Facts at half the cost for a device that nothing on record names but
+	// its registration, when Facts was asked about its fleet (the chain above its leaf, or
+	// the key groups) since the last UpdateTrust; else false. Its facts have no Digest and
+	// no ChainLinks, which matter to certificates of ours alone.
+	OrdinaryFacts(FactsQuery) (Facts, bool, error)
 	// Unmoved says, from one small row, that no UpdateTrust was committed since the facts
 	// were read. Then only registrations can differ from them, and the one they are about
 	// is guarded by its version in PutRegistration.

@@ -13,6 +13,7 @@ type DB struct {
 	engine Engine
 	seed   maphash.Seed // of Facts.Digest: good for the life of this DB
 	facts  factsStatements
+	fleets fleets
 }
 
 // New makes a DB of a migrated engine. The engine stays the caller's to close.

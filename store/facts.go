@@ -32,6 +32,7 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 	if out.Registration != nil {
 		t.seen = owned{out.Registration.ID, out.Registration.Owner}
 	}
+	t.db.fleets.put(fleetOf(q), fleetPart(q, out))
 	return out, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,7 +36,7 @@ func startFloor(binary, dir string) (*floor, error) {
 	for range 100 {
 		resp, err := http.Get("http://" + plain + "/ping")
 		if err == nil {
-			resp.Body.Close()
+			_ = resp.Body.Close() // nothing was read
 			return f, nil
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -57,14 +58,14 @@ func twoPorts() (string, error) {
 			return "", err
 		}
 		addr := l.Addr().String()
-		l.Close()
+		_ = l.Close() // what matters is that it could be opened
 		_, plain := beside(addr)
 		if l, err := net.Listen("tcp", plain); err == nil {
-			l.Close()
+			_ = l.Close() // as above
 			return addr, nil
 		}
 	}
-	return "", fmt.Errorf("no two ports side by side are free")
+	return "", errors.New("no two ports side by side are free")
 }
 
 // beside returns an address and the one with the next port.

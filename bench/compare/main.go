@@ -52,7 +52,7 @@ func run(ctx context.Context, c config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a folder left in TMPDIR harms nobody
 	for _, name := range []string{"devices", "refused"} {
 		if out, err := exec.Command(c.own, "gen-ca", dir, name).CombinedOutput(); err != nil {
 			return fmt.Errorf("making a device CA: %w: %s", err, out)

@@ -48,7 +48,7 @@ func run(ctx context.Context, c config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a folder left in TMPDIR harms nobody
 	if out, err := exec.Command(c.load, "gen-ca", dir, "devices").CombinedOutput(); err != nil {
 		return fmt.Errorf("making a device CA: %w: %s", err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"github.com/passmuster/muster/provisioning"
 )
 
-// ops is health and metrics: /livez, /readyz, /metrics.
+// ops is health and metrics: /livez, /readyz, /metrics; in development profiles too.
 type ops struct {
 	registry      *prometheus.Registry
 	registrations *prometheus.CounterVec
@@ -77,6 +78,10 @@ func (o *ops) handler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", o.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{}))
+	if o.dev { // where a server spends its time is a developer's question, on loopback
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	}
 	return mux
 }
 

@@ -76,6 +76,9 @@ func killed(t *testing.T, dsnFile string) {
 		t.Error(err)
 	}
 	doctor(t, w.config)
+	if w.held == 0 {
+		t.Error("no disable was looked at to its end")
+	}
 	t.Logf("%d kills, %d certificates answered, %d disables held", kills(), len(w.given), w.held)
 }
 

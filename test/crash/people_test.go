@@ -34,8 +34,9 @@ func (w *world) regular(ctx context.Context, s *solo) {
 		switch err := w.attempt(ctx, s.id, s.key); {
 		case err == nil:
 			s.saw(&s.served)
+			s.saw(&s.answered)
 		case device.IsRefused(err, http.StatusUnauthorized):
-			s.saw(&s.refused)
+			s.saw(&s.answered)
 			<-time.After(5 * time.Millisecond)
 		default:
 			w.Errorf("enrolling %s: %v", s.id, err)
@@ -71,8 +72,8 @@ type solo struct {
 	id  string
 	key []byte
 
-	mu              sync.Mutex
-	served, refused chan struct{} // closed at the next such answer
+	mu               sync.Mutex
+	answered, served chan struct{} // closed at the next answer, and at the next that is no refusal
 }
 
 // newSolo enrolls a device by name, with a key of its own.
@@ -86,7 +87,7 @@ func (w *world) newSolo(id string) *solo {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return &solo{id: id, key: key[:], served: make(chan struct{}), refused: make(chan struct{})}
+	return &solo{id: id, key: key[:], answered: make(chan struct{}), served: make(chan struct{})}
 }
 
 func (s *solo) saw(what *chan struct{}) {
@@ -110,7 +111,7 @@ func (w *world) operate(ctx context.Context) {
 		w.insist(ctx, http.MethodPost, "/enrollments/"+s.id+"/disable", nil)
 		before := w.recorded(ctx, s)
 		for range 1 + rand.IntN(20) {
-			wait(ctx, s.next(&s.refused))
+			wait(ctx, s.next(&s.answered))
 		}
 		after := w.recorded(ctx, s)
 		var is struct{ ProvisioningStatus string }

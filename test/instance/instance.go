@@ -71,9 +71,9 @@ func Start(c Config) (*Instance, error) {
 	dieWithParent(i.cmd)
 	began := time.Now()
 	err = i.cmd.Start()
-	out.Close()
+	_ = out.Close() // the server has its own
 	if err != nil {
-		ready.Close()
+		_ = ready.Close() // nothing was read
 		return nil, fmt.Errorf("starting the server: %w", err)
 	}
 	i.PID = i.cmd.Process.Pid
