@@ -30,9 +30,9 @@ soak: ## the same, with the long tests and ten minutes of fuzzing
 	@scripts/setup.sh test
 	@MUSTER_SOAK=1 FUZZ_SECONDS=600 TEST_TIMEOUT=60m scripts/test.sh
 
-bench: ## benchmarks, on both databases
-	@scripts/setup.sh test
-	scripts/with-postgres.sh $(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## figures beside the floor, and with a million certificates (BENCH_ROWS=0: without)
+	@scripts/setup.sh demo
+	@scripts/bench.sh
 
 demo: build ## a scripted tour of a fresh server
 	@scripts/setup.sh demo

@@ -237,7 +237,8 @@ func (d *decision) event(r RegisterRequest, next Registration, now time.Time) au
 		"mechanism": string(d.identity.Mechanism()),
 	}
 	for name, value := range map[string]string{"hub": next.Hub, "deviceId": next.DeviceID, "substatus": next.Substatus, "error": next.ErrorMessage} {
-		if value != "" {
+		// Most devices have their id as device id: the ledger is the largest table but one.
+		if value != "" && value != next.Spelled {
 			facts[name] = value
 		}
 	}

@@ -63,11 +63,12 @@ func fleetOf(q provisioning.FactsQuery) fleetKey {
 	return fleetKey(h.Sum(nil))
 }
 
-// special is 1 when something on record names the device of a query itself: an entry, a
-// disallowed leaf or key, a leaf that an entry holds or that was issued here, a claim on
-// its id as a device id.
-var selectOrdinary = statement("SELECT e.value, CASE WHEN EXISTS (SELECT 1 FROM entries WHERE kind = 0 AND id = ?)" +
-	" OR EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest IN (?, ?, ?))" +
+// The second value is whether the device's own entry is enabled, if it has one. The third
+// is 1 when something else on record names the device of a query itself: a disallowed leaf
+// or key, a leaf that an entry holds or that was issued here, a claim on its id as a
+// device id.
+var selectOrdinary = statement("SELECT e.value, (SELECT CAST(enabled AS BIGINT) FROM entries WHERE kind = 0 AND id = ?)," +
+	" CASE WHEN EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest IN (?, ?, ?))" +
 	" OR EXISTS (SELECT 1 FROM entry_credentials WHERE thumbprint = ?)" +
 	" OR EXISTS (SELECT 1 FROM certificates WHERE thumb8 = ?)" +
 	" OR EXISTS (SELECT 1 FROM registrations WHERE alias = ? AND alias <> '' AND hub <> '')" +
@@ -93,8 +94,18 @@ func (t *tx) OrdinaryFacts(q provisioning.FactsQuery) (provisioning.Facts, bool,
 	}
 	facts, usable := fleet, false
 	err := t.query(selectOrdinary, func(r *row) error {
-		epoch, special := r.int(), r.bool()
-		usable = epoch == fleet.Epoch && !special
+		epoch := r.int()
+		entry := r.values[r.next] != nil
+		enabled, special := r.bool(), r.bool()
+		if entry && !enabled {
+			// A disabled device costs one indexed read (INV-R3): nothing else matters.
+			facts = provisioning.Facts{Epoch: epoch, Enrollments: []provisioning.Enrollment{
+				{Owner: provisioning.Owner{Kind: provisioning.Individual, ID: q.ID}, Spelled: id},
+			}}
+			usable = true
+			return nil
+		}
+		usable = epoch == fleet.Epoch && !entry && !special
 		if usable && r.values[r.next] != nil {
 			reg := scanRegistration(r)
 			facts.Registration = &reg

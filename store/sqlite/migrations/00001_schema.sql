@@ -45,10 +45,12 @@ CREATE TABLE certificates (
   der             BLOB NOT NULL,
   CHECK ((revoked_at = 0) = (reason = ''))
 ) STRICT;
-CREATE UNIQUE INDEX certificates_serial ON certificates (issuer, serial);
+-- Serials begin with a clock, so that new ones land on the same pages.
+CREATE UNIQUE INDEX certificates_serial ON certificates (serial, issuer);
 CREATE INDEX certificates_thumb ON certificates (thumb8);
 CREATE INDEX certificates_registration ON certificates (registration_id);
 CREATE INDEX certificates_revoked ON certificates (issuer, serial) WHERE revoked_at <> 0;
+CREATE INDEX certificates_revoked_list ON certificates (position) WHERE revoked_at <> 0;
 
 CREATE TABLE ledger (
   seq     INTEGER PRIMARY KEY,
