@@ -42,7 +42,7 @@ func TestRegisterOverTLS(t *testing.T) {
 				t.Error("an operation finished in the 202 was polled")
 			}
 			status, err := c.Status(testContext(t))
-			if err != nil || status.Status != "assigned" || status.AssignedHub != got.AssignedHub || status.Chain != nil && len(status.Chain) > 0 {
+			if err != nil || status.Status != "assigned" || status.AssignedHub != got.AssignedHub || len(status.Chain) > 0 {
 				t.Errorf("status lookup: %+v, %v", status, err)
 			}
 		})

@@ -123,10 +123,6 @@ type edit func(*provisioning.Draft)
 
 func disabled(d *provisioning.Draft) { d.Enabled = false }
 
-func onHubs(names ...string) edit {
-	return func(d *provisioning.Draft) { d.Hubs = names }
-}
-
 func (w *world) put(kind provisioning.Kind, name string, a provisioning.Attestation, edits ...edit) provisioning.Enrollment {
 	w.t.Helper()
 	d := provisioning.Draft{

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -157,10 +158,10 @@ func drain(t *testing.T, lines lineReader, bound int) {
 	for range bound + 2 {
 		line, id, body, err := lines.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return
 		case err != nil:
-			if _, alone := err.(lineError); !alone {
+			if alone := (lineError{}); !errors.As(err, &alone) {
 				return
 			}
 		case line < 1 || body == nil:

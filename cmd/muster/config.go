@@ -62,8 +62,6 @@ type publicConfig struct {
 	PKI     string `yaml:"pki"`
 }
 
-const configFile = "muster.yaml"
-
 // loadConfig reads a configuration file strictly.
 func loadConfig(path string) (config, error) {
 	raw, err := os.ReadFile(path)

@@ -101,7 +101,7 @@ func (e *Engine) once(ctx context.Context, pg *pgxpool.Conn, lane store.Lane, f 
 		e.meter.Commit(err == nil)
 	}
 	if err != nil && c.began {
-		c.pg.Exec(ctx, "ROLLBACK") // the pool drops the connection should this fail
+		_, _ = c.pg.Exec(ctx, "ROLLBACK") // the pool drops the connection should this fail
 	}
 	s.Ran, s.Committed = committing.Sub(began), time.Since(committing)
 	e.meter.Function(c.count, again)

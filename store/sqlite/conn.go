@@ -41,10 +41,10 @@ func open(name string) (*conn, error) {
 
 func (c *conn) close() error {
 	for _, s := range c.kept {
-		s.Close()
+		_ = s.Close() // the connection goes too
 	}
 	for _, s := range c.own {
-		s.Close()
+		_ = s.Close() // the connection goes too
 	}
 	return c.Conn.Close()
 }
@@ -117,7 +117,7 @@ func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) (err er
 	row := make([]any, len(values))
 	for {
 		switch err := rows.Next(values); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return refusal(s, err)

@@ -86,7 +86,7 @@ func (e *Engine) View(ctx context.Context, f func(store.Conn) error) error {
 	err = call(c, f)
 	e.meter.View()
 	if end := c.run("COMMIT"); end != nil {
-		c.run("ROLLBACK") // so that the connection's next View can begin
+		_ = c.run("ROLLBACK") // so that the connection's next View can begin
 		return first(err, broken(end))
 	}
 	return err

@@ -288,7 +288,7 @@ func (w *writer) rollback(cause error) {
 	// ROLLBACK fails where SQLite has done it already, and where it cannot; a new
 	// connection is right in both cases.
 	if err := w.conn.run("ROLLBACK"); err != nil || fault.Is(broken(cause), fault.Unavailable) {
-		w.conn.close()
+		_ = w.conn.close()
 		w.conn = nil
 	}
 }

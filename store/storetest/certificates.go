@@ -12,9 +12,9 @@ import (
 func certificates(t *testing.T, open Open) {
 	t.Run("a certificate is read back as it was written, and its place is given", func(t *testing.T) {
 		w := newWorld(t, open)
-		i, c := w.issuer(1), ca.Certificate{}
+		i := w.issuer(1)
 		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
-		c = w.certificate(i, "dev-1")
+		c := w.certificate(i, "dev-1")
 		c.Parent = c.Thumbprint
 		absent(w, func(tx provisioning.Tx) (ca.Certificate, error) { return tx.Certificate(i.ID, c.Serial) })
 		absent(w, func(tx provisioning.Tx) (ca.Certificate, error) { return tx.Certificate(i.ID, "no hex") })

@@ -32,7 +32,7 @@ func states(t *testing.T, open Open) {
 			next.Updated = w.now.Add(time.Duration(step) * time.Minute)
 			ref := rotation.Ref(sha256.Sum256([]byte{byte(rapid.IntRange(0, 3).Draw(rt, "credential"))}))
 			move := rapid.SampledFrom([]string{"stage", "seen", "drop", "late", "early", "delete"}).Draw(rt, "move")
-			want := fault.Kind(fault.Internal)
+			want := fault.Internal
 			switch move {
 			case "stage":
 				if pair, err := next.Pair.Stage(ref, w.now, w.now.Add(time.Duration(step+1)*time.Hour)); err == nil {

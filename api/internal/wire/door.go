@@ -142,7 +142,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // caught deals with a panic and reports whether the answer must be cut off, because it
 // had begun.
 func (d *Door) caught(answer *recorder, r *http.Request, v any) (abort bool) {
-	if v == http.ErrAbortHandler {
+	if err, is := v.(error); is && errors.Is(err, http.ErrAbortHandler) {
 		return true
 	}
 	d.settings.Log.Error("panic", "door", d.name, "traceId", TraceID(r), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))

@@ -77,8 +77,8 @@ func TestAPanicInTheMiddleOfAnAnswerCutsTheConnection(t *testing.T) {
 				panic(tt.with)
 			})
 			defer func() {
-				if v := recover(); v != http.ErrAbortHandler {
-					t.Errorf("recovered %v, want an abort", v)
+				if err, is := recover().(error); !is || !errors.Is(err, http.ErrAbortHandler) {
+					t.Errorf("recovered %v, want an abort", err)
 				}
 				if d.panics != tt.panics || len(d.observed) != 1 || d.observed[0].Code != http.StatusAccepted {
 					t.Errorf("%d panics counted, observed %+v", d.panics, d.observed)
