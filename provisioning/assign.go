@@ -47,10 +47,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 		p.issue = nil
 	}
 	d.attest(p, now)
-	p.event = d.event(r, p.next, now)
-	if p.issue != nil {
-		p.event.Action = audit.Issued
-	}
+	p.event = d.event(r, p.next, p.issue != nil, now)
 	return p, nil
 }
 

@@ -227,7 +227,7 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 
 // event is the ledger row of a registration; ca.Record completes it when a
 // certificate is issued.
-func (d *decision) event(r RegisterRequest, next Registration, now time.Time) audit.Event {
+func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now time.Time) audit.Event {
 	action := audit.Registered
 	if next.State == Failed {
 		action = audit.RegistrationFailed
@@ -242,7 +242,9 @@ func (d *decision) event(r RegisterRequest, next Registration, now time.Time) au
 			facts[name] = value
 		}
 	}
-	if path := d.identity.Path(); len(path) > 0 {
+	if issuing {
+		action = audit.Issued // what attested it stands in the certificate's row
+	} else if path := d.identity.Path(); len(path) > 0 {
 		facts["attestedBy"] = path[0].Thumbprint.String()
 	}
 	return audit.Event{At: now, Actor: "device:" + next.ID.String(), Action: action, Subject: "registration:" + next.ID.String(), Body: audit.Body(facts)}

@@ -95,12 +95,12 @@ type Tx interface {
 	Facts(FactsQuery) (Facts, error)
 	// OrdinaryFacts is Facts at a fraction of the cost for a device that nothing on record names but
 	// its registration, when Facts was asked about its fleet (the chain above its leaf, or
-	// the key groups) since the last UpdateTrust; else false. Its facts have no Digest and
+	// the key groups) since anything of trust changed; else false. Its facts have no Digest and
 	// no ChainLinks, which matter to certificates of ours alone. Of a device whose own entry
 	// is disabled they are that entry's name, and no more: it decides alone.
 	OrdinaryFacts(FactsQuery) (Facts, bool, error)
-	// Unmoved says, from one small row, that no UpdateTrust was committed since the facts
-	// were read. Then only registrations can differ from them, and the one they are about
+	// Unmoved says, from one small row, that nothing facts are made of was changed since
+	// they were read. Then only registrations can differ from them, and the one they are about
 	// is guarded by its version in PutRegistration.
 	Unmoved(Facts) (bool, error)
 	// PutRegistration inserts (Version 1) or updates (stored Version = Version-1) the

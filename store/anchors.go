@@ -7,15 +7,15 @@ var anchorColumns = cols("t name, b certificate, i verified_at, t verified_by, t
 var (
 	selectAnchor  = statement("SELECT " + anchorColumns.list("") + " FROM trust_anchors WHERE name = ?")
 	selectAnchors = statement("SELECT " + anchorColumns.list("") + " FROM trust_anchors WHERE name > ? ORDER BY name LIMIT ?")
-	insertAnchor  = statement(insert("trust_anchors", append(anchorColumns[:len(anchorColumns):len(anchorColumns)], cols("b thumbprint, b subject_hash")...))).
+	insertAnchor  = statement(insert("trust_anchors", append(anchorColumns[:len(anchorColumns):len(anchorColumns)], cols("b thumbprint, b subject_hash")...))).trust().
 			unique(exists("anchor"))
-	updateAnchor = statement("UPDATE trust_anchors SET " + set(anchorColumns, "name") + ", thumbprint = ?, subject_hash = ? WHERE name = ? AND version = ?").
+	updateAnchor = statement("UPDATE trust_anchors SET " + set(anchorColumns, "name") + ", thumbprint = ?, subject_hash = ? WHERE name = ? AND version = ?").trust().
 			missed(stale("anchor"))
 	// The entries that lose a credential change, so their etags do (scenarios X3).
 	touchReferrers = statement("UPDATE entries SET version = version + 1 WHERE EXISTS " +
-		"(SELECT 1 FROM entry_credentials c WHERE c.kind = entries.kind AND c.id = entries.id AND c.anchor = ?)")
-	deleteReferences = statement("DELETE FROM entry_credentials WHERE anchor = ?")
-	deleteAnchor     = statement("DELETE FROM trust_anchors WHERE name = ? AND version = ?").missed(stale("anchor"))
+		"(SELECT 1 FROM entry_credentials c WHERE c.kind = entries.kind AND c.id = entries.id AND c.anchor = ?)").trust()
+	deleteReferences = statement("DELETE FROM entry_credentials WHERE anchor = ?").trust()
+	deleteAnchor     = statement("DELETE FROM trust_anchors WHERE name = ? AND version = ?").trust().missed(stale("anchor"))
 )
 
 // scanAnchorRecord leaves the certificate unparsed: Facts wants no TrustAnchor.

@@ -13,10 +13,10 @@ import (
 var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key")
 
 var (
-	insertCredential = statement(insert("entry_credentials", credentialColumns)).
+	insertCredential = statement(insert("entry_credentials", credentialColumns)).trust().
 				unique(fault.New(fault.Conflict, "slot-taken", "Two credentials of an entry are in one slot.")).
 				foreign(fault.New(fault.Conflict, "anchor-missing", "A CA that the entry refers to does not exist."))
-	deleteCredentials = statement("DELETE FROM entry_credentials WHERE kind = ? AND id = ?")
+	deleteCredentials = statement("DELETE FROM entry_credentials WHERE kind = ? AND id = ?").trust()
 )
 
 // credential is a Credential with what finds it.

@@ -64,19 +64,15 @@ func (db *DB) view(ctx context.Context, f func(*tx) error) error {
 
 var moveEpoch = statement("UPDATE trust_epoch SET value = value + 1")
 
-// update runs f. In the Trust lane it moves the epoch too, by which transactions that
-// decided before it notice (see Unmoved).
 func (db *DB) update(ctx context.Context, lane Lane, f func(*tx) error) error {
-	if lane == Trust {
-		change := f
-		f = func(t *tx) error {
-			if err := change(t); err != nil {
-				return err
-			}
-			return t.exec(moveEpoch)
+	return db.engine.Update(ctx, lane, db.run(func(t *tx) error {
+		t.trust = lane == Trust
+		if err := f(t); err != nil || !t.trust {
+			return err
 		}
-	}
-	return db.engine.Update(ctx, lane, db.run(f))
+		// Transactions that decided before this one notice by the epoch (see Unmoved).
+		return t.exec(moveEpoch)
+	}))
 }
 
 func (db *DB) run(f func(*tx) error) func(Conn) error {

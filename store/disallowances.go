@@ -7,7 +7,7 @@ import (
 
 var disallowanceColumns = cols("t id, b digest, i is_key, t reason, t actor, i created, i lifted_at")
 
-var insertDisallowance = statement(insert("disallowances", disallowanceColumns) + " ON CONFLICT (digest) WHERE lifted_at = 0 DO NOTHING").
+var insertDisallowance = statement(insert("disallowances", disallowanceColumns) + " ON CONFLICT (digest) WHERE lifted_at = 0 DO NOTHING").trust().
 	unique(exists("disallowance"))
 
 func scanDisallowance(r *row) provisioning.Disallowance {

@@ -7,9 +7,9 @@ var hubColumns = cols("t name, t driver, t location, i weight, i draining, i cre
 var (
 	selectHub    = statement("SELECT " + hubColumns.list("") + " FROM hubs WHERE name = ?")
 	selectHubs   = statement("SELECT " + hubColumns.list("") + " FROM hubs ORDER BY name")
-	insertHub    = statement(insert("hubs", hubColumns)).unique(exists("hub"))
-	updateHub    = statement("UPDATE hubs SET " + set(hubColumns, "name") + " WHERE name = ? AND version = ?").missed(stale("hub"))
-	deleteHub    = statement("DELETE FROM hubs WHERE name = ? AND version = ?").missed(stale("hub"))
+	insertHub    = statement(insert("hubs", hubColumns)).trust().unique(exists("hub"))
+	updateHub    = statement("UPDATE hubs SET " + set(hubColumns, "name") + " WHERE name = ? AND version = ?").trust().missed(stale("hub"))
+	deleteHub    = statement("DELETE FROM hubs WHERE name = ? AND version = ?").trust().missed(stale("hub"))
 	selectHubUse = statement("SELECT (SELECT count(*) FROM entries WHERE hubs <> '' AND replace(hubs, ?, '') <> hubs), " +
 		"(SELECT count(*) FROM registrations WHERE hub = ?)")
 )

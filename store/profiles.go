@@ -15,9 +15,9 @@ var profileColumns = cols("t name, t settings, i created, i updated, i version")
 var (
 	selectProfile    = statement("SELECT " + profileColumns.list("") + " FROM profiles WHERE name = ?")
 	selectProfiles   = statement("SELECT " + profileColumns.list("") + " FROM profiles ORDER BY name")
-	insertProfile    = statement(insert("profiles", profileColumns)).unique(exists("profile"))
-	updateProfile    = statement("UPDATE profiles SET " + set(profileColumns, "name") + " WHERE name = ? AND version = ?").missed(stale("profile"))
-	deleteProfile    = statement("DELETE FROM profiles WHERE name = ? AND version = ?").missed(stale("profile"))
+	insertProfile    = statement(insert("profiles", profileColumns)).trust().unique(exists("profile"))
+	updateProfile    = statement("UPDATE profiles SET " + set(profileColumns, "name") + " WHERE name = ? AND version = ?").trust().missed(stale("profile"))
+	deleteProfile    = statement("DELETE FROM profiles WHERE name = ? AND version = ?").trust().missed(stale("profile"))
 	selectProfileUse = statement("SELECT count(*) FROM entries WHERE profile = ? AND profile <> ''")
 )
 

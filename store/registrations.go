@@ -28,7 +28,7 @@ var (
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
 	updateRegistrationOwner = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
-	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").missed(stale("registration"))
+	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").trust().missed(stale("registration"))
 )
 
 var errDeviceIDTaken = fault.New(fault.Conflict, "device-id-taken", "Another registration has this device id on this hub.")

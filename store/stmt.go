@@ -19,6 +19,9 @@ type Stmt struct {
 	// trips it is begun only if more follows.
 	Alone bool
 
+	// Trust marks a write of what facts are made of: its transaction moves the epoch.
+	Trust bool
+
 	Unique  *fault.Error // a unique index refused the row
 	Foreign *fault.Error // what the row refers to does not exist, or is still referred to
 	Missed  *fault.Error // no row was touched; nil: that is fine
@@ -26,6 +29,7 @@ type Stmt struct {
 
 func statement(text string) *Stmt { return &Stmt{Text: text, Numbered: number(text), Kept: true} }
 
+func (s *Stmt) trust() *Stmt                 { s.Trust = true; return s }
 func (s *Stmt) alone() *Stmt                 { s.Alone = true; return s }
 func (s *Stmt) unique(f *fault.Error) *Stmt  { s.Unique = f; return s }
 func (s *Stmt) foreign(f *fault.Error) *Stmt { s.Foreign = f; return s }

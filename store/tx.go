@@ -13,6 +13,8 @@ type tx struct {
 	// has ended the transaction, and SQLite may have rolled all of it back, so that what
 	// followed would be committed on its own.
 	failed error
+	// trust says that the epoch must move with this transaction.
+	trust bool
 	// seen is the registration read last: an update whose owner is still that one leaves
 	// the owner and its index alone.
 	seen owned
@@ -22,6 +24,7 @@ var _ provisioning.Tx = (*tx)(nil)
 
 func (t *tx) exec(s *Stmt, args ...any) error {
 	if t.failed == nil {
+		t.trust = t.trust || s.Trust
 		t.failed = t.conn.Exec(s, args...)
 	}
 	return t.failed

@@ -141,7 +141,7 @@ func (c *entryDeleteCmd) Run(ctx context.Context, s streams, api *client, k entr
 // what is not given is not sent.
 type entrySettings struct {
 	Hub         []string `placeholder:"NAME" help:"Linked hubs that narrow the choice. Repeatable."`
-	Profile     *string  `help:"Profile by which certificates are issued; '' issues none (create: default)."`
+	Profile     *string  `help:"Profile by which certificates are issued; an empty one issues none (create: default)."`
 	Twin        string   `type:"existingfile" placeholder:"FILE" help:"Initial twin, JSON."`
 	Allocation  string   `enum:",hashed,static" default:"" help:"hashed or static."`
 	Reprovision string   `enum:",migrate,reset,never" default:"" help:"migrate, reset or never: what happens to a device that registers again."`

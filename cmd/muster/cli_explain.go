@@ -90,6 +90,6 @@ func (x explanation) print(w io.Writer) {
 		fmt.Fprintln(w, "· nothing is known of this device: --certificate FILE says what it would show")
 	}
 	if r := x.LastRefusal; r != nil {
-		fmt.Fprintf(w, "really refused %d times, last %s at %s from %s by %s\n", r.Count, r.Last, printable(r.Door), printable(r.Address), r.Rule)
+		fmt.Fprintf(w, "refused so far: %d, last %s at %s from %s by %s\n", r.Count, r.Last, printable(r.Door), printable(r.Address), r.Rule)
 	}
 }

@@ -54,7 +54,7 @@ func (c *findCmd) find(ctx context.Context, api *client) ([]hit, error) {
 	if certs, err := verify.ParseCertificates([]byte(c.What)); err == nil {
 		return findCertificate(ctx, api, certs[0])
 	}
-	if _, err := os.Stat(c.What); err == nil {
+	if info, err := os.Stat(c.What); err == nil && info.Mode().IsRegular() { // a device's folder is called as the device
 		certs, err := readCertificates(c.What)
 		if err != nil {
 			return nil, err

@@ -25,7 +25,7 @@ import (
 type importCmd struct {
 	File    string  `arg:"" type:"existingfile" help:"NAME.csv with a header line (of registrationId, certificate, secondaryCertificate, primaryKey, secondaryKey, deviceId, hubs, profile, status; certificates are files beside it), or NAME.ndjson with enrollments as the API takes them."`
 	Output  string  `short:"o" enum:"table,ndjson" default:"table" help:"table or ndjson."`
-	Profile *string `help:"Profile for lines of a CSV that name none (default: default); '' issues no certificates."`
+	Profile *string `help:"Profile for lines of a CSV that name none (default: default); an empty one issues none."`
 }
 
 // imported is the outcome of one line.

@@ -87,7 +87,7 @@ func (s *serveCmd) Run(ctx context.Context, out streams) error {
 func settleHeap() {
 	runtime.GC()
 	debug.FreeOSMemory()
-	debug.SetGCPercent(200)
+	debug.SetGCPercent(150)
 }
 
 func newLogger(c config, w interface{ Write([]byte) (int, error) }) *slog.Logger {

@@ -28,6 +28,7 @@ func Run(t *testing.T, open Open) {
 		{"registrations", registrations},
 		{"lists", lists},
 		{"facts", facts},
+		{"ordinary facts", ordinary},
 		{"transactions", transactions},
 		{"states", states},
 		{"check", checks},
