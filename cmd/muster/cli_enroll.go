@@ -74,22 +74,7 @@ type enrollCreateCmd struct {
 
 // Run makes an enrollment.
 func (c *enrollCreateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	attestation, err := c.attestation()
-	if err != nil {
-		return usage(err)
-	}
-	if attestation == nil {
-		return usage(errors.New("say how the device proves itself: --certificate FILE or --symmetric-key"))
-	}
-	body, err := c.body()
-	if err != nil {
-		return err
-	}
-	body["attestation"] = attestation
-	if c.Disabled {
-		body["provisioningStatus"] = "disabled"
-	}
-	return k.create(ctx, s, api, c.output, c.ID, body)
+	return k.create(ctx, s, api, c.output, c.ID, c.enrollFlags, c.Disabled, "say how the device proves itself: --certificate FILE or --symmetric-key")
 }
 
 type enrollUpdateCmd struct {
@@ -101,18 +86,7 @@ type enrollUpdateCmd struct {
 
 // Run changes an enrollment.
 func (c *enrollUpdateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	attestation, err := c.attestation()
-	if err != nil {
-		return usage(err)
-	}
-	patch, err := c.body()
-	if err != nil {
-		return err
-	}
-	if attestation != nil {
-		patch["attestation"] = instead(attestation)
-	}
-	return k.update(ctx, s, api, c.output, c.ID, patch, c.RemoveSecondary)
+	return k.update(ctx, s, api, c.output, c.ID, c.enrollFlags, c.RemoveSecondary)
 }
 
 // usage makes a usage error of one about flags; faults keep their own kind.

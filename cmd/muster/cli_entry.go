@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -253,8 +254,35 @@ func pemText(certs ...*x509.Certificate) string {
 	return b.String()
 }
 
-// create puts an entry where none is.
-func (k entryKind) create(ctx context.Context, s streams, api *client, o output, id string, body map[string]any) error {
+// entryFlags are what the flags of create and update say of an entry.
+type entryFlags interface {
+	attestation() (map[string]any, error) // nil when no flag names one
+	body() (map[string]any, error)
+}
+
+// create puts an entry where none is, from flags; wanted says which attest, should none
+// be given.
+func (k entryKind) create(ctx context.Context, s streams, api *client, o output, id string, f entryFlags, disabled bool, wanted string) error {
+	attestation, err := f.attestation()
+	if err == nil && attestation == nil {
+		err = errors.New(wanted)
+	}
+	if err != nil {
+		return usage(err)
+	}
+	body, err := f.body()
+	if err != nil {
+		return err
+	}
+	body["attestation"] = attestation
+	if disabled {
+		body["provisioningStatus"] = "disabled"
+	}
+	return k.putNew(ctx, s, api, o, id, body)
+}
+
+// putNew puts an entry where none is.
+func (k entryKind) putNew(ctx context.Context, s streams, api *client, o output, id string, body map[string]any) error {
 	switch profile, given := body["credentialPolicyName"]; {
 	case !given:
 		body["credentialPolicyName"] = policies.DefaultProfile().Name
@@ -276,8 +304,20 @@ func alreadyThere(err error) bool {
 	return fault.Is(err, fault.PreconditionFailed) || fault.Is(err, fault.Conflict)
 }
 
-// update patches an entry as it is now; the server refuses when it changes in between.
-func (k entryKind) update(ctx context.Context, s streams, api *client, o output, id string, patch map[string]any, emptySecondary bool) error {
+// update patches an entry, as it is now, from flags; the server refuses when it changes
+// in between.
+func (k entryKind) update(ctx context.Context, s streams, api *client, o output, id string, f entryFlags, emptySecondary bool) error {
+	attestation, err := f.attestation()
+	if err != nil {
+		return usage(err)
+	}
+	patch, err := f.body()
+	if err != nil {
+		return err
+	}
+	if attestation != nil {
+		patch["attestation"] = instead(attestation)
+	}
 	if len(patch) == 0 && !emptySecondary {
 		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: %s update --help", k.command)
 	}

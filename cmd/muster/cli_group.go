@@ -83,22 +83,7 @@ type groupCreateCmd struct {
 
 // Run makes a group.
 func (c *groupCreateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	attestation, err := c.attestation()
-	if err != nil {
-		return usage(err)
-	}
-	if attestation == nil {
-		return usage(errors.New("say what vouches for its devices: --signing-certificate FILE, --ca-reference NAME or --symmetric-key"))
-	}
-	body, err := c.body()
-	if err != nil {
-		return err
-	}
-	body["attestation"] = attestation
-	if c.Disabled {
-		body["provisioningStatus"] = "disabled"
-	}
-	return k.create(ctx, s, api, c.output, c.ID, body)
+	return k.create(ctx, s, api, c.output, c.ID, c.groupFlags, c.Disabled, "say what vouches for its devices: --signing-certificate FILE, --ca-reference NAME or --symmetric-key")
 }
 
 type groupUpdateCmd struct {
@@ -110,18 +95,7 @@ type groupUpdateCmd struct {
 
 // Run changes a group.
 func (c *groupUpdateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	attestation, err := c.attestation()
-	if err != nil {
-		return usage(err)
-	}
-	patch, err := c.body()
-	if err != nil {
-		return err
-	}
-	if attestation != nil {
-		patch["attestation"] = instead(attestation)
-	}
-	return k.update(ctx, s, api, c.output, c.ID, patch, c.RemoveSecondary)
+	return k.update(ctx, s, api, c.output, c.ID, c.groupFlags, c.RemoveSecondary)
 }
 
 type groupMembersCmd struct {
@@ -178,7 +152,7 @@ func (c *groupExceptCmd) Run(ctx context.Context, s streams, api *client) error 
 	}
 	enroll := enrollCmd{}.ProvideKind()
 	body := map[string]any{"attestation": attestation, "provisioningStatus": "disabled", "credentialPolicyName": nil}
-	if err := enroll.create(ctx, s, api, c.output, c.ID, body); err != nil {
+	if err := enroll.putNew(ctx, s, api, c.output, c.ID, body); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Err, "keep the enrollment: deleting it admits the device again; %s\n", goesOn)

@@ -39,7 +39,6 @@ const (
 	TokenCreated        Action = "token.created"
 	TokenRevoked        Action = "token.revoked"
 	ActRefused          Action = "act.refused"
-	ScopeCreated        Action = "scope.created"
 )
 
 // Event is one ledger row before it has a sequence number. Actor is

@@ -1,0 +1,234 @@
+package provisioning
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// Draft is an enrollment entry as an operator writes it.
+type Draft struct {
+	Owner
+	Spelled      string
+	Enabled      bool
+	Attestation  Attestation
+	DeviceID     string
+	Allocation   policies.AllocationPolicy
+	Hubs         []string
+	Reprovision  policies.ReprovisionPolicy
+	InitialTwin  []byte
+	Profile      string
+	IoTEdge      bool
+	OptionalInfo []byte
+}
+
+// Attestation is what a draft wants in its two slots. For keys a slot left empty
+// keeps the stored key, or gets a new one; for the others it is emptied, which is how
+// a certificate is rolled out (contract §4.1).
+type Attestation struct {
+	Role  Role
+	Slots [2]SlotDraft
+}
+
+// SlotDraft is one slot as written: exactly one of the fields, or none. Keep is the
+// thumbprint of the certificate that stands there already (get-change-put sends
+// "info" instead of the certificate).
+type SlotDraft struct {
+	Certificate []byte // PEM, base64 of PEM or DER, or DER
+	Keep        verify.Thumbprint
+	Anchor      string
+	Key         []byte // 16 to 64 bytes
+}
+
+func (s SlotDraft) empty() bool {
+	return len(s.Certificate) == 0 && s.Keep.IsZero() && s.Anchor == "" && len(s.Key) == 0
+}
+
+// newKeys makes the keys an entry without given ones would get: before the
+// transaction, because its function may run twice.
+func newKeys() (keys [2][]byte, err error) {
+	for i := range keys {
+		keys[i] = make([]byte, 64)
+		if _, err = rand.Read(keys[i]); err != nil {
+			return keys, err
+		}
+	}
+	return keys, nil
+}
+
+// compose turns a draft into the entry to be stored, checking every field.
+func (e *Engine) compose(tx Tx, d Draft, was Enrollment, made [2][]byte, now time.Time) (Enrollment, error) {
+	en := Enrollment{
+		Owner: d.Owner, Spelled: d.Spelled, Enabled: d.Enabled, DeviceID: d.DeviceID, Allocation: d.Allocation,
+		Hubs: d.Hubs, Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
+		OptionalInfo: d.OptionalInfo, Created: now, Updated: now, Version: firstVersion(now),
+	}
+	if was.Version != 0 {
+		en.Spelled, en.Created, en.Version = was.Spelled, was.Created, was.Version+1
+	}
+	if err := checkSettings(tx, en); err != nil {
+		return en, err
+	}
+	var err error
+	en.Credentials, err = e.credentials(tx, d, was, made, now)
+	return en, err
+}
+
+func checkSettings(tx Tx, en Enrollment) error {
+	if en.DeviceID != "" {
+		if en.Kind == Group {
+			return fault.New(fault.Malformed, "device-id", "a group has no device id: its devices use their registration ids").At("/deviceId")
+		}
+		if _, err := verify.ParseRegistrationID(en.DeviceID); err != nil {
+			return fault.New(fault.Malformed, "device-id", "a device id follows the grammar of registration ids").At("/deviceId")
+		}
+	}
+	if err := checkTwin(en.InitialTwin); err != nil {
+		return err
+	}
+	if len(en.OptionalInfo) > 0 && !json.Valid(en.OptionalInfo) {
+		return fault.New(fault.Malformed, "optional-device-information", "it is not JSON").At("/optionalDeviceInformation")
+	}
+	for _, name := range en.Hubs {
+		if _, err := tx.Hub(name); fault.Is(err, fault.NotFound) {
+			return fault.New(fault.Malformed, "hub-not-linked", "no hub of this name is linked").About("hub " + name).At("/iotHubs")
+		} else if err != nil {
+			return err
+		}
+	}
+	if en.Allocation == policies.Static && len(en.Hubs) > 1 {
+		return fault.New(fault.Malformed, "static-needs-one-hub", "static allocation names exactly one hub").At("/iotHubs")
+	}
+	if en.Profile != "" {
+		if _, err := tx.Profile(en.Profile); fault.Is(err, fault.NotFound) {
+			return fault.New(fault.Malformed, "profile-unknown", "no issuing profile of this name exists").About("profile " + en.Profile).At("/credentialPolicyName")
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// credentials builds both slots of an entry.
+func (e *Engine) credentials(tx Tx, d Draft, was Enrollment, made [2][]byte, now time.Time) ([]Credential, error) {
+	if !allowed(d.Kind, d.Attestation.Role) {
+		return nil, fault.New(fault.Malformed, "attestation", "%s", wantedRoles(d.Kind)).At("/attestation")
+	}
+	var out []Credential
+	for slot, s := range d.Attestation.Slots {
+		c, err := e.credential(tx, d, rotation.Slot(slot), s, was, made[slot], now)
+		if err != nil {
+			return nil, err
+		}
+		if c.Role != "" {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fault.New(fault.Malformed, "attestation", "the attestation names no credential").At("/attestation")
+	}
+	return out, nil
+}
+
+func allowed(k Kind, r Role) bool {
+	if k == Individual {
+		return r == RoleClient || r == RoleKey
+	}
+	return r == RoleSigning || r == RoleCARef || r == RoleKey
+}
+
+func wantedRoles(k Kind) string {
+	if k == Individual {
+		return "an individual enrollment attests with x509.clientCertificates or symmetricKey"
+	}
+	return "an enrollment group attests with x509.signingCertificates, x509.caReferences or symmetricKey"
+}
+
+// credential builds one slot; the zero Credential when it stays empty.
+func (e *Engine) credential(tx Tx, d Draft, slot rotation.Slot, s SlotDraft, was Enrollment, made []byte, now time.Time) (Credential, error) {
+	at := "/attestation/" + string(d.Attestation.Role) + "/" + slot.String()
+	kept, had := was.slot(d.Attestation.Role, slot)
+	if d.Attestation.Role == RoleKey {
+		switch {
+		case len(s.Key) == 0 && had:
+			return kept, nil
+		case len(s.Key) == 0:
+			s.Key = made
+		case len(s.Key) < 16 || len(s.Key) > 64:
+			return Credential{}, fault.New(fault.Malformed, "symmetric-key", "a symmetric key has 16 to 64 bytes").At(at)
+		}
+		sealed := e.box.Seal(keyPurpose(d.Owner, slot), s.Key)
+		return Credential{Role: RoleKey, Slot: slot, SealedKey: sealed}, nil
+	}
+	switch {
+	case s.empty():
+		return Credential{}, nil
+	case d.Attestation.Role == RoleCARef:
+		return reference(tx, s.Anchor, slot, at)
+	case len(s.Certificate) == 0:
+		if !had || verify.ThumbprintOf(kept.Certificate) != s.Keep {
+			return Credential{}, fault.New(fault.Malformed, "certificate-missing", "the slot holds another certificate than the one described: send the certificate").At(at)
+		}
+		return kept, nil
+	}
+	cert, err := verify.ParseCertificate(s.Certificate)
+	if err != nil {
+		return Credential{}, at400(err, at)
+	}
+	if err := checkEntryCertificate(d, cert.IsCA, cert.Subject.CommonName, at); err != nil {
+		return Credential{}, err
+	}
+	return Credential{Role: d.Attestation.Role, Slot: slot, Certificate: cert.Raw}, nil
+}
+
+func at400(err error, pointer string) error {
+	if f := fault.As(err); f != nil {
+		return f.At(pointer)
+	}
+	return err
+}
+
+// checkEntryCertificate: leaves pin devices and carry their name (scenarios C3, H2,
+// X12); only CAs sign for groups.
+func checkEntryCertificate(d Draft, isCA bool, cn, at string) error {
+	switch {
+	case d.Attestation.Role == RoleClient && isCA:
+		return fault.New(fault.Malformed, "client-certificate-is-ca", "a CA certificate is not a device credential").At(at)
+	case d.Attestation.Role == RoleClient && !d.ID.Matches(cn):
+		return fault.New(fault.Malformed, "client-certificate-name", "the certificate's CN is not the registration id").At(at)
+	case d.Attestation.Role == RoleSigning && !isCA:
+		return fault.New(fault.Malformed, "signing-certificate-not-ca", "the certificate is not a CA").At(at)
+	}
+	return nil
+}
+
+// reference is a slot that names a trust anchor: it must have proved possession
+// before it is used (scenarios X6).
+func reference(tx Tx, name string, slot rotation.Slot, at string) (Credential, error) {
+	a, err := tx.Anchor(name)
+	if fault.Is(err, fault.NotFound) {
+		return Credential{}, fault.New(fault.Malformed, "anchor-unknown", "no trust anchor of this name exists").About("anchor " + name).At(at)
+	}
+	if err != nil {
+		return Credential{}, err
+	}
+	if !a.IsVerified() {
+		return Credential{}, fault.New(fault.Malformed, "anchor-not-verified", "the trust anchor has not proved possession of its key").About("anchor " + name).At(at)
+	}
+	return Credential{Role: RoleCARef, Slot: slot, Anchor: a.Name()}, nil
+}
+
+// slot returns what an entry holds in a slot, if it is of the role.
+func (e Enrollment) slot(r Role, s rotation.Slot) (Credential, bool) {
+	i := slices.IndexFunc(e.Credentials, func(c Credential) bool { return c.Role == r && c.Slot == s })
+	if i < 0 {
+		return Credential{}, false
+	}
+	return e.Credentials[i], true
+}
