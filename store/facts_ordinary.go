@@ -73,7 +73,7 @@ var selectOrdinary = statement("SELECT e.value, (SELECT CAST(enabled AS BIGINT) 
 	" OR EXISTS (SELECT 1 FROM certificates WHERE thumb8 = ?)" +
 	" OR EXISTS (SELECT 1 FROM registrations WHERE alias = ? AND alias <> '' AND hub <> '')" +
 	" THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END, " + registrationColumns.list("r.") +
-	" FROM trust_epoch e LEFT JOIN registrations r ON r.id = ?").alone()
+	" FROM trust_epoch e LEFT JOIN registrations r ON r.id = ?").apart()
 
 // OrdinaryFacts answers from a fleet's facts and the device's own part, where it can.
 func (t *tx) OrdinaryFacts(q provisioning.FactsQuery) (provisioning.Facts, bool, error) {

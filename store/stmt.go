@@ -19,6 +19,9 @@ type Stmt struct {
 	// trips it is begun only if more follows.
 	Alone bool
 
+	// Apart marks a read that is whole in itself: nothing that follows in its View rests on
+	// it, so it needs no snapshot with the rest, and a View of nothing else no transaction.
+	Apart bool
 	// Trust marks a write of what facts are made of: its transaction moves the epoch.
 	Trust bool
 
@@ -30,6 +33,7 @@ type Stmt struct {
 func statement(text string) *Stmt { return &Stmt{Text: text, Numbered: number(text), Kept: true} }
 
 func (s *Stmt) trust() *Stmt                 { s.Trust = true; return s }
+func (s *Stmt) apart() *Stmt                 { s.Apart = true; return s }
 func (s *Stmt) alone() *Stmt                 { s.Alone = true; return s }
 func (s *Stmt) unique(f *fault.Error) *Stmt  { s.Unique = f; return s }
 func (s *Stmt) foreign(f *fault.Error) *Stmt { s.Foreign = f; return s }

@@ -61,6 +61,9 @@ func (c *conn) Exec(s *store.Stmt, args ...any) error {
 func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) error {
 	c.count++
 	read := request{s.Numbered, args, s}
+	if s.Apart && !c.began && c.readOnly() {
+		return c.exchange([]request{read}, each)
+	}
 	if c.lone == nil && !c.began && s.Alone && c.readOnly() {
 		return c.alone(read, each)
 	}

@@ -23,6 +23,8 @@ type conn struct {
 	own   map[string]prepared // BEGIN, COMMIT, SAVEPOINT and their like
 	args  []driver.NamedValue
 	count int // statements run for the function at work
+	// waiting says that a View's snapshot begins with the next read that is not apart.
+	waiting bool
 }
 
 type prepared interface {
@@ -103,6 +105,12 @@ func (c *conn) bind(args []any) []driver.NamedValue {
 // transaction with it, and every statement here is short.
 func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) (err error) {
 	c.count++
+	if c.waiting && !s.Apart {
+		if err := c.run("BEGIN"); err != nil {
+			return broken(err)
+		}
+		c.waiting = false
+	}
 	p, done, err := c.statement(s)
 	if err != nil {
 		return err

@@ -80,11 +80,13 @@ func (e *Engine) View(ctx context.Context, f func(store.Conn) error) error {
 		return err
 	}
 	defer func() { e.readers.free <- c }()
-	if err := c.run("BEGIN"); err != nil {
-		return broken(err)
-	}
+	c.waiting = true
 	err = call(c, f)
 	e.meter.View()
+	if c.waiting {
+		c.waiting = false
+		return err
+	}
 	if end := c.run("COMMIT"); end != nil {
 		_ = c.run("ROLLBACK") // so that the connection's next View can begin
 		return first(err, broken(end))
