@@ -51,7 +51,7 @@ func (e *Engine) Register(ctx context.Context, r RegisterRequest) (Operation, er
 		var op Operation
 		op, err = e.register(ctx, r, csr, now)
 		if !errors.Is(err, errMoved) {
-			e.count(r, err == nil && csr != nil, err)
+			e.count(r, op.Chain != nil, err)
 			return op, err
 		}
 	}
