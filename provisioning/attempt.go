@@ -19,10 +19,10 @@ type Attempt struct {
 
 // Evidence is what the device showed. A token or key counts before a certificate.
 type Evidence struct {
-	Chain verify.Chain // TLS client certificates as sent, leaf first
-	Memo  *verify.Memo // of the connection they came on
-	Token *verify.SASToken
-	Key   *verify.Secret // HTTP basic password of EST: the device's own key
+	Chain      verify.Chain // TLS client certificates as sent, leaf first
+	Connection *Connection  // the one they came on; nil: nothing is remembered
+	Token      *verify.SASToken
+	Key        *verify.Secret // HTTP basic password of EST: the device's own key
 }
 
 func (ev Evidence) sharedKey() bool { return ev.Token != nil || ev.Key != nil }

@@ -22,11 +22,13 @@ type decision struct {
 	chain    verify.Chain   // what was sent, and what Muster holds that continues it
 	csrKey   verify.KeyHash // of the CSR; zero without one
 	trace    Trace
+
+	connection *Connection
 }
 
 // newDecision asks for the facts of an attempt.
 func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
-	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}}
+	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}, connection: a.Evidence.Connection}
 	if csr != nil {
 		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
 		d.query.Keys = append(d.query.Keys, d.csrKey)
@@ -283,7 +285,7 @@ func (e *Engine) judgeGroups(d *decision, a Attempt, now time.Time) error {
 	if len(roots) == 0 {
 		return t.refuse("chain-not-trusted", "", "no verified trust anchor is in the chain or above it")
 	}
-	identity, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Memo}, verify.Anchors{Verified: roots}, now)
+	identity, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Connection.memo()}, verify.Anchors{Verified: roots}, now)
 	if err != nil {
 		return t.refused("", err)
 	}
@@ -422,7 +424,7 @@ func (e *Engine) proveOne(a Attempt, key verify.Secret, now time.Time) (verify.I
 
 // prove checks the device's leaf against pins and ends the decision for entry.
 func (d *decision) prove(a Attempt, entry Enrollment, anchors verify.Anchors, now time.Time) error {
-	id, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Memo}, anchors, now)
+	id, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Connection.memo()}, anchors, now)
 	if err != nil {
 		return d.trace.refused(entry.String(), err)
 	}

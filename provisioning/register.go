@@ -81,6 +81,9 @@ func (r RegisterRequest) parse() (*x509.CertificateRequest, error) {
 
 // register is one pass: View and decide, plan, sign, Update.
 func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
+	if op, done := e.registerAgain(ctx, r, csr, now); done {
+		return op, nil
+	}
 	d, err := e.decide(ctx, r.Attempt, csr, now)
 	if err == nil && r.Renewal && !d.own {
 		err = d.trace.refuse("renewal-needs-issued-certificate", "", "a renewal is authenticated by the certificate it renews, issued here and standing in the device's pair")
@@ -95,6 +98,27 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	if csr != nil && d.repeats(csr, now) {
 		return e.recorded(ctx, d, now)
 	}
+	return e.carryOut(ctx, d, r, csr, now)
+}
+
+// registerAgain is the pass of a device that registers once more on a kept connection:
+// it decides by the facts that its last registration there was committed on. They may be
+// old; so they only ever admit, and only if the Update finds them unmoved. Whatever else
+// comes of them is decided anew, from a View.
+func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, bool) {
+	d := newDecision(r.Attempt, csr)
+	if r.Renewal || !r.Evidence.Connection.recall(d) {
+		return Operation{}, false
+	}
+	if e.judge(d, r.Attempt, now) != nil || csr != nil && d.repeats(csr, now) {
+		return Operation{}, false
+	}
+	op, err := e.carryOut(ctx, d, r, csr, now)
+	return op, err == nil
+}
+
+// carryOut plans, signs and commits what was decided.
+func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
 	plan, err := e.plan(d, r, csr, now)
 	if err != nil {
 		return Operation{}, err
@@ -162,6 +186,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 	if newChain {
 		e.chains.add(plan.next.Chain)
 	}
+	d.connection.keep(d, plan.next)
 	op := operation(plan.next, d)
 	if plan.issue != nil {
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
@@ -174,7 +199,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 // too (a claim on a device id), the facts are read again and compared.
 func (d *decision) still(tx Tx, claim bool) error {
 	if !claim {
-		if unmoved, err := tx.Unmoved(d.facts); err != nil || unmoved {
+		if unmoved, err := tx.Unmoved(d.facts, d.csrKey); err != nil || unmoved {
 			return err
 		}
 	}

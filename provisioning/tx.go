@@ -101,8 +101,9 @@ type Tx interface {
 	OrdinaryFacts(FactsQuery) (Facts, bool, error)
 	// Unmoved says, from one small row, that nothing facts are made of was changed since
 	// they were read. Then only registrations can differ from them, and the one they are about
-	// is guarded by its version in PutRegistration.
-	Unmoved(Facts) (bool, error)
+	// is guarded by its version in PutRegistration. A disallowed csrKey counts as a move: the
+	// facts may have been read for another CSR.
+	Unmoved(f Facts, csrKey verify.KeyHash) (bool, error)
 	// PutRegistration inserts (Version 1) or updates (stored Version = Version-1) the
 	// row; a lost race is fault.Conflict, rule "registration-moved".
 	PutRegistration(Registration) error

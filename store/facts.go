@@ -36,20 +36,22 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 	return out, nil
 }
 
-var selectEpoch = statement("SELECT value FROM trust_epoch")
+var selectEpoch = statement("SELECT value, CASE WHEN EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest = ?)" +
+	" THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END FROM trust_epoch")
 
 // Unmoved reads one small row where Facts reads many: every transaction that changes
 // what facts are made of, but for the registration itself, moves the epoch (update).
-func (t *tx) Unmoved(f provisioning.Facts) (bool, error) {
-	var now int64
+func (t *tx) Unmoved(f provisioning.Facts, csrKey verify.KeyHash) (bool, error) {
+	unmoved := false
 	err := t.query(selectEpoch, func(r *row) error {
-		now = r.int()
+		epoch, disallowed := r.int(), r.bool()
+		unmoved = epoch == f.Epoch && !disallowed
 		return nil
-	})
+	}, csrKey[:])
 	if f.Registration != nil {
 		t.seen = owned{f.Registration.ID, f.Registration.Owner}
 	}
-	return now == f.Epoch, err
+	return unmoved, err
 }
 
 // factsStatement picks the statement for a query and fills its parameters.

@@ -9,16 +9,16 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-type memoKey struct{}
+type connectionKey struct{}
 
-// WithMemo gives a connection the memo that spares its later requests the signatures
-// of the first: the ConnContext of an http.Server.
-func WithMemo(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, memoKey{}, new(verify.Memo))
+// WithConnection gives a connection what it remembers between requests: the ConnContext
+// of an http.Server.
+func WithConnection(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, new(provisioning.Connection))
 }
 
 // Certificates is the evidence of the TLS connection: the client's certificates as
-// sent, none of them checked yet, and the connection's memo. A client that sent none
+// sent, none of them checked yet, and the connection they came on. A client that sent none
 // has no evidence, which is no error; too many are Unauthenticated (INV-C4).
 func Certificates(r *http.Request) (provisioning.Evidence, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
@@ -28,6 +28,6 @@ func Certificates(r *http.Request) (provisioning.Evidence, error) {
 	if err != nil {
 		return provisioning.Evidence{}, err
 	}
-	memo, _ := r.Context().Value(memoKey{}).(*verify.Memo)
-	return provisioning.Evidence{Chain: chain, Memo: memo}, nil
+	connection, _ := r.Context().Value(connectionKey{}).(*provisioning.Connection)
+	return provisioning.Evidence{Chain: chain, Connection: connection}, nil
 }

@@ -30,14 +30,14 @@ func TestCertificatesOfAConnection(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/", nil)
-			r = r.WithContext(WithMemo(r.Context(), nil))
+			r = r.WithContext(WithConnection(r.Context(), nil))
 			r.TLS = tt.connection
 			ev, err := Certificates(r)
 			if len(ev.Chain) != tt.length || fault.RuleOf(err) != tt.rule {
 				t.Errorf("%d certificates, %v", len(ev.Chain), err)
 			}
-			if again, _ := Certificates(r); ev.Memo != again.Memo || (ev.Memo == nil) != (tt.length == 0) {
-				t.Errorf("memos %p and %p of one connection", ev.Memo, again.Memo)
+			if again, _ := Certificates(r); ev.Connection != again.Connection || (ev.Connection == nil) != (tt.length == 0) {
+				t.Errorf("%p and %p remember one connection", ev.Connection, again.Connection)
 			}
 		})
 	}
