@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"slices"
 
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -84,37 +83,6 @@ func (c Chain) Leaf() Link {
 		return Link{}
 	}
 	return c[0]
-}
-
-// Top is the last certificate reached from the leaf by following issuer names and
-// key ids through those sent; the zero Link of an empty chain. No signature is
-// checked, so a client can lead it astray with a certificate of a fitting name:
-// whoever asks what continues a chain asks about every link of it, or about the
-// verified path.
-func (c Chain) Top() Link {
-	top := c.Leaf()
-	if len(c) == 0 {
-		return top
-	}
-	seen := []Thumbprint{top.Thumbprint}
-	for {
-		next := slices.IndexFunc(c, func(l Link) bool {
-			return namesIssuer(top, l) && !slices.Contains(seen, l.Thumbprint)
-		})
-		if next < 0 {
-			return top
-		}
-		top = c[next]
-		seen = append(seen, top.Thumbprint)
-	}
-}
-
-// namesIssuer reports whether child says that parent issued it: by name, and by key
-// id where both state one (RFC 5280, section 4.2.1.1).
-func namesIssuer(child, parent Link) bool {
-	c, p := child.Cert, parent.Cert
-	return bytes.Equal(c.RawIssuer, p.RawSubject) &&
-		(len(c.AuthorityKeyId) == 0 || len(p.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, p.SubjectKeyId))
 }
 
 // NameHash is the SHA-256 of a raw subject or issuer name (DER), by which held CAs
