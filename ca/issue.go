@@ -3,14 +3,17 @@ package ca
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"go.step.sm/crypto/x509util"
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
@@ -110,7 +113,7 @@ func (a *Authority) deviceTemplate(csr *x509.CertificateRequest, kt policies.Key
 	if err != nil {
 		return nil, err
 	}
-	keyID, err := x509util.GenerateSubjectKeyID(csr.PublicKey)
+	keyID, err := subjectKeyID(csr.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, fault.New(fault.Malformed, "key-malformed", "The public key in the request cannot be encoded.").Because(err)
 	}
@@ -135,6 +138,19 @@ func (a *Authority) deviceTemplate(csr *x509.CertificateRequest, kt policies.Key
 		t.DNSNames = []string{name}
 	}
 	return t, nil
+}
+
+// subjectKeyID is the SHA-1 of the key's bits (RFC 5280 §4.2.1.2, method 1), taken from
+// the encoding that is there already.
+func subjectKeyID(spki []byte) ([]byte, error) {
+	input := cryptobyte.String(spki)
+	var key cryptobyte.String
+	var bits []byte
+	if !input.ReadASN1(&key, cbasn1.SEQUENCE) || !key.SkipASN1(cbasn1.SEQUENCE) || !key.ReadASN1BitStringAsBytes(&bits) {
+		return nil, errors.New("no subjectPublicKeyInfo")
+	}
+	id := sha1.Sum(bits)
+	return id[:], nil
 }
 
 // usesKeyTransport reports whether keyEncipherment is consistent with a purpose; it is

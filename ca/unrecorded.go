@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"fmt"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -46,8 +45,9 @@ func Record(tx Tx, u Unrecorded, e audit.Event) (Certificate, error) {
 	if len(c.DER) == 0 {
 		return Certificate{}, fault.New(fault.Internal, "nothing-to-record", "There is no certificate to record.")
 	}
-	facts := fmt.Appendf(nil, `{"issuer":%q,"serial":%q,"sha256":%q,"notAfter":%q}`,
-		c.Issuer, c.Serial, c.Thumbprint, c.NotAfter.Format(time.RFC3339))
+	// None of these needs escaping in JSON.
+	facts := []byte(`{"issuer":"` + string(c.Issuer) + `","serial":"` + string(c.Serial) + `","sha256":"` + c.Thumbprint.String() +
+		`","notAfter":"` + c.NotAfter.Format(time.RFC3339) + `"}`)
 	e, err := complete(e, audit.Issued, c, c.Issued, facts)
 	if err != nil {
 		return Certificate{}, err

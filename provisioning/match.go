@@ -292,12 +292,20 @@ func (e *Engine) judgeGroups(d *decision, a Attempt, now time.Time) error {
 	t.pass("anchor-verified", "", "the chain is valid up to a verified trust anchor")
 	for _, link := range identity.Path()[1:] {
 		if group, ok := d.groupHolding(link.Thumbprint); ok {
-			t.pass("group", group.String(), "it holds the certificate nearest the leaf: "+link.Cert.Subject.String())
+			t.pass("group", group.String(), "it holds the certificate nearest the leaf: "+nameOf(link.Cert))
 			d.identity, d.entry = identity, group
 			return nil
 		}
 	}
 	return t.refuse("no-enrollment", "", "no enrollment group holds a certificate on the proven path")
+}
+
+// nameOf is what people call a CA.
+func nameOf(authority *x509.Certificate) string {
+	if cn := authority.Subject.CommonName; cn != "" {
+		return cn
+	}
+	return authority.Subject.String()
 }
 
 // groupHolding returns the group that holds a certificate. Two may (scenarios D6):

@@ -33,6 +33,7 @@ const lineLength = 76
 func lines(der []byte) []byte {
 	text := base64.StdEncoding.AppendEncode(nil, der)
 	var out bytes.Buffer
+	out.Grow(len(text) + len(text)/lineLength + 1)
 	for len(text) > 0 {
 		n := min(lineLength, len(text))
 		out.Write(text[:n])

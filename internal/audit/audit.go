@@ -58,9 +58,9 @@ type Entry struct {
 	Event
 }
 
-// Body encodes facts as the JSON of an event. It takes only what encodes: maps,
-// strings, numbers, times; anything else is a bug in the caller.
-func Body(facts map[string]any) []byte {
+// Body encodes facts, a map or a struct, as the JSON object of an event. It takes only
+// what encodes: strings, numbers, times; anything else is a bug in the caller.
+func Body(facts any) []byte {
 	b, err := json.Marshal(facts)
 	if err != nil {
 		panic("internal error: audit body: " + err.Error())

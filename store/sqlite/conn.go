@@ -20,9 +20,11 @@ import (
 type conn struct {
 	driver.Conn
 	kept  map[*store.Stmt]prepared
-	own   map[string]prepared // BEGIN, COMMIT, SAVEPOINT and their like
+	own   map[string]prepared // BEGIN, COMMIT and their like
 	args  []driver.NamedValue
-	count int // statements run for the function at work
+	count int   // statements run for the function at work
+	wrote bool  // one of them may have written
+	lost  error // one of them failed so that the transaction may be gone
 	// waiting says that a View's snapshot begins with the next read that is not apart.
 	waiting bool
 }
@@ -141,6 +143,7 @@ func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) (err er
 
 func (c *conn) Exec(s *store.Stmt, args ...any) (err error) {
 	c.count++
+	c.wrote = true
 	p, done, err := c.statement(s)
 	if err != nil {
 		return err
@@ -148,7 +151,11 @@ func (c *conn) Exec(s *store.Stmt, args ...any) (err error) {
 	defer func() { err = first(err, done()) }()
 	result, err := p.ExecContext(context.Background(), c.bind(args))
 	if err != nil {
-		return refusal(s, err)
+		err = refusal(s, err)
+		if fault.Is(err, fault.Unavailable) {
+			c.lost = err
+		}
+		return err
 	}
 	if s.Missed == nil {
 		return nil

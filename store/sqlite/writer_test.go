@@ -102,11 +102,12 @@ func TestATransactionThatIsGoneIsRunAgainForEach(t *testing.T) {
 			if err := c.Exec(insertKey, "b", "v"); err != nil {
 				return err
 			}
-			if !lost { // as SQLite does by itself after an error of the disk
-				lost = true
-				return c.run("ROLLBACK")
+			if lost {
+				return nil
 			}
-			return nil
+			lost = true
+			c.lost = store.ErrUnavailable(errors.New("disk I/O error")) // after which SQLite does this by itself:
+			return c.run("ROLLBACK")
 		},
 		insert("c"),
 		func(*conn) error { return fault.New(fault.Conflict, "mine", "no") },
@@ -122,6 +123,33 @@ func TestATransactionThatIsGoneIsRunAgainForEach(t *testing.T) {
 	}
 	if s := e.Stats(); s.Failures != 1 || s.Reruns == 0 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestAFunctionThatFailsAfterWritingLeavesItsNeighboursAlone(t *testing.T) {
+	e := engine(t, Options{})
+	mine := fault.New(fault.Conflict, "mine", "no")
+	errs := oneBatch(t, e,
+		insert("a"),
+		func(c *conn) error { return errors.Join(c.Exec(insertKey, "b", "v"), mine) },
+		insert("c"),
+		insert("a"),
+		func(*conn) error { panic("d") },
+		insert("e"),
+	)
+	for i, fails := range []bool{false, true, false, true, true, false} {
+		if fails != (errs[i] != nil) {
+			t.Errorf("Update %d: %v", i, errs[i])
+		}
+	}
+	if fault.RuleOf(errs[1]) != "mine" {
+		t.Errorf("the function's own error: %v", errs[1])
+	}
+	if n := e.keys(t); n != 3 {
+		t.Errorf("%d rows, want 3", n)
+	}
+	if err := e.Update(t.Context(), store.Devices, func(c store.Conn) error { return insert("b")(c.(*conn)) }); err != nil {
+		t.Errorf("after it: %v", err)
 	}
 }
 
