@@ -24,7 +24,7 @@ var places = []struct {
 	{5, []string{"cmd/*", "bench/*", "test/*"}},
 	{4, []string{
 		"api", "api/internal/*",
-		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme",
+		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook",
 		"store", "store/sqlite", "store/postgres",
 		"hub/registry", "hub/azure", "hub/webhook",
 		"ca/keys", "ca/upstream/*", "ca/ctlog",
@@ -44,6 +44,8 @@ var neighbours = [][2]string{
 	{"api", "api/*"},
 	{"api", "api/internal/*"},
 	{"api/*", "api/internal/*"},
+	{"api/internal/*", "api/internal/wire"},
+	{"api/mqtt", "api/dps"}, // one protocol over two transports
 	{"store/*", "store"},
 	{"bench/*", "test/instance"},
 	{"test/*", "test/instance"},

@@ -2,7 +2,10 @@ package policies
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/hex"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -115,6 +118,13 @@ func checkAlgorithm(a x509.SignatureAlgorithm) error {
 // the hash of their SubjectPublicKeyInfo, and a device whose key is on the block list
 // must not pass by adding an octet that readers skip (INV-D3).
 func checkKeyEncoding(info []byte, pub any) error {
+	if key, ok := pub.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P256() {
+		// What most devices send is compared without encoding it again.
+		point, err := key.Bytes()
+		if err == nil && len(info) == len(p256Info)+len(point) && bytes.HasPrefix(info, p256Info) && bytes.HasSuffix(info, point) {
+			return nil
+		}
+	}
 	canonical, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return malformedKey().Because(err)
@@ -124,6 +134,11 @@ func checkKeyEncoding(info []byte, pub any) error {
 	}
 	return nil
 }
+
+// p256Info is what comes before the point in the encoding of every P-256 key (RFC 5480
+// §2 and §2.1.1.1): two SEQUENCE headers, the OIDs ecPublicKey and prime256v1,
+// and the header of the BIT STRING.
+var p256Info, _ = hex.DecodeString("3059301306072a8648ce3d020106082a8648ce3d030107034200")
 
 func malformedKey() *fault.Error {
 	return refuse("key-malformed", "the public key in the certificate request is damaged, or of an unknown kind")

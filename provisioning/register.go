@@ -257,34 +257,28 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 	if next.State == Failed {
 		action = audit.RegistrationFailed
 	}
-	facts := registered{
-		Door: r.Door, Entry: d.entry.String(), Error: next.ErrorMessage, Hub: next.Hub,
-		Mechanism: d.identity.Mechanism(), Operation: next.Operation.ID, State: next.State, Substatus: next.Substatus,
+	facts := map[string]any{
+		"operation": next.Operation.ID, "entry": d.entry.String(), "state": string(next.State), "door": r.Door,
+		"mechanism": string(d.identity.Mechanism()),
 	}
+	// The ledger is the largest table but one: what says nothing is left out.
+	add := func(name, value string) {
+		if value != "" {
+			facts[name] = value
+		}
+	}
+	add("hub", next.Hub)
+	add("substatus", next.Substatus)
+	add("error", next.ErrorMessage)
 	if next.DeviceID != next.Spelled {
-		facts.DeviceID = next.DeviceID
+		add("deviceId", next.DeviceID)
 	}
 	if issuing {
 		action = audit.Issued // what attested it stands in the certificate's row
 	} else if path := d.identity.Path(); len(path) > 0 {
-		facts.AttestedBy = path[0].Thumbprint.String()
+		add("attestedBy", path[0].Thumbprint.String())
 	}
 	return audit.Event{At: now, Actor: "device:" + next.ID.String(), Action: action, Subject: "registration:" + next.ID.String(), Body: audit.Body(facts)}
-}
-
-// registered is the facts of a registration in the ledger, the largest table but one:
-// what says nothing is left out.
-type registered struct {
-	AttestedBy string           `json:"attestedBy,omitempty"`
-	DeviceID   string           `json:"deviceId,omitempty"` // unless it is the registration id
-	Door       string           `json:"door"`
-	Entry      string           `json:"entry"`
-	Error      string           `json:"error,omitempty"`
-	Hub        string           `json:"hub,omitempty"`
-	Mechanism  verify.Mechanism `json:"mechanism"`
-	Operation  string           `json:"operation"`
-	State      State            `json:"state"`
-	Substatus  string           `json:"substatus,omitempty"`
 }
 
 // attestedBy is the certificate that authenticated the request; zero for a key.

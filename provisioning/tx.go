@@ -90,6 +90,7 @@ func (f Facts) Entry(o Owner) (Enrollment, bool) {
 // stored Version of a written row is the value's own (the caller adds one).
 type Tx interface {
 	ca.Tx
+	AccessTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -11,10 +11,10 @@ package dps
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -23,13 +23,12 @@ import (
 // handler serves the three calls of a device.
 type handler struct {
 	tenants wire.Tenants
-	now     func() time.Time
 }
 
 // New makes the door.
 func New(tenants wire.Tenants, s wire.Settings) http.Handler {
-	h := &handler{tenants: tenants, now: s.Now}
-	d := wire.NewDoor("dps", s, h.fail)
+	h := &handler{tenants: tenants}
+	d := wire.NewDoor("dps", s, azure.Fail(s.Now))
 	d.Handle(http.MethodPut, "/:idScope/registrations/:id/register", h.register)
 	d.Handle(http.MethodGet, "/:idScope/registrations/:id/operations/:operationId", h.poll)
 	d.Handle(http.MethodPost, "/:idScope/registrations/:id", h.lookup)
@@ -102,7 +101,7 @@ func (h *handler) lookup(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return reply(c, http.StatusOK, stateOf(op))
+	return reply(c, http.StatusOK, azure.StateOf(op))
 }
 
 // call is what the address of a request says: who is asked, about whom, in which

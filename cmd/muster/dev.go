@@ -27,10 +27,22 @@ const (
 )
 
 // furnish makes what an installation cannot do without, each thing only if it is not
-// there: the default profile and, with hub, a built-in hub.
+// there: the default profile, the two owners' access policies and, with hub, a built-in hub.
 func furnish(ctx context.Context, h *house, actor, hub string) error {
 	if _, err := h.engine.PutProfile(ctx, actor, policies.DefaultProfile(), provisioning.Precondition{}); ignore(err, fault.PreconditionRequired) != nil {
 		return err
+	}
+	for _, owner := range []struct {
+		plane  provisioning.Plane
+		name   string
+		rights policies.Rights
+	}{
+		{provisioning.ServicePlane, provisioning.ServiceOwner, policies.AllServiceRights},
+		{provisioning.HubPlane, provisioning.HubOwner, policies.AllHubRights},
+	} {
+		if _, err := h.engine.PutAccess(ctx, actor, owner.plane, owner.name, owner.rights, provisioning.Precondition{}); ignore(err, fault.PreconditionRequired) != nil {
+			return err
+		}
 	}
 	if hub == "" {
 		return nil

@@ -39,6 +39,10 @@ const (
 	TokenCreated        Action = "token.created"
 	TokenRevoked        Action = "token.revoked"
 	ActRefused          Action = "act.refused"
+	AccessCreated       Action = "access.created"
+	AccessUpdated       Action = "access.updated"
+	AccessKeyRolled     Action = "access.key-rolled"
+	AccessDeleted       Action = "access.deleted"
 )
 
 // Event is one ledger row before it has a sequence number. Actor is
@@ -58,9 +62,9 @@ type Entry struct {
 	Event
 }
 
-// Body encodes facts, a map or a struct, as the JSON object of an event. It takes only
-// what encodes: strings, numbers, times; anything else is a bug in the caller.
-func Body(facts any) []byte {
+// Body encodes facts as the JSON of an event. It takes only what encodes: maps,
+// strings, numbers, times; anything else is a bug in the caller.
+func Body(facts map[string]any) []byte {
 	b, err := json.Marshal(facts)
 	if err != nil {
 		panic("internal error: audit body: " + err.Error())

@@ -1,17 +1,19 @@
-package dps
+package azure
 
 import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 )
 
-// codeOf is the one table of kinds (§1.1): the first three digits are the HTTP status.
-// Some rules have a code of their own.
-func codeOf(err error) int {
+// CodeOf is the error code of a fault (§1.1): its first three digits are the HTTP status.
+// It is the one table of kinds for the device and service planes; some rules have a code of
+// their own.
+func CodeOf(err error) int {
 	switch fault.RuleOf(err) {
 	case wire.RuleIDScope:
 		return 404001
@@ -31,9 +33,9 @@ func codeOf(err error) int {
 		return 401002
 	case fault.NotFound:
 		return 404202
-	case fault.Conflict:
+	case fault.Conflict, fault.PreconditionRequired: // a PUT without If-Match over something (§4.3)
 		return 409201
-	case fault.PreconditionFailed, fault.PreconditionRequired:
+	case fault.PreconditionFailed:
 		return 412202
 	case fault.TooLarge:
 		return 413000
@@ -53,28 +55,34 @@ type errorBody struct {
 	Timestamp  string `json:"timestampUtc"`
 }
 
-// fail answers an error.
-func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	code := codeOf(err)
-	status := code / 1000
-	body, failed := json.Marshal(errorBody{
-		Code: code, TrackingID: wire.TraceID(r), Message: message(status, err), Timestamp: stamp(h.now()),
-	})
+// Error is the body of an error and its HTTP status.
+func Error(err error, trackingID string, now time.Time) (status int, body []byte) {
+	code := CodeOf(err)
+	status = code / 1000
+	body, failed := json.Marshal(errorBody{Code: code, TrackingID: trackingID, Message: message(status, err), Timestamp: Stamp(now)})
 	if failed != nil {
 		panic("internal error: an error body does not encode: " + failed.Error())
 	}
-	header := w.Header()
-	header.Set("Content-Type", wire.MediaTypeJSON+"; charset=utf-8")
-	header.Set("x-ms-error-code", strconv.Itoa(code))
-	header.Set("x-ms-request-id", wire.TraceID(r))
-	switch status {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		header.Set("Retry-After", wire.RetryAfter())
-	case http.StatusRequestEntityTooLarge:
-		header.Set("Connection", "close") // the rest of the body is not waited for
+	return status, body
+}
+
+// Fail answers an error over HTTP.
+func Fail(now func() time.Time) wire.Fail {
+	return func(w http.ResponseWriter, r *http.Request, err error) {
+		status, body := Error(err, wire.TraceID(r), now())
+		header := w.Header()
+		header.Set("Content-Type", wire.MediaTypeJSON+"; charset=utf-8")
+		header.Set("x-ms-error-code", strconv.Itoa(CodeOf(err)))
+		header.Set("x-ms-request-id", wire.TraceID(r))
+		switch status {
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			header.Set("Retry-After", wire.RetryAfter())
+		case http.StatusRequestEntityTooLarge:
+			header.Set("Connection", "close") // the rest of the body is not waited for
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write(body)
 	}
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
 }
 
 // message is what the caller is told: of a 401 nothing at all, whatever the reason was,
