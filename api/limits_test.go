@@ -88,7 +88,7 @@ func TestAnIDScopeIsNoFixedWord(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := api.Devices(api.Settings{}, tt.tenants...)
+			_, err := api.NewDoors(api.Settings{}, api.Options{}, tt.tenants...)
 			if good := err == nil; good != tt.good || !good && fault.RuleOf(err) != "id-scope" {
 				t.Errorf("error %v", err)
 			}

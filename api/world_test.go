@@ -113,7 +113,7 @@ func (w *world) serve() {
 	}}
 	tenant := api.Tenant{Engine: w.engine, Authority: w.authority}
 	own := testkit.SelfSigned(w.t, "muster.example.net").TLS()
-	device := api.NewServer(must(api.Devices(settings, tenant)), log)
+	device := api.NewServer(must(api.NewDoors(settings, api.Options{}, tenant)).Shared(), log)
 	device.TLSConfig = api.DeviceTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil })
 	w.devices = "https://" + start(w.t, device, func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, "", "") })
 	w.pki = "http://" + start(w.t, api.NewServer(must(api.PKI(settings, tenant)), log), (*http.Server).Serve)

@@ -33,7 +33,7 @@ var places = []struct {
 	{3, []string{"provisioning"}},
 	{2, []string{"ca"}},
 	{1, []string{"rotation"}},
-	{0, []string{"verify", "verify/tpm", "policies", "device", "web", "internal/fault", "internal/audit", "internal/seal"}},
+	{0, []string{"verify", "verify/tpm", "policies", "device", "web", "internal/fault", "internal/audit", "internal/seal", "internal/pgdsn"}},
 }
 
 // testSupport is imported by _test.go files and by other test support only.

@@ -12,26 +12,21 @@ import (
 // AllocationPolicy is how a hub is chosen for a device (contract §6.7).
 type AllocationPolicy string
 
-// The policies that can be evaluated.
+// The policies.
 const (
-	Hashed AllocationPolicy = "hashed" // spread by weight, stable per device
-	Static AllocationPolicy = "static" // the one hub the enrollment names
+	Hashed     AllocationPolicy = "hashed"     // spread by weight, stable per device
+	GeoLatency AllocationPolicy = "geoLatency" // hashed among the hubs of the device's location (scenarios X8)
+	Static     AllocationPolicy = "static"     // the one hub the enrollment names
+	Custom     AllocationPolicy = "custom"     // the hub a webhook names
 )
 
 // ParseAllocationPolicy reads a policy as it is spelled on the wire; "" is hashed.
-// Azure's other two are known and refused as Malformed ("allocation-not-supported").
 func ParseAllocationPolicy(s string) (AllocationPolicy, error) {
-	switch s {
-	case "", string(Hashed):
+	switch p := AllocationPolicy(s); p {
+	case "":
 		return Hashed, nil
-	case string(Static):
-		return Static, nil
-	case "geoLatency":
-		return "", fault.New(fault.Malformed, "allocation-not-supported",
-			"the allocation policy geoLatency is not supported: latency cannot be measured here; use hashed or static")
-	case "custom":
-		return "", fault.New(fault.Malformed, "allocation-not-supported",
-			"the allocation policy custom is not supported: no webhook is called; use hashed or static")
+	case Hashed, GeoLatency, Static, Custom:
+		return p, nil
 	}
 	return "", unknownAllocation()
 }
@@ -44,28 +39,44 @@ func unknownAllocation() error {
 // draining, or has no positive weight, takes no new devices.
 type Candidate struct {
 	Hub      string // host name
+	Location string // "" = none said
 	Weight   int
 	Draining bool
 }
 
-// Allocate chooses a hub for the device with this key (its registration id, compared
-// without regard to case) that lives on the hub current ("" = on none). why is a
-// stable word for explain:
+// Placement is what allocation goes by, of one device.
+type Placement struct {
+	Key      string // its registration id, compared without regard to case
+	Current  string // the hub it lives on; "" = on none
+	Location string // where it is, for geoLatency; "" = unknown
+	Named    string // the hub that a webhook named, for custom
+}
+
+// Allocate chooses a hub for a device. why is a stable word for explain:
 //
-//	hashed       the hub won the device's weighted draw among the hubs that take new devices
-//	static       it is the hub the enrollment names
-//	draining     the device's own hub takes no new devices but keeps those it has
-//	no-other-hub the device stays, as no hub takes new devices
+//	hashed             the hub won the device's weighted draw among the hubs that take new devices
+//	static             it is the hub the enrollment names
+//	custom             it is the hub the webhook named
+//	same-location      geoLatency: it won the draw among the hubs of the device's location
+//	location-unknown   geoLatency: nothing says where the device is; it won the draw among all
+//	no-hub-in-location geoLatency: no hub there takes new devices; it won the draw among all
+//	draining           the device's own hub takes no new devices but keeps those it has
+//	no-other-hub       the device stays, as no hub takes new devices
 //
 // A refusal is a Conflict, which fails the registration and not the request:
-// "no-hub-linked", "hub-draining" (static, and the hub takes no new devices),
-// "static-needs-one-hub". A policy that is none of ours is Malformed.
-func Allocate(p AllocationPolicy, key, current string, hubs []Candidate) (hub, why string, err error) {
+// "no-hub-linked", "hub-draining" (static or custom, and the hub takes no new devices),
+// "static-needs-one-hub", "allocation-other-hub" (custom, and the hub is no candidate). A
+// policy that is none of ours is Malformed.
+func Allocate(p AllocationPolicy, place Placement, hubs []Candidate) (hub, why string, err error) {
 	switch p {
 	case Hashed:
-		return allocateHashed(key, current, hubs)
+		return allocateHashed(place, hubs)
+	case GeoLatency:
+		return allocateNearby(place, hubs)
 	case Static:
-		return allocateStatic(current, hubs)
+		return allocateStatic(place, hubs)
+	case Custom:
+		return allocateNamed(place, hubs)
 	}
 	return "", "", unknownAllocation()
 }
@@ -73,11 +84,11 @@ func Allocate(p AllocationPolicy, key, current string, hubs []Candidate) (hub, w
 // allocateHashed is weighted rendezvous hashing: every hub draws a number from the
 // device's key and its own name, stretched by its weight, and the highest wins. A
 // hub that comes, goes or changes its weight moves only its own share of devices.
-func allocateHashed(key, current string, hubs []Candidate) (hub, why string, err error) {
+func allocateHashed(place Placement, hubs []Candidate) (hub, why string, err error) {
 	best := math.Inf(-1)
 	home := ""
 	for _, h := range hubs {
-		if current != "" && sameName(h.Hub, current) {
+		if place.lives(h) {
 			if h.Draining {
 				return h.Hub, "draining", nil
 			}
@@ -86,7 +97,7 @@ func allocateHashed(key, current string, hubs []Candidate) (hub, why string, err
 		if h.Draining || h.Weight <= 0 {
 			continue
 		}
-		s := draw(key, h.Hub, h.Weight)
+		s := draw(place.Key, h.Hub, h.Weight)
 		if s > best || s == best && h.Hub < hub {
 			best, hub = s, h.Hub
 		}
@@ -113,19 +124,68 @@ func draw(key, hub string, weight int) float64 {
 	return -float64(weight) / math.Log(u)
 }
 
+// allocateNearby measures nothing: no latency can be measured here, so a device goes by
+// the location that it and the hubs are said to be in. A hub elsewhere that is draining
+// keeps its devices all the same.
+func allocateNearby(place Placement, hubs []Candidate) (hub, why string, err error) {
+	fallback := "location-unknown"
+	if place.Location != "" {
+		fallback = "no-hub-in-location"
+		var near []Candidate
+		for _, h := range hubs {
+			if sameName(h.Location, place.Location) || h.Draining && place.lives(h) {
+				near = append(near, h)
+			}
+		}
+		if hub, why, err = allocateHashed(place, near); why == "hashed" {
+			why = "same-location"
+		}
+		if err == nil {
+			return hub, why, nil
+		}
+	}
+	if hub, why, err = allocateHashed(place, hubs); why == "hashed" {
+		why = fallback
+	}
+	return hub, why, err
+}
+
 // allocateStatic ignores weights: they share devices out, and here is nothing to share.
-func allocateStatic(current string, hubs []Candidate) (hub, why string, err error) {
+func allocateStatic(place Placement, hubs []Candidate) (hub, why string, err error) {
 	switch {
 	case len(hubs) == 0:
 		return "", "", noHub()
 	case len(hubs) > 1:
 		return "", "", fault.New(fault.Conflict, "static-needs-one-hub", "static allocation needs an enrollment that names exactly one hub")
-	case !hubs[0].Draining:
-		return hubs[0].Hub, "static", nil
-	case current != "" && sameName(hubs[0].Hub, current):
-		return hubs[0].Hub, "draining", nil
 	}
-	return "", "", fault.New(fault.Conflict, "hub-draining", "the hub this enrollment names takes no new devices").About("hub " + hubs[0].Hub)
+	return place.take(hubs[0], "static")
+}
+
+// allocateNamed ignores weights too: the webhook has its own reasons.
+func allocateNamed(place Placement, hubs []Candidate) (hub, why string, err error) {
+	if len(hubs) == 0 {
+		return "", "", noHub()
+	}
+	for _, h := range hubs {
+		if sameName(h.Hub, place.Named) {
+			return place.take(h, "custom")
+		}
+	}
+	return "", "", fault.New(fault.Conflict, "allocation-other-hub", "the allocation webhook named a hub that this enrollment's devices may not go to")
+}
+
+// lives says whether the device's own hub is this one.
+func (p Placement) lives(h Candidate) bool { return p.Current != "" && sameName(h.Hub, p.Current) }
+
+// take is the one hub that was named, if it takes the device.
+func (p Placement) take(h Candidate, why string) (string, string, error) {
+	switch {
+	case !h.Draining:
+		return h.Hub, why, nil
+	case p.lives(h):
+		return h.Hub, "draining", nil
+	}
+	return "", "", fault.New(fault.Conflict, "hub-draining", "the hub named takes no new devices").About("hub " + h.Hub)
 }
 
 func noHub() error {

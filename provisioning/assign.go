@@ -1,9 +1,11 @@
 package provisioning
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -61,7 +63,7 @@ func (d *decision) nextRegistration(r RegisterRequest, now time.Time) Registrati
 	next.Updated = now
 	next.Owner = d.entry.Owner
 	next.Mechanism = d.identity.Mechanism()
-	next.Payload = r.Payload
+	next.Payload, next.Returned = r.Payload, nil
 	next.ErrorCode, next.ErrorMessage = 0, ""
 	next.Operation = OperationRecord{ID: newID(), At: now}
 	return next
@@ -92,8 +94,8 @@ func (d *decision) admitCSR(csr *x509.CertificateRequest) (policies.Profile, err
 // assign chooses the hub and what happens to the twin (contract §6.5 to 6.7).
 func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 	next := &p.next
-	hub, why, err := policies.Allocate(d.entry.Allocation, r.ID.String(), next.Hub, d.candidates())
-	stays := next.Hub != "" && !d.entry.Reprovision.UpdateHubAssignment
+	hub, why, err := d.allocate(r)
+	stays := d.stays()
 	if err != nil && !stays {
 		if r.HubOptional {
 			next.State, next.Substatus = Unassigned, ""
@@ -112,16 +114,78 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 		return
 	}
 	next.State, next.Hub, next.Substatus, next.DeviceID = Assigned, move.Hub, move.Substatus, d.deviceID(*next)
+	twin := d.entry.InitialTwin
+	if d.webhook != nil {
+		next.Returned = d.webhook.answer.Payload
+		if own := d.webhook.answer.InitialTwin; own != nil {
+			twin, move.Twin = own, overMigration(move.Twin)
+		}
+	}
 	switch move.Twin {
 	case policies.TwinInitial:
-		if d.entry.InitialTwin != nil {
-			p.twin = initialTwin(d.entry, now)
+		if twin != nil {
+			p.twin = initialTwin(twin, now)
 		}
 	case policies.TwinReset:
-		p.twin = initialTwin(d.entry, now)
+		p.twin = initialTwin(twin, now)
 	case policies.TwinKeep, policies.TwinMigrate: // built-in hubs share one table of twins
 	}
 }
+
+// overMigration is what becomes of a twin when the webhook has brought one: it goes before
+// the one that would migrate (contract §4.7). A device that stays on its hub keeps its own.
+func overMigration(act policies.TwinAct) policies.TwinAct {
+	if act == policies.TwinMigrate {
+		return policies.TwinReset
+	}
+	return act
+}
+
+// stays says that the reprovision policy keeps the device on its hub: nothing is
+// allocated.
+func (d *decision) stays() bool {
+	reg := d.facts.Registration
+	return reg != nil && reg.Hub != "" && !d.entry.Reprovision.UpdateHubAssignment
+}
+
+// allocate chooses the hub. Nobody is asked here: what a webhook had to say is in the
+// decision.
+func (d *decision) allocate(r RegisterRequest) (hub, why string, err error) {
+	place := policies.Placement{Key: r.ID.String()}
+	if d.facts.Registration != nil {
+		place.Current = d.facts.Registration.Hub
+	}
+	switch d.entry.Allocation {
+	case policies.GeoLatency:
+		place.Location = d.location(r.Payload, place.Current)
+	case policies.Custom:
+		if d.webhook == nil {
+			return "", "", nil // the device stays, or this is no registration but explain
+		}
+		if d.webhook.err != nil {
+			return "", "", d.webhook.err
+		}
+		place.Named = d.webhook.answer.Hub
+	}
+	return policies.Allocate(d.entry.Allocation, place, d.candidates())
+}
+
+// location is where the device is (scenarios X8): where its operator says in the entry's
+// initial twin, else where it says itself in its payload, else where its hub is.
+func (d *decision) location(payload []byte, current string) string {
+	var twin struct{ Tags located }
+	_ = json.Unmarshal(d.entry.InitialTwin, &twin) // a location of another kind is none
+	var said located
+	_ = json.Unmarshal(payload, &said)
+	i := slices.IndexFunc(d.facts.Hubs, func(h Hub) bool { return strings.EqualFold(h.Name, current) })
+	if i < 0 {
+		return cmp.Or(twin.Tags.Location, said.Location)
+	}
+	return cmp.Or(twin.Tags.Location, said.Location, d.facts.Hubs[i].Location)
+}
+
+// located is anything with a location.
+type located struct{ Location string }
 
 // claimsAlias says whether the registration takes a device id other than its own id
 // that it did not have on this hub before.
@@ -135,6 +199,9 @@ func (p *plan) claimsAlias(was *Registration) bool {
 func (d *decision) fail(p *plan, f *fault.Error) {
 	p.next.State, p.next.Substatus = Failed, ""
 	p.next.ErrorCode, p.next.ErrorMessage = codeUnassignable, f.Detail
+	if d.webhook != nil {
+		p.next.ErrorCode = codeOfAllocation(d.webhook.answer)
+	}
 	d.trace.note(f.Rule, f.Object, f.Detail)
 }
 
@@ -143,7 +210,7 @@ func (d *decision) candidates() []policies.Candidate {
 	var out []policies.Candidate
 	for _, h := range d.facts.Hubs {
 		if len(d.entry.Hubs) == 0 || slices.ContainsFunc(d.entry.Hubs, func(n string) bool { return strings.EqualFold(n, h.Name) }) {
-			out = append(out, policies.Candidate{Hub: h.Name, Weight: h.Weight, Draining: h.Draining})
+			out = append(out, policies.Candidate{Hub: h.Name, Location: h.Location, Weight: h.Weight, Draining: h.Draining})
 		}
 	}
 	return out

@@ -14,7 +14,9 @@ type Attempt struct {
 	Spelled  string // the id as the device spelled it
 	Evidence Evidence
 	Door     string // "dps", "est"
-	Address  string // for the log only (threat model: no line of origin is believed)
+	// Address is for the log and for pacing (threat model: no line of origin is believed);
+	// an attempt without one is not paced.
+	Address string
 }
 
 // Evidence is what the device showed. A token or key counts before a certificate.

@@ -21,6 +21,7 @@ type Draft struct {
 	DeviceID     string
 	Allocation   policies.AllocationPolicy
 	Hubs         []string
+	Custom       CustomAllocation
 	Reprovision  policies.ReprovisionPolicy
 	InitialTwin  []byte
 	Profile      string
@@ -38,7 +39,7 @@ type Attestation struct {
 
 // SlotDraft is one slot as written: exactly one of the fields, or none. Keep is the
 // thumbprint of the certificate that stands there already (get-change-put sends
-// "info" instead of the certificate).
+// "info" instead of the certificate), or that stands alone in the other slot.
 type SlotDraft struct {
 	Certificate []byte // PEM, base64 of PEM or DER, or DER
 	Keep        verify.Thumbprint
@@ -46,7 +47,8 @@ type SlotDraft struct {
 	Key         []byte // 16 to 64 bytes
 }
 
-func (s SlotDraft) empty() bool {
+// IsZero says that nothing was written: the slot is to be empty, or keeps its key.
+func (s SlotDraft) IsZero() bool {
 	return len(s.Certificate) == 0 && s.Keep.IsZero() && s.Anchor == "" && len(s.Key) == 0
 }
 
@@ -66,16 +68,16 @@ func newKeys() (keys [2][]byte, err error) {
 func (e *Engine) compose(tx Tx, d Draft, was Enrollment, made [2][]byte, now time.Time) (Enrollment, error) {
 	en := Enrollment{
 		Owner: d.Owner, Spelled: d.Spelled, Enabled: d.Enabled, DeviceID: d.DeviceID, Allocation: d.Allocation,
-		Hubs: d.Hubs, Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
+		Hubs: d.Hubs, Custom: d.Custom, Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
 		OptionalInfo: d.OptionalInfo, Created: now, Updated: now, Version: firstVersion(now),
 	}
 	if was.Version != 0 {
 		en.Spelled, en.Created, en.Version = was.Spelled, was.Created, was.Version+1
 	}
-	if err := checkSettings(tx, en); err != nil {
+	err := first(e.checkCustom(en), checkSettings(tx, en))
+	if err != nil {
 		return en, err
 	}
-	var err error
 	en.Credentials, err = e.credentials(tx, d, was, made, now)
 	return en, err
 }
@@ -167,14 +169,18 @@ func (e *Engine) credential(tx Tx, d Draft, slot rotation.Slot, s SlotDraft, was
 		return Credential{Role: RoleKey, Slot: slot, SealedKey: sealed}, nil
 	}
 	switch {
-	case s.empty():
+	case s.IsZero():
 		return Credential{}, nil
 	case d.Attestation.Role == RoleCARef:
 		return reference(tx, s.Anchor, slot, at)
 	case len(s.Certificate) == 0:
+		if len(was.Credentials) == 1 && was.Role() == d.Attestation.Role {
+			kept, had = was.Credentials[0], true
+		}
 		if !had || verify.ThumbprintOf(kept.Certificate) != s.Keep {
 			return Credential{}, fault.New(fault.Malformed, "certificate-missing", "the slot holds another certificate than the one described: send the certificate").At(at)
 		}
+		kept.Slot = slot
 		return kept, nil
 	}
 	cert, err := verify.ParseCertificate(s.Certificate)

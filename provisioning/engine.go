@@ -20,6 +20,10 @@ type Config struct {
 	Log       *slog.Logger
 	// Observe is told of every attempt's end, for metrics; it must be quick.
 	Observe func(Outcome)
+	// Allocator asks webhooks for hubs; without one custom allocation fails.
+	Allocator Allocator
+	// LocalWebhooks lets entries name webhooks on this host, over plain HTTP: development.
+	LocalWebhooks bool
 }
 
 // Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
@@ -37,10 +41,14 @@ type Engine struct {
 	now       func() time.Time
 	log       *slog.Logger
 	observe   func(Outcome)
+	allocator Allocator
+
+	localWebhooks bool
 
 	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
 	chains   knownChains      // chains known to be on record: rows that are never deleted
 	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
+	pace     *pace            // who asks too often; bounded memory, never a decision
 }
 
 // New makes an Engine.
@@ -50,7 +58,8 @@ func New(c Config) *Engine {
 	}
 	return &Engine{
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
-		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe,
+		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
+		allocator: c.Allocator, localWebhooks: c.LocalWebhooks,
 	}
 }
 

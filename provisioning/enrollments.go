@@ -236,6 +236,9 @@ func summary(e Enrollment) map[string]any {
 	if len(e.Hubs) > 0 {
 		s["hubs"] = e.Hubs
 	}
+	if e.Custom.URL != "" {
+		s["webhook"] = e.Custom.withoutQuery()
+	}
 	if e.DeviceID != "" {
 		s["deviceId"] = e.DeviceID
 	}

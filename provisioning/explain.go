@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -157,8 +158,18 @@ func (e *Engine) conclude(x Explanation, d *decision, a Attempt, err error, now 
 		return x, nil
 	}
 	if x.Admitted = !d.entry.Owner.IsZero(); x.Admitted {
-		p := &plan{next: d.nextRegistration(RegisterRequest{Attempt: a}, now)}
-		d.assign(p, RegisterRequest{Attempt: a}, now)
+		if d.entry.Allocation == policies.Custom && !d.stays() {
+			// Nobody is asked on behalf of a device that has not come.
+			d.trace.note("allocation", d.entry.String(), "the webhook "+d.entry.Custom.withoutQuery()+" would be asked for a hub")
+			x.Trace = d.trace
+			return x, nil
+		}
+		r := RegisterRequest{Attempt: a}
+		if d.facts.Registration != nil {
+			r.Payload = d.facts.Registration.Payload // it will hardly say another location
+		}
+		p := &plan{next: d.nextRegistration(r, now)}
+		d.assign(p, r, now)
 		x.Hub = p.next.Hub
 	}
 	x.Trace = d.trace

@@ -96,3 +96,32 @@ func (e *Engine) Hubs(ctx context.Context) (list []Hub, err error) {
 	})
 	return list, err
 }
+
+// HubTest is a linked hub that was found fit to be worked with, and what rests on it.
+type HubTest struct {
+	Hub
+	Entries int64 // that name it
+	Devices int64 // that live on it
+	Detail  string
+}
+
+// TestHub says whether a linked hub can be worked with. The built-in one always can: its
+// devices live in Muster's own tables, which have just been read.
+func (e *Engine) TestHub(ctx context.Context, name string) (t HubTest, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		if t.Hub, err = tx.Hub(strings.ToLower(name)); err != nil {
+			return err
+		}
+		t.Entries, t.Devices, err = tx.HubUse(t.Name)
+		return err
+	})
+	switch {
+	case t.Draining:
+		t.Detail = "the built-in hub is there, and draining: it takes no new devices"
+	case t.Weight == 0:
+		t.Detail = "the built-in hub is there; with weight 0 it takes devices only by static or custom allocation"
+	default:
+		t.Detail = "the built-in hub is there and takes new devices"
+	}
+	return t, err
+}

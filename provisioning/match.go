@@ -22,6 +22,7 @@ type decision struct {
 	chain    verify.Chain   // what was sent, and what Muster holds that continues it
 	csrKey   verify.KeyHash // of the CSR; zero without one
 	trace    Trace
+	webhook  *asked // what it answered; nil: it was not asked
 
 	connection *Connection
 }

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"time"
 
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/verify"
@@ -35,9 +36,21 @@ type PollRequest struct {
 
 // Poll answers with the last operation of the registration, and its issued
 // certificate when the operation is named (contract §2.2: the status lookup has none).
-// NotFound when the device never registered or the operation is not its last.
+// NotFound when the device never registered or the operation is not its last; Throttled
+// when it asks too often, which is counted among the attempts to register.
 func (e *Engine) Poll(ctx context.Context, r PollRequest) (Operation, error) {
 	now := e.now()
+	in, err := e.pace.enter(r.Attempt, true, now)
+	if err != nil {
+		e.count(r.Attempt, false, err)
+		return Operation{}, err
+	}
+	defer in.leave()
+	op, err := e.poll(ctx, r, now)
+	return op, in.outcome(err, now)
+}
+
+func (e *Engine) poll(ctx context.Context, r PollRequest, now time.Time) (Operation, error) {
 	d, err := e.decide(ctx, r.Attempt, nil, now)
 	if err != nil {
 		e.refusals.add(e.log, r.Attempt, d.trace, err, now)

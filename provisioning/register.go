@@ -25,6 +25,8 @@ type RegisterRequest struct {
 	HubOptional bool
 	// Renewal admits only a certificate of ours standing in the pair (EST simplereenroll).
 	Renewal bool
+
+	asked *asked // what a webhook was asked for this request
 }
 
 // errMoved says that the facts a decision rests on changed before its commit.
@@ -38,30 +40,39 @@ const moves = 8
 //
 // Errors: Malformed for a bad CSR or payload (before the device is authenticated only
 // for its syntax), Unauthenticated for every refusal — the rule is for explain, the
-// device is told the same whatever it was — and Unavailable. A registration that
-// cannot be assigned is not an error: its State is Failed.
-func (e *Engine) Register(ctx context.Context, r RegisterRequest) (Operation, error) {
+// device is told the same whatever it was — Throttled before anything is read, and
+// Unavailable. The last three may advise when to ask again. A registration that cannot be
+// assigned is not an error: its State is Failed.
+func (e *Engine) Register(ctx context.Context, r RegisterRequest) (op Operation, err error) {
 	now := e.now()
+	in, err := e.pace.enter(r.Attempt, false, now)
+	if err == nil {
+		defer in.leave()
+		op, err = e.settle(ctx, r, now)
+		err = in.outcome(err, now)
+	}
+	e.count(r.Attempt, op.Chain != nil, err)
+	return op, err
+}
+
+// settle decides until the facts hold still.
+func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (Operation, error) {
 	csr, err := r.parse()
 	if err != nil {
-		e.count(r, false, err)
 		return Operation{}, err
 	}
+	r.asked = new(asked)
 	for range moves {
-		var op Operation
-		op, err = e.register(ctx, r, csr, now)
+		op, err := e.register(ctx, r, csr, now)
 		if !errors.Is(err, errMoved) {
-			e.count(r, op.Chain != nil, err)
 			return op, err
 		}
 	}
-	err = fault.New(fault.Unavailable, "contended", "this registration is being changed by others; try again")
-	e.count(r, false, err)
-	return Operation{}, err
+	return Operation{}, fault.New(fault.Unavailable, "contended", "this registration is being changed by others; try again")
 }
 
-func (e *Engine) count(r RegisterRequest, issued bool, err error) {
-	o := Outcome{Door: r.Door, Mechanism: r.Evidence.mechanism(), Result: "ok", Issued: issued}
+func (e *Engine) count(a Attempt, issued bool, err error) {
+	o := Outcome{Door: a.Door, Mechanism: a.Evidence.mechanism(), Result: "ok", Issued: issued}
 	if err != nil {
 		o.Result, o.Reason = fault.KindOf(err).String(), fault.RuleOf(err)
 	}
@@ -117,8 +128,12 @@ func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509
 	return op, err == nil
 }
 
-// carryOut plans, signs and commits what was decided.
+// carryOut plans, signs and commits what was decided. The deciding entry's webhook is
+// asked first, if it has one: nothing is held while it answers.
 func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
+	if err := e.consult(ctx, d, r); err != nil {
+		return Operation{}, err
+	}
 	plan, err := e.plan(d, r, csr, now)
 	if err != nil {
 		return Operation{}, err
@@ -167,6 +182,9 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 			if err := tx.PutTwin(plan.next.ID, *plan.twin); err != nil {
 				return err
 			}
+		}
+		if err := settleHub(tx, d.facts.Registration, plan.next); err != nil {
+			return err
 		}
 		if plan.issue != nil {
 			if cert, err = ca.Record(tx, unrecorded, plan.event); err != nil {

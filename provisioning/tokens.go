@@ -26,6 +26,17 @@ func (o Operator) Actor() string { return "operator:" + o.Name }
 // follows (experience §3).
 const tokenPrefix = "mst_"
 
+// TokenIDScope is the id scope that a token's text names; "" for anything that is no token.
+// It says whom to ask about the token, and nothing about whether it is good.
+func TokenIDScope(text string) string {
+	rest, is := strings.CutPrefix(text, tokenPrefix)
+	idScope, _, named := strings.Cut(rest, "_")
+	if !is || !named {
+		return ""
+	}
+	return idScope
+}
+
 const maxTokenLife = 366 * 24 * time.Hour
 
 // CreateToken makes an operator token and returns its text, which is shown this once.

@@ -20,11 +20,11 @@ type twinShape struct {
 	Properties struct{ Desired json.RawMessage }
 }
 
-// initialTwin is the twin an entry starts its devices with. The JSON was checked
-// when the entry was written.
-func initialTwin(e Enrollment, now time.Time) *Twin {
+// initialTwin is the twin a device starts with. The JSON was checked when the entry was
+// written, or the webhook answered.
+func initialTwin(raw []byte, now time.Time) *Twin {
 	shape := twinShape{}
-	_ = json.Unmarshal(e.InitialTwin, &shape) // nil or checked: both leave a usable shape
+	_ = json.Unmarshal(raw, &shape) // nil or checked: both leave a usable shape
 	t := &Twin{Tags: emptyObject, Desired: emptyObject, Updated: now}
 	if given(shape.Tags) {
 		t.Tags = shape.Tags

@@ -91,6 +91,7 @@ func (f Facts) Entry(o Owner) (Enrollment, bool) {
 type Tx interface {
 	ca.Tx
 	AccessTx
+	HubDeviceTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

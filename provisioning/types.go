@@ -78,6 +78,7 @@ type Enrollment struct {
 	DeviceID     string // individual entries; "" = the registration id
 	Allocation   policies.AllocationPolicy
 	Hubs         []string // names of linked hubs that narrow the choice; empty = all
+	Custom       CustomAllocation
 	Reprovision  policies.ReprovisionPolicy
 	InitialTwin  []byte // JSON {"tags":{},"properties":{"desired":{}}}; nil = none
 	Profile      string // issuing profile (credentialPolicyName); "" = issues no certificates
@@ -136,6 +137,7 @@ type Registration struct {
 	ErrorCode    int
 	ErrorMessage string
 	Payload      []byte // last payload sent by the device, JSON
+	Returned     []byte // what the allocation webhook has for the device, JSON; nil = nothing
 	Created      time.Time
 	Updated      time.Time
 	Version      int64
@@ -164,11 +166,14 @@ type Hub struct {
 	Version  int64
 }
 
-// Twin is the built-in hub's twin of a device: JSON objects.
+// Twin is the built-in hub's twin of a device: JSON objects. The versions count its
+// changes, and those of the desired properties; PutTwin counts for itself.
 type Twin struct {
-	Tags    []byte
-	Desired []byte
-	Updated time.Time
+	Tags           []byte
+	Desired        []byte
+	Updated        time.Time
+	Version        int64
+	DesiredVersion int64
 }
 
 // Disallowance refuses a certificate or a key wherever it stands (INV-D3).

@@ -32,6 +32,7 @@ type world struct {
 	authority *ca.Authority
 	engine    *provisioning.Engine
 	clock     time.Time
+	webhook   webhook // answers custom allocation
 }
 
 const (
@@ -60,7 +61,7 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: seal.NewBox(kek), Now: w.now,
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
 	})
 	_, err = w.engine.PutProfile(w.ctx, "operator:test", policies.DefaultProfile(), provisioning.Precondition{})
 	w.must(err)

@@ -100,7 +100,7 @@ step "A server: muster serve --dev, on loopback, on ports that are free"
 guard=()
 setpriv --pdeathsig TERM true 2>/dev/null && guard=(setpriv --pdeathsig TERM)
 "${guard[@]}" "$bin" serve --dev --data server \
-	--devices 127.0.0.1:0 --admin 127.0.0.1:0 --pki 127.0.0.1:0 >server.log 2>&1 </dev/null &
+	--devices 127.0.0.1:0 --admin 127.0.0.1:0 --pki 127.0.0.1:0 --mqtt 127.0.0.1:0 >server.log 2>&1 </dev/null &
 server=$!
 for _ in $(seq 200); do
 	grep -qs '^ready in' server.log && break

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure this machine can run a make target: a Go that is new enough, and the Debian
-# packages the target uses. As root on Debian it installs what is missing and nothing else;
-# otherwise it says what to install and ends with status 1.
+# Makes sure this machine can run a make target: a Go that is new enough, the Debian
+# packages the target uses, and for the tests the npm packages of test/azure. As root on
+# Debian it installs what is missing and nothing else; otherwise it says which Debian
+# packages to install and ends with status 1.
 #
 #   scripts/setup.sh build|demo|test
 set -euo pipefail
@@ -29,6 +30,14 @@ need() { # PACKAGE COMMAND...: the package is missing if the command fails
 }
 has_postgres() { ls /usr/lib/postgresql/*/bin/postgres || command -v initdb postgres; }
 has_c_headers() { echo '#include <stdlib.h>' | cc -E -; }
+has_node() { node --eval 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'; }
+
+# The copy of the lockfile says what was installed; none of the packages needs its scripts.
+npm_packages() {
+	cmp --silent test/azure/package-lock.json test/azure/node_modules/.installed && return
+	echo "setup: installing the npm packages of test/azure"
+	(cd test/azure && npm ci --ignore-scripts --loglevel error && cp package-lock.json node_modules/.installed)
+}
 
 case $target in
 build) ;;
@@ -42,6 +51,8 @@ test)
 	need libc6-dev has_c_headers
 	need util-linux command -v setpriv
 	need postgresql has_postgres
+	need nodejs has_node
+	need npm command -v npm
 	;;
 demo) ;;
 *)
@@ -49,27 +60,34 @@ demo) ;;
 	exit 1
 	;;
 esac
-[ ${#missing[@]} -eq 0 ] && exit 0
 
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-	echo "setup: missing on this machine: ${missing[*]}" >&2
-	echo "setup: on Debian, run: sudo apt-get install ${missing[*]}" >&2
-	exit 1
-fi
+debian_packages() {
+	[ ${#missing[@]} -gt 0 ] || return 0
+	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+		echo "setup: missing on this machine: ${missing[*]}" >&2
+		echo "setup: on Debian, run: sudo apt-get install ${missing[*]}" >&2
+		exit 1
+	fi
 
-echo "setup: installing ${missing[*]}"
-# The tests run their own server; the package is kept from making and starting one.
-quiet=/etc/postgresql-common/createcluster.d/muster-setup.conf
-if [[ " ${missing[*]} " == *" postgresql "* ]]; then
-	trap 'rm -f "$quiet"' EXIT
-	mkdir -p "${quiet%/*}"
-	echo 'create_main_cluster = false' >"$quiet"
-fi
-install() {
+	echo "setup: installing ${missing[*]}"
+	# The tests run their own server; the package is kept from making and starting one.
+	quiet=/etc/postgresql-common/createcluster.d/muster-setup.conf
+	if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+		trap 'rm -f "$quiet"' EXIT
+		mkdir -p "${quiet%/*}"
+		echo 'create_main_cluster = false' >"$quiet"
+	fi
+	if ! apt_install; then # the package lists are absent or out of date
+		apt-get update --quiet
+		apt_install
+	fi
+}
+apt_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 "${missing[@]}" </dev/null
 }
-if ! install; then # the package lists are absent or out of date
-	apt-get update --quiet
-	install
+
+debian_packages
+if [ "$target" = test ]; then
+	npm_packages
 fi

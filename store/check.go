@@ -86,6 +86,12 @@ var rules = []struct{ invariant, detail, text string }{
 		"SELECT 'issuer ' || min(id) FROM issuers WHERE role = 'issuing' AND state = 'active' GROUP BY role HAVING count(*) > 1"},
 	{"one-open", "two registrations have one device id on one hub",
 		"SELECT 'registration ' || a.id FROM registrations a JOIN registrations b ON b.id = a.alias AND b.hub = a.hub AND b.alias = '' WHERE a.alias <> '' AND a.hub <> ''"},
+	{"one-identity", "its registration is not on this hub under this name",
+		"SELECT 'hub device ' || h.hub || '/' || h.device FROM hub_devices h LEFT JOIN registrations r ON r.id = h.registration AND r.hub = h.hub AND " +
+			deviceKey + " = h.device WHERE h.registration <> '' AND r.id IS NULL"},
+	{"one-identity", "it is a device of its own and that of a registration too",
+		"SELECT 'hub device ' || h.hub || '/' || h.device FROM hub_devices h JOIN registrations r ON r.hub = h.hub AND " +
+			deviceKey + " = h.device WHERE h.registration = ''"},
 	{"vouched", "a credential refers to a CA that does not exist",
 		"SELECT 'entry ' || c.id FROM entry_credentials c LEFT JOIN trust_anchors a ON a.name = c.anchor WHERE c.role = 'ca-reference' AND a.name IS NULL"},
 	{"accounted", "it has an owner that does not exist",

@@ -120,6 +120,9 @@ var accounts = []struct {
 	{"entries", "CASE WHEN kind = 1 THEN 'group:' ELSE 'enrollment:' END || id", []audit.Action{audit.EnrollmentCreated}},
 	{"trust_anchors", "'anchor:' || name", []audit.Action{audit.AnchorUploaded}},
 	{"hubs", "'hub:' || name", []audit.Action{audit.HubLinked}},
+	{"hub_devices", "'hub-device:' || hub || '/' || device", []audit.Action{
+		audit.HubDeviceCreated, audit.HubDeviceUpdated, audit.HubDeviceDisabled, audit.HubDeviceEnabled,
+	}},
 	{"profiles", "'profile:' || name", []audit.Action{audit.ProfileWritten}},
 	{"tokens", "'token:' || name", []audit.Action{audit.TokenCreated}},
 	{"issuers", "'issuer:' || id", []audit.Action{audit.IssuerCreated}},

@@ -30,7 +30,7 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 	out := found.facts()
 	out.Digest = print.Sum()
 	if out.Registration != nil {
-		t.seen = owned{out.Registration.ID, out.Registration.Owner}
+		t.seen = placeOf(*out.Registration)
 	}
 	t.db.fleets.put(fleetOf(q), fleetPart(q, out))
 	return out, nil
@@ -49,7 +49,7 @@ func (t *tx) Unmoved(f provisioning.Facts, csrKey verify.KeyHash) (bool, error) 
 		return nil
 	}, csrKey[:])
 	if f.Registration != nil {
-		t.seen = owned{f.Registration.ID, f.Registration.Owner}
+		t.seen = placeOf(*f.Registration)
 	}
 	return unmoved, err
 }

@@ -114,7 +114,7 @@ func (t *tx) OrdinaryFacts(q provisioning.FactsQuery) (provisioning.Facts, bool,
 		return nil
 	}, id, leaf, leafKey, csrKey, leaf, index, id, id)
 	if err == nil && usable && facts.Registration != nil {
-		t.seen = owned{facts.Registration.ID, facts.Registration.Owner}
+		t.seen = placeOf(*facts.Registration)
 	}
 	return facts, usable, err
 }

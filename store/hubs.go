@@ -11,7 +11,7 @@ var (
 	updateHub    = statement("UPDATE hubs SET " + set(hubColumns, "name") + " WHERE name = ? AND version = ?").trust().missed(stale("hub"))
 	deleteHub    = statement("DELETE FROM hubs WHERE name = ? AND version = ?").trust().missed(stale("hub"))
 	selectHubUse = statement("SELECT (SELECT count(*) FROM entries WHERE hubs <> '' AND replace(hubs, ?, '') <> hubs), " +
-		"(SELECT count(*) FROM registrations WHERE hub = ?)")
+		"(SELECT count(*) FROM registrations WHERE hub = ?) + (SELECT count(*) FROM hub_devices WHERE registration = '' AND hub = ?)")
 )
 
 func scanHub(r *row) provisioning.Hub {
@@ -43,6 +43,6 @@ func (t *tx) HubUse(name string) (entries, registrations int64, err error) {
 	err = t.query(selectHubUse, func(r *row) error {
 		entries, registrations = r.int(), r.int()
 		return nil
-	}, lines([]string{name}), name)
+	}, lines([]string{name}), name, name)
 	return entries, registrations, err
 }

@@ -14,7 +14,7 @@ var registrationColumns = cols("t id, t spelled, i owner_kind, t owner_id, t mec
 	"i error_code, t error_message, b payload, i created, i updated, i version, t operation_id, b operation_digest, i operation_at, " +
 	"b primary_ref, i primary_state, i primary_from, i primary_until, i primary_seen, i primary_retire, " +
 	"b secondary_ref, i secondary_state, i secondary_from, i secondary_until, i secondary_seen, i secondary_retire, " +
-	"t issuer, b serial, b leaf, b leaf_key, i chain")
+	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer")
 
 var errMoved = fault.New(fault.Conflict, "registration-moved", "The registration was changed by somebody else.")
 
@@ -22,11 +22,11 @@ var (
 	selectRegistration = statement("SELECT " + registrationColumns.list("") + " FROM registrations WHERE id = ?")
 	insertRegistration = statement(insert("registrations", registrationColumns) + " ON CONFLICT (id) DO NOTHING").
 				missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
-	// Two texts: an engine maintains an index whose column is named in SET, so the owner
-	// is named only where it may have changed (store design §1).
-	updateRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id", "owner_kind", "owner_id") +
+	// Two texts: an engine maintains an index whose column is named in SET, so owner and
+	// hub are named only where they may have changed (store design §1).
+	updateRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id", "owner_kind", "owner_id", "hub", "alias") +
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
-	updateRegistrationOwner = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
+	moveRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
 	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").trust().missed(stale("registration"))
 )
@@ -49,6 +49,7 @@ func scanRegistration(r *row) provisioning.Registration {
 	reg.Pair = pair
 	reg.Certificate = provisioning.CertificateRef{Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex())}
 	reg.Leaf, reg.LeafKey, reg.Chain = r.hash(), r.hash(), provisioning.ChainID(r.int())
+	reg.Returned = r.blob()
 	return reg
 }
 
@@ -83,7 +84,7 @@ func registrationArgs(reg provisioning.Registration) ([]any, error) {
 		reg.Operation.ID, digest(reg.Operation.Digest), micros(reg.Operation.At))
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Primary))...)
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Secondary))...)
-	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain), nil
+	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain, orNull(reg.Returned)), nil
 }
 
 // alias is the device id in lower case where it is not the registration id (INV-P3:
@@ -100,22 +101,24 @@ func (t *tx) PutRegistration(reg provisioning.Registration) error {
 	if err != nil {
 		return err
 	}
-	const owner = 2 // where owner_kind and owner_id stand in args
 	key := []any{reg.ID.String(), reg.Version - 1}
 	switch {
 	case reg.Version == 1:
 		return t.exec(insertRegistration, args...)
-	case t.seen == owned{reg.ID, reg.Owner}:
-		return t.exec(updateRegistration, append(append(args[1:owner:owner], args[owner+2:]...), key...)...)
+	case t.seen == placeOf(reg):
+		const owner, hub = 2, 7 // where owner_kind and owner_id, hub, device_id and alias stand in args
+		same := append(args[1:owner:owner], args[owner+2:hub]...)
+		same = append(append(same, args[hub+1]), args[hub+3:]...)
+		return t.exec(updateRegistration, append(same, key...)...)
 	default:
-		return t.exec(updateRegistrationOwner, append(args[1:], key...)...)
+		return t.exec(moveRegistration, append(args[1:], key...)...)
 	}
 }
 
 func (t *tx) Registration(id verify.RegistrationID) (provisioning.Registration, error) {
 	reg, err := one(t, selectRegistration, notFound("registration"), scanRegistration, id.String())
 	if err == nil {
-		t.seen = owned{reg.ID, reg.Owner}
+		t.seen = placeOf(reg)
 	}
 	return reg, err
 }
@@ -143,8 +146,13 @@ func (t *tx) DeleteRegistration(id verify.RegistrationID, version int64) error {
 	return t.exec(deleteRegistration, id.String(), version)
 }
 
-// owned is whose a registration was when it was read.
-type owned struct {
-	id    verify.RegistrationID
-	owner provisioning.Owner
+// place is whose a registration was, and where, when it was read.
+type place struct {
+	id         verify.RegistrationID
+	owner      provisioning.Owner
+	hub, alias string
+}
+
+func placeOf(reg provisioning.Registration) place {
+	return place{reg.ID, reg.Owner, reg.Hub, alias(reg)}
 }

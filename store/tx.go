@@ -15,9 +15,9 @@ type tx struct {
 	failed error
 	// trust says that the epoch must move with this transaction.
 	trust bool
-	// seen is the registration read last: an update whose owner is still that one leaves
-	// the owner and its index alone.
-	seen owned
+	// seen is the registration read last: an update whose owner and hub are still those
+	// leaves them and their indexes alone.
+	seen place
 }
 
 var _ provisioning.Tx = (*tx)(nil)

@@ -100,6 +100,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addIssuers()
 	d.addProfiles()
 	d.addHubs()
+	d.addAccess()
 	d.addTokens()
 	d.addAudit()
 	d.addDocument()
@@ -122,7 +123,7 @@ func (d *door) config() huma.Config {
 	c := huma.DefaultConfig("Muster admin API", d.Version)
 	c.CreateHooks = nil // no $schema in every body
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
-	c.Info.Description = "Trust anchors, enrollments, registrations, certificates, issuers, profiles, hubs, tokens and the ledger of one id scope."
+	c.Info.Description = "Trust anchors, enrollments, registrations, certificates, issuers, profiles, hubs, shared access, tokens and the ledger of one id scope."
 	c.Servers = []*huma.Server{{URL: prefix}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
 		Type: "http", Scheme: "bearer", Description: "An operator token, mst_…; each operation's x-scope is the scope it must have.",

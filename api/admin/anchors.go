@@ -82,7 +82,7 @@ func (d *door) addAnchors() {
 }
 
 func (d *door) listAnchors(ctx context.Context, in *Paging) (*listed[anchor], error) {
-	after, err := in.after("anchors")
+	after, err := in.after(d.Engine, "anchors")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (d *door) listAnchors(ctx context.Context, in *Paging) (*listed[anchor], er
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(rows, in.Limit, "anchors", verify.TrustAnchor.Name, func(a verify.TrustAnchor) (anchor, error) { return anchorOf(a), nil })
+	return pageOf(d.Engine, rows, in.Limit, "anchors", verify.TrustAnchor.Name, func(a verify.TrustAnchor) (anchor, error) { return anchorOf(a), nil })
 }
 
 func (d *door) createAnchor(ctx context.Context, in *anchorUpload) (*written[anchor], error) {

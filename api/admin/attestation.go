@@ -3,11 +3,11 @@ package admin
 import (
 	"crypto/sha1"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"strings"
 	"time"
 
+	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
@@ -88,67 +88,38 @@ func pointed(err error) error {
 	return &moved
 }
 
-// draft is the attestation as the engine takes it. Which roles an entry may have is
-// for the engine to say.
-func (a attestation) draft() (provisioning.Attestation, error) {
-	switch {
-	case a.Type == "symmetricKey" && a.X509 == nil:
-		return a.SymmetricKey.draft()
-	case a.Type == "x509" && a.X509 != nil && a.SymmetricKey == nil:
-		return a.X509.draft()
+// shared is the attestation in Azure's words: they are the same but for the spelling of
+// certificates' info.
+func (a attestation) shared() azure.Attestation {
+	out := azure.Attestation{Type: a.Type}
+	if k := a.SymmetricKey; k != nil {
+		out.SymmetricKey = &azure.SymmetricKey{Primary: k.PrimaryKey, Secondary: k.SecondaryKey}
 	}
-	return provisioning.Attestation{}, fault.New(fault.Malformed, "attestation", "an attestation has one kind of credential: the one its type names").At("/attestation")
-}
-
-func (k *symmetricKey) draft() (provisioning.Attestation, error) {
-	out := provisioning.Attestation{Role: provisioning.RoleKey}
-	if k == nil {
-		return out, nil
-	}
-	for slot, text := range [2]string{k.PrimaryKey, k.SecondaryKey} {
-		key, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			at := "/attestation/" + string(provisioning.RoleKey) + "/" + rotation.Slot(slot).String()
-			return out, fault.New(fault.Malformed, "symmetric-key", "a symmetric key is written in base64").At(at)
-		}
-		out.Slots[slot].Key = key
-	}
-	return out, nil
-}
-
-func (x x509Attestation) draft() (provisioning.Attestation, error) {
-	switch {
-	case x.ClientCertificates != nil && x.SigningCertificates == nil && x.CAReferences == nil:
-		return x.ClientCertificates.draft(provisioning.RoleClient)
-	case x.SigningCertificates != nil && x.ClientCertificates == nil && x.CAReferences == nil:
-		return x.SigningCertificates.draft(provisioning.RoleSigning)
-	case x.CAReferences != nil && x.ClientCertificates == nil && x.SigningCertificates == nil:
-		out := provisioning.Attestation{Role: provisioning.RoleCARef}
-		out.Slots[rotation.Primary].Anchor, out.Slots[rotation.Secondary].Anchor = x.CAReferences.Primary, x.CAReferences.Secondary
-		return out, nil
-	}
-	return provisioning.Attestation{}, fault.New(fault.Malformed, "attestation", "x509 has exactly one of clientCertificates, signingCertificates and caReferences").At("/attestation/x509")
-}
-
-func (c certificates) draft(r provisioning.Role) (provisioning.Attestation, error) {
-	out := provisioning.Attestation{Role: r}
-	for slot, in := range [2]*certificate{c.Primary, c.Secondary} {
-		place := "/attestation/" + string(r) + "/" + rotation.Slot(slot).String()
-		switch {
-		case in == nil:
-		case in.Certificate != "":
-			out.Slots[slot].Certificate = []byte(in.Certificate)
-		case in.Info == nil:
-			return out, fault.New(fault.Malformed, "certificate-missing", "the slot has neither a certificate nor the info of the one to keep").At(place)
-		default:
-			keep, err := verify.ParseThumbprint(in.Info.SHA256Thumbprint)
-			if err != nil {
-				return out, at(err, place+"/info/sha256Thumbprint")
-			}
-			out.Slots[slot].Keep = keep
+	if x := a.X509; x != nil {
+		out.X509 = &azure.X509Attestation{Client: x.ClientCertificates.shared(), Signing: x.SigningCertificates.shared()}
+		if r := x.CAReferences; r != nil {
+			out.X509.CAReferences = &azure.CAReferences{Primary: r.Primary, Secondary: r.Secondary}
 		}
 	}
-	return out, nil
+	return out
+}
+
+func (c *certificates) shared() *azure.Certificates {
+	if c == nil {
+		return nil
+	}
+	return &azure.Certificates{Primary: c.Primary.shared(), Secondary: c.Secondary.shared()}
+}
+
+func (c *certificate) shared() *azure.Certificate {
+	if c == nil {
+		return nil
+	}
+	out := &azure.Certificate{Certificate: c.Certificate}
+	if c.Info != nil {
+		out.Info = &azure.CertificateInfo{SHA256: c.Info.SHA256Thumbprint}
+	}
+	return out
 }
 
 // attestationOf answers an entry's attestation, without secrets.
@@ -196,8 +167,6 @@ func infoOf(der []byte) (*certificateInfo, error) {
 
 // keysOf are keys as they are answered; an empty slot is left out.
 func keysOf(keys [2][]byte) *symmetricKey {
-	return &symmetricKey{
-		PrimaryKey:   base64.StdEncoding.EncodeToString(keys[rotation.Primary]),
-		SecondaryKey: base64.StdEncoding.EncodeToString(keys[rotation.Secondary]),
-	}
+	k := azure.KeysOf(keys)
+	return &symmetricKey{PrimaryKey: k.Primary, SecondaryKey: k.Secondary}
 }

@@ -38,7 +38,7 @@ func (d *door) addAudit() {
 }
 
 func (d *door) listLedger(ctx context.Context, in *ledgerList) (*listed[ledgerEntry], error) {
-	before, err := in.before("audit")
+	before, err := in.before(d.Engine, "audit")
 	if err != nil {
 		return nil, err
 	}
@@ -48,5 +48,5 @@ func (d *door) listLedger(ctx context.Context, in *ledgerList) (*listed[ledgerEn
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(rows, in.Limit, "audit", func(e audit.Entry) string { return strconv.FormatInt(e.Seq, 10) }, ledgerEntryOf)
+	return pageOf(d.Engine, rows, in.Limit, "audit", func(e audit.Entry) string { return strconv.FormatInt(e.Seq, 10) }, ledgerEntryOf)
 }

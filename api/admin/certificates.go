@@ -88,9 +88,9 @@ func (d *door) addCertificates() {
 	add(d, route{"revoke-certificate", http.MethodPost, "/certificates/{serial}/revoke", policies.ScopeSecurity, tag, "Revoke a certificate for good", false}, d.revoke)
 }
 
-func (in certificateList) filter(now time.Time) (f provisioning.CertificateFilter, err error) {
+func (d *door) filter(in certificateList) (f provisioning.CertificateFilter, err error) {
 	f = provisioning.CertificateFilter{Limit: in.Limit + 1, Issuer: ca.IssuerID(in.Issuer), ExpiresBefore: in.ExpiresBefore}
-	if f.Before, err = in.before("certificates"); err != nil {
+	if f.Before, err = in.before(d.Engine, "certificates"); err != nil {
 		return f, err
 	}
 	if in.RegistrationID != "" {
@@ -112,8 +112,8 @@ func (in certificateList) filter(now time.Time) (f provisioning.CertificateFilte
 		isRevoked := in.Status == revoked
 		f.Revoked = &isRevoked
 	}
-	if in.Status == expired && (f.ExpiresBefore.IsZero() || f.ExpiresBefore.After(now)) {
-		f.ExpiresBefore = now
+	if in.Status == expired && (f.ExpiresBefore.IsZero() || f.ExpiresBefore.After(d.Now())) {
+		f.ExpiresBefore = d.Now()
 	}
 	return f, nil
 }
@@ -123,7 +123,7 @@ func (in certificateList) filter(now time.Time) (f provisioning.CertificateFilte
 const rounds = 8
 
 func (d *door) listCertificates(ctx context.Context, in *certificateList) (*listed[issued], error) {
-	f, err := in.filter(d.Now())
+	f, err := d.filter(*in)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (d *door) listCertificates(ctx context.Context, in *certificateList) (*list
 		out.Body.Next = ""
 		for i, c := range rows {
 			if i == in.Limit || len(out.Body.Items) == in.Limit {
-				out.Body.Next = cursor("certificates", strconv.FormatInt(f.Before, 10))
+				out.Body.Next = cursor(d.Engine, "certificates", strconv.FormatInt(f.Before, 10))
 				break
 			}
 			f.Before = c.Position

@@ -82,13 +82,3 @@ func actsHonourIfMatch(w *world) {
 	w.post("/groups/line-3/disable", "", tag).want(http.StatusOK).has("provisioningStatus", "disabled")
 	w.post("/groups/LINE-3/enable", "").want(http.StatusOK).has("provisioningStatus", "enabled").has("enrollmentGroupId", "line-3")
 }
-
-func TestEntityTagsInEverySpelling(t *testing.T) {
-	for spelled, want := range map[string]string{
-		`"5"`: "5", `5`: "5", `W/"5"`: "5", ` "5" `: "5", `"*"`: "*", `*`: "*", ``: "", `"`: `"`, `""`: "",
-	} {
-		if got := bare(spelled); got != want {
-			t.Errorf("bare(%q) is %q, want %q", spelled, got, want)
-		}
-	}
-}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
@@ -18,9 +18,10 @@ import (
 type EntrySettings struct {
 	Attestation          attestation     `json:"attestation"`
 	ProvisioningStatus   string          `json:"provisioningStatus,omitempty" enum:"enabled,disabled" doc:"enabled unless given."`
-	AllocationPolicy     string          `json:"allocationPolicy,omitempty" doc:"hashed (unless given) or static." example:"hashed"`
+	AllocationPolicy     string          `json:"allocationPolicy,omitempty" doc:"hashed (unless given), static, geoLatency or custom." example:"hashed"`
 	IotHubHostName       string          `json:"iotHubHostName,omitempty" writeOnly:"true" doc:"Short for static allocation to this hub."`
 	IotHubs              []string        `json:"iotHubs,omitempty" nullable:"false" doc:"Linked hubs that narrow the choice."`
+	CustomAllocation     *webhook        `json:"customAllocationDefinition,omitempty" doc:"Who is asked for a hub by custom allocation."`
 	ReprovisionPolicy    *reprovision    `json:"reprovisionPolicy,omitempty"`
 	InitialTwin          json.RawMessage `json:"initialTwin,omitempty" doc:"{tags, properties: {desired}}; at most 8 KB of desired properties."`
 	CredentialPolicyName string          `json:"credentialPolicyName,omitempty" doc:"The profile by which certificates are issued; none are without."`
@@ -36,53 +37,40 @@ type reprovision struct {
 	MigrateDeviceData   *bool `json:"migrateDeviceData,omitempty" doc:"true unless given."`
 }
 
+type webhook struct {
+	WebhookURL string `json:"webhookUrl" doc:"An https address. Whoever may read the entry sees all of it." example:"https://alloc.example.net/pick"`
+	APIVersion string `json:"apiVersion,omitempty" doc:"The version of Azure's API that the webhook was written for." example:"2021-10-01"`
+}
+
 type capabilities struct {
 	IotEdge bool `json:"iotEdge"`
 }
 
 // draft is the settings as the engine takes them.
 func (s EntrySettings) draft(o provisioning.Owner, spelled string) (provisioning.Draft, error) {
-	d := provisioning.Draft{
-		Owner: o, Spelled: spelled, Enabled: s.ProvisioningStatus != "disabled",
-		Hubs: s.IotHubs, Reprovision: s.ReprovisionPolicy.policy(),
-		InitialTwin: given(s.InitialTwin), Profile: s.CredentialPolicyName,
-		IoTEdge: s.Capabilities != nil && s.Capabilities.IotEdge,
+	if s.IotHubHostName != "" && s.AllocationPolicy != "" && s.AllocationPolicy != string(policies.Static) {
+		return provisioning.Draft{}, fault.New(fault.Malformed, "static-needs-one-hub", "iotHubHostName is static allocation to that hub: allocationPolicy says otherwise").At("/iotHubHostName")
 	}
-	var err error
-	if d.Allocation, err = policies.ParseAllocationPolicy(s.AllocationPolicy); err != nil {
-		return d, at(err, "/allocationPolicy")
-	}
-	if s.IotHubHostName != "" {
-		if err := s.pin(&d); err != nil {
-			return d, err
-		}
-	}
-	d.Attestation, err = s.Attestation.draft()
-	return d, err
+	return s.enrollment().Draft(o, spelled)
 }
 
-// pin is iotHubHostName: static allocation to one hub, which nothing else may deny.
-func (s EntrySettings) pin(d *provisioning.Draft) error {
-	other := func(hub string) bool { return !strings.EqualFold(hub, s.IotHubHostName) }
-	if s.AllocationPolicy != "" && d.Allocation != policies.Static || slices.ContainsFunc(s.IotHubs, other) {
-		return fault.New(fault.Malformed, "static-needs-one-hub", "iotHubHostName is static allocation to that hub: allocationPolicy and iotHubs say otherwise").At("/iotHubHostName")
+// enrollment is the settings in Azure's words, which say the same (contract §4.1).
+func (s EntrySettings) enrollment() azure.Enrollment {
+	a := s.Attestation.shared()
+	e := azure.Enrollment{
+		Attestation: &a, Status: s.ProvisioningStatus, Allocation: s.AllocationPolicy, HubName: s.IotHubHostName, Hubs: s.IotHubs,
+		InitialTwin: s.InitialTwin, Profile: s.CredentialPolicyName,
 	}
-	d.Allocation, d.Hubs = policies.Static, []string{s.IotHubHostName}
-	return nil
-}
-
-func (r *reprovision) policy() policies.ReprovisionPolicy {
-	p := policies.DefaultReprovisionPolicy()
-	if r == nil {
-		return p
+	if w := s.CustomAllocation; w != nil {
+		e.Custom = &azure.Webhook{URL: w.WebhookURL, APIVersion: w.APIVersion}
 	}
-	if r.UpdateHubAssignment != nil {
-		p.UpdateHubAssignment = *r.UpdateHubAssignment
+	if r := s.ReprovisionPolicy; r != nil {
+		e.Reprovision = &azure.Reprovision{UpdateHubAssignment: r.UpdateHubAssignment, MigrateDeviceData: r.MigrateDeviceData}
 	}
-	if r.MigrateDeviceData != nil {
-		p.MigrateDeviceData = *r.MigrateDeviceData
+	if c := s.Capabilities; c != nil {
+		e.Capabilities = &azure.Capabilities{IoTEdge: c.IotEdge}
 	}
-	return p
+	return e
 }
 
 func settingsOf(e provisioning.Enrollment, warnings []string) (EntrySettings, error) {
@@ -91,8 +79,12 @@ func settingsOf(e provisioning.Enrollment, warnings []string) (EntrySettings, er
 		status = "enabled"
 	}
 	a, err := attestationOf(e)
+	var custom *webhook
+	if e.Custom.URL != "" {
+		custom = &webhook{WebhookURL: e.Custom.URL, APIVersion: e.Custom.APIVersion}
+	}
 	return EntrySettings{
-		Attestation: a, ProvisioningStatus: status, AllocationPolicy: string(e.Allocation), IotHubs: e.Hubs,
+		Attestation: a, ProvisioningStatus: status, AllocationPolicy: string(e.Allocation), IotHubs: e.Hubs, CustomAllocation: custom,
 		ReprovisionPolicy:    &reprovision{&e.Reprovision.UpdateHubAssignment, &e.Reprovision.MigrateDeviceData},
 		InitialTwin:          e.InitialTwin,
 		CredentialPolicyName: e.Profile,
@@ -299,7 +291,7 @@ type EntryList struct {
 
 func (r entries[T]) list(ctx context.Context, in EntryList, role provisioning.Role) (*listed[T], error) {
 	f := provisioning.EnrollmentFilter{Kind: r.kind, Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), Role: role}
-	after, err := in.after(r.path)
+	after, err := in.after(r.Engine, r.path)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +308,7 @@ func (r entries[T]) list(ctx context.Context, in EntryList, role provisioning.Ro
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(rows, in.Limit, r.path,
+	return pageOf(r.Engine, rows, in.Limit, r.path,
 		func(e provisioning.Enrollment) string { return e.ID.String() },
 		func(e provisioning.Enrollment) (T, error) { return r.view(e, nil) })
 }

@@ -14,7 +14,7 @@ import (
 type hub struct {
 	Name                string     `json:"name,omitempty" doc:"Its host name, as devices are told. That of the path, where it is given."`
 	Driver              string     `json:"driver,omitempty" doc:"registry, the built-in hub, unless given."`
-	Location            string     `json:"location,omitempty"`
+	Location            string     `json:"location,omitempty" doc:"Where it is, for geoLatency allocation."`
 	Weight              *int       `json:"weight,omitempty" nullable:"false" doc:"Its share of hashed allocation, 0 to 1000; 1 unless given."`
 	Draining            bool       `json:"draining,omitempty" doc:"It keeps its devices and takes no new ones."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
@@ -63,6 +63,15 @@ type (
 		HubName
 		Conditions
 	}
+	// hubTest is how a linked hub was found to be.
+	hubTest struct {
+		Name        string `json:"name"`
+		Driver      string `json:"driver"`
+		OK          bool   `json:"ok"`
+		Detail      string `json:"detail"`
+		Enrollments int64  `json:"enrollments" doc:"Entries that name it."`
+		Devices     int64  `json:"devices" doc:"Registrations on it."`
+	}
 )
 
 func (d *door) addHubs() {
@@ -72,6 +81,7 @@ func (d *door) addHubs() {
 	add(d, route{"put-hub", http.MethodPut, "/hubs/{name}", policies.ScopeEnroll, tag, "Link a hub, or replace its settings", true}, d.putHub)
 	add(d, route{"patch-hub", http.MethodPatch, "/hubs/{name}", policies.ScopeEnroll, tag, "Change a hub's settings", false}, d.patchHub)
 	add(d, route{"delete-hub", http.MethodDelete, "/hubs/{name}", policies.ScopeEnroll, tag, "Unlink a hub that is not in use", false}, d.deleteHub)
+	add(d, route{"test-hub", http.MethodPost, "/hubs/{name}/test", policies.ScopeEnroll, tag, "Say whether a linked hub can be worked with", false}, d.testHub)
 }
 
 func (d *door) listHubs(ctx context.Context, in *Paging) (*listed[hub], error) {
@@ -79,7 +89,7 @@ func (d *door) listHubs(ctx context.Context, in *Paging) (*listed[hub], error) {
 	if err != nil {
 		return nil, err
 	}
-	return pageOfAll(rows, *in, "hubs", func(h provisioning.Hub) string { return h.Name }, hubOf)
+	return pageOfAll(d.Engine, rows, *in, "hubs", func(h provisioning.Hub) string { return h.Name }, hubOf)
 }
 
 func (d *door) getHub(ctx context.Context, in *HubName) (*found[hub], error) {
@@ -148,4 +158,14 @@ func (d *door) deleteHub(ctx context.Context, in *hubAct) (*done, error) {
 		return nil, err
 	}
 	return &done{}, d.Engine.DeleteHub(ctx, actor(ctx), in.Name, pre)
+}
+
+func (d *door) testHub(ctx context.Context, in *HubName) (*found[hubTest], error) {
+	t, err := d.Engine.TestHub(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &found[hubTest]{ETag: etag(t.Version), Body: hubTest{
+		Name: t.Name, Driver: t.Driver, OK: true, Detail: sentence(t.Detail), Enrollments: t.Entries, Devices: t.Devices,
+	}}, nil
 }

@@ -2,11 +2,14 @@ package admin
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/provisioning"
 )
 
 func TestInput(t *testing.T) {
@@ -64,7 +67,18 @@ func badInputs(w *world) {
 		{"a hub not linked", "PUT", "/enrollments/press-1", keyed(`"iotHubs":["hub-9"]`), "hub-not-linked", "/iotHubs"},
 		{"a hub denied by the allocation", "PUT", "/enrollments/press-1", keyed(`"iotHubHostName":"hub-1","allocationPolicy":"hashed"`), "static-needs-one-hub", "/iotHubHostName"},
 		{"a hub denied by the hubs", "PUT", "/enrollments/press-1", keyed(`"iotHubHostName":"hub-1","iotHubs":["hub-1","hub-2"]`), "static-needs-one-hub", "/iotHubHostName"},
-		{"custom allocation", "PUT", "/enrollments/press-1", keyed(`"allocationPolicy":"custom"`), "allocation-not-supported", "/allocationPolicy"},
+		{"an allocation there is not", "PUT", "/enrollments/press-1", keyed(`"allocationPolicy":"random"`), "allocation-unknown", "/allocationPolicy"},
+		{"custom allocation by nobody", "PUT", "/enrollments/press-1", keyed(`"allocationPolicy":"custom"`), "webhook-missing", "/customAllocationDefinition/webhookUrl"},
+		{"a webhook without TLS", "PUT", "/enrollments/press-1", keyed(`"allocationPolicy":"custom","customAllocationDefinition":{"webhookUrl":"http://127.0.0.1/"}`), "webhook-url", "/customAllocationDefinition/webhookUrl"},
+		{"a webhook with another field", "PUT", "/enrollments/press-1", keyed(`"customAllocationDefinition":{"webhookUrl":"https://a.example/","key":"x"}`), "schema", "/customAllocationDefinition/key"},
+		{"a right there is not", "PUT", "/access/service/x", `{"rights":["Everything"]}`, "right-unknown", "/rights"},
+		{"no right", "PUT", "/access/service/x", `{"rights":[]}`, "right-missing", "/rights"},
+		{"a right of the other plane", "PUT", "/access/hub/x", `{"rights":["EnrollmentRead"]}`, "access-rights", "/rights"},
+		{"a plane there is not", "PUT", "/access/moon/x", `{"rights":["EnrollmentRead"]}`, "schema", "path.plane"},
+		{"another plane in the body", "PUT", "/access/service/x", `{"plane":"hub","rights":["EnrollmentRead"]}`, "name-mismatch", "/plane"},
+		{"another policy in the body", "PUT", "/access/service/x", `{"name":"y","rights":["EnrollmentRead"]}`, "name-mismatch", "/name"},
+		{"a policy's name out of the grammar", "PUT", "/access/service/x%20y", `{"rights":["EnrollmentRead"]}`, "access-name", "/name"},
+		{"a key there is not", "POST", "/access/service/x/rotate", `{"slot":"third"}`, "schema", "/slot"},
 		{"a profile there is not", "PUT", "/enrollments/press-1", keyed(`"credentialPolicyName":"none"`), "profile-unknown", "/credentialPolicyName"},
 		{"a twin with metadata", "PUT", "/enrollments/press-1", keyed(`"initialTwin":{"properties":{"desired":{"$version":1}}}`), "initial-twin", "/initialTwin"},
 		{"a twin that is no object", "PUT", "/enrollments/press-1", keyed(`"initialTwin":5`), "initial-twin", "/initialTwin"},
@@ -103,9 +117,9 @@ func badInputs(w *world) {
 		{"a limit that is no number", "GET", "/hubs?limit=all", ``, "schema", "query.limit"},
 		{"an unknown parameter", "GET", "/enrollments?colour=red", ``, "schema", "query.colour"},
 		{"a cursor that is none", "GET", "/enrollments?cursor=%21", ``, "cursor", ""},
-		{"a cursor of another list", "GET", "/enrollments?cursor=" + cursor("/groups", "a"), ``, "cursor", ""},
-		{"a cursor out of the grammar", "GET", "/enrollments?cursor=" + cursor("/enrollments", "a b"), ``, "cursor", ""},
-		{"a cursor that is no number", "GET", "/audit?cursor=" + cursor("audit", "-1"), ``, "cursor", ""},
+		{"a cursor of another list", "GET", "/enrollments?cursor=" + cursor(w.engine, "/groups", "a"), ``, "cursor", ""},
+		{"a cursor out of the grammar", "GET", "/enrollments?cursor=" + cursor(w.engine, "/enrollments", "a b"), ``, "cursor", ""},
+		{"a cursor that is no number", "GET", "/audit?cursor=" + cursor(w.engine, "audit", "-1"), ``, "cursor", ""},
 		{"a prefix out of the grammar", "GET", "/registrations?q=%25", ``, "schema", "query.q"},
 		{"a derived key for nobody", "POST", "/groups/line-3/deriveKey", `{"registrationId":""}`, "registration-id", "/registrationId"},
 		{"no chain to explain", "POST", "/explain/press-1", `{"certificates":""}`, "certificate-file", "/certificates"},
@@ -199,11 +213,16 @@ func FuzzRequestBody(f *testing.F) {
 }
 
 func FuzzCursor(f *testing.F) {
+	kek, err := seal.CreateKEK(filepath.Join(f.TempDir(), "kek.pem"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := provisioning.New(provisioning.Config{Box: seal.NewBox(kek)})
 	f.Add("", int64(0))
-	f.Add(cursor("audit", "17"), int64(17))
+	f.Add(cursor(e, "audit", "17"), int64(17))
 	f.Add("!", int64(1))
 	f.Fuzz(func(t *testing.T, text string, n int64) {
-		if got, err := (Paging{Cursor: text}).before("audit"); err == nil && got < 0 {
+		if got, err := (Paging{Cursor: text}).before(e, "audit"); err == nil && got < 0 {
 			t.Errorf("cursor %q leads before %d", text, got)
 		}
 	})

@@ -73,7 +73,7 @@ func (d *door) listIssuers(ctx context.Context, in *Paging) (*listed[issuer], er
 		return nil, err
 	}
 	slices.SortFunc(rows, func(a, b ca.Issuer) int { return cmp.Compare(a.ID, b.ID) })
-	return pageOfAll(rows, *in, "issuers", issuerKey, issuerOf)
+	return pageOfAll(d.Engine, rows, *in, "issuers", issuerKey, issuerOf)
 }
 
 func (d *door) getIssuer(ctx context.Context, in *IssuerID) (*found[issuer], error) {

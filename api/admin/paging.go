@@ -1,11 +1,10 @@
 package admin
 
 import (
-	"encoding/base64"
 	"strconv"
-	"strings"
 
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
 )
 
 // Paging are the parameters of a list.
@@ -23,27 +22,26 @@ type page[T any] struct {
 type listed[T any] struct{ Body page[T] }
 
 // cursor is the key of the last item of a page. It is opaque to callers, and good for
-// the list it came from alone.
-func cursor(list, key string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(list + " " + key))
+// the list it came from alone, in this id scope.
+func cursor(e *provisioning.Engine, list, key string) string {
+	return e.Cursor("admin "+list, key)
 }
 
 // after is the key behind which the page begins, "" at the start.
-func (p Paging) after(list string) (string, error) {
+func (p Paging) after(e *provisioning.Engine, list string) (string, error) {
 	if p.Cursor == "" {
 		return "", nil
 	}
-	text, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	key, ok := strings.CutPrefix(string(text), list+" ")
-	if err != nil || !ok || key == "" {
+	key, err := e.AfterCursor("admin "+list, p.Cursor)
+	if err != nil {
 		return "", badCursor()
 	}
 	return key, nil
 }
 
 // before is after for lists ordered by falling number, 0 at the start.
-func (p Paging) before(list string) (int64, error) {
-	key, err := p.after(list)
+func (p Paging) before(e *provisioning.Engine, list string) (int64, error) {
+	key, err := p.after(e, list)
 	if key == "" || err != nil {
 		return 0, err
 	}
@@ -60,11 +58,11 @@ func badCursor() error {
 
 // pageOf makes a page of rows, one more of which were asked for than it holds: the
 // surplus one says that there is another page.
-func pageOf[R, T any](rows []R, limit int, list string, key func(R) string, view func(R) (T, error)) (*listed[T], error) {
+func pageOf[R, T any](e *provisioning.Engine, rows []R, limit int, list string, key func(R) string, view func(R) (T, error)) (*listed[T], error) {
 	out := &listed[T]{}
 	if len(rows) > limit {
 		rows = rows[:limit]
-		out.Body.Next = cursor(list, key(rows[limit-1]))
+		out.Body.Next = cursor(e, list, key(rows[limit-1]))
 	}
 	out.Body.Items = make([]T, 0, len(rows))
 	for _, r := range rows {
@@ -78,13 +76,13 @@ func pageOf[R, T any](rows []R, limit int, list string, key func(R) string, view
 }
 
 // pageOfAll pages a short list that is read whole; rows are in order of their keys.
-func pageOfAll[R, T any](rows []R, p Paging, list string, key func(R) string, view func(R) (T, error)) (*listed[T], error) {
-	after, err := p.after(list)
+func pageOfAll[R, T any](e *provisioning.Engine, rows []R, p Paging, list string, key func(R) string, view func(R) (T, error)) (*listed[T], error) {
+	after, err := p.after(e, list)
 	if err != nil {
 		return nil, err
 	}
 	for len(rows) > 0 && key(rows[0]) <= after {
 		rows = rows[1:]
 	}
-	return pageOf(rows, p.Limit, list, key, view)
+	return pageOf(e, rows, p.Limit, list, key, view)
 }

@@ -121,12 +121,10 @@ func problemOf(ctx context.Context, err error) *problem {
 		p.RefusedBy, p.cause = nil, err
 	case fault.Unauthenticated:
 		p.headers.Set("WWW-Authenticate", `Bearer realm="muster"`)
-	case fault.Throttled:
-		p.headers.Set("Retry-After", "1")
 	case fault.Unavailable:
-		p.headers.Set("Retry-After", "1")
 		p.cause = err
 	}
+	wire.Advise(p.headers, p.Status, err)
 	return p
 }
 

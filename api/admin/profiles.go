@@ -153,7 +153,7 @@ func (d *door) listProfiles(ctx context.Context, in *Paging) (*listed[profile], 
 	if err != nil {
 		return nil, err
 	}
-	return pageOfAll(rows, *in, "profiles", func(p provisioning.Profile) string { return p.Name }, profileOf)
+	return pageOfAll(d.Engine, rows, *in, "profiles", func(p provisioning.Profile) string { return p.Name }, profileOf)
 }
 
 func (d *door) getProfile(ctx context.Context, in *ProfileName) (*found[profile], error) {

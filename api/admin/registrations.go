@@ -139,7 +139,7 @@ func (d *door) addRegistrations() {
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
 	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub)}
-	after, err := in.after("registrations")
+	after, err := in.after(d.Engine, "registrations")
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*li
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(rows, in.Limit, "registrations", func(r provisioning.Registration) string { return r.ID.String() }, registrationOf)
+	return pageOf(d.Engine, rows, in.Limit, "registrations", func(r provisioning.Registration) string { return r.ID.String() }, registrationOf)
 }
 
 func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registration], error) {

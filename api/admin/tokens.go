@@ -57,7 +57,7 @@ func (d *door) listTokens(ctx context.Context, in *Paging) (*listed[token], erro
 	if err != nil {
 		return nil, err
 	}
-	return pageOfAll(rows, *in, "tokens", func(t provisioning.Token) string { return t.Name }, tokenOf)
+	return pageOfAll(d.Engine, rows, *in, "tokens", func(t provisioning.Token) string { return t.Name }, tokenOf)
 }
 
 func (d *door) createToken(ctx context.Context, in *tokenPost) (*written[token], error) {

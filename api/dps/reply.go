@@ -12,7 +12,16 @@ import (
 	"github.com/passmuster/muster/provisioning"
 )
 
-// pollAfter is the Retry-After of an operation that is not finished, in seconds.
+// Answer is what a device is told.
+type Answer struct {
+	Status int
+	Body   []byte // JSON
+	// Unfinished is the id of an operation to ask about again, after RetryAfter seconds;
+	// both are "" when there is nothing to wait for.
+	Unfinished, RetryAfter string
+}
+
+// pollAfter is the RetryAfter of an operation that is not finished.
 const pollAfter = "1"
 
 type operationBody struct {
@@ -21,29 +30,38 @@ type operationBody struct {
 	State       *azure.RegistrationState `json:"registrationState,omitempty"`
 }
 
-// replyOperation answers with an operation: as done says when it is finished, 202 and
-// where to ask next when it is not.
-func (k call) replyOperation(c *gin.Context, done int, op provisioning.Operation) error {
+// operation answers with an operation: as done says when it is finished, 202 and what to
+// ask next when it is not.
+func (k Call) operation(done int, op provisioning.Operation) (Answer, error) {
 	body := operationBody{OperationID: op.Operation.ID, Status: string(op.State)}
 	if op.State == provisioning.Assigning {
-		c.Header("Retry-After", pollAfter)
-		c.Header("Location", fmt.Sprintf("/%s/registrations/%s/operations/%s?api-version=%s",
-			k.engine.IDScope(), k.spelled, op.Operation.ID, c.Query("api-version")))
-		return reply(c, http.StatusAccepted, body)
+		a, err := answer(http.StatusAccepted, body)
+		a.Unfinished, a.RetryAfter = op.Operation.ID, pollAfter
+		return a, err
 	}
 	state := azure.StateOf(op)
 	if k.version.carriesCSR() {
 		state.IssuedChain = op.Chain
 	}
 	body.State = &state
-	return reply(c, done, body)
+	return answer(done, body)
 }
 
-func reply(c *gin.Context, status int, body any) error {
+func answer(status int, body any) (Answer, error) {
 	text, err := json.Marshal(body)
+	return Answer{Status: status, Body: text}, err
+}
+
+// reply answers over HTTP.
+func reply(c *gin.Context, k Call, a Answer, err error) error {
 	if err != nil {
 		return err
 	}
-	c.Data(status, wire.MediaTypeJSON+"; charset=utf-8", text)
+	if a.Unfinished != "" {
+		c.Header("Retry-After", a.RetryAfter)
+		c.Header("Location", fmt.Sprintf("/%s/registrations/%s/operations/%s?api-version=%s",
+			k.engine.IDScope(), k.spelled, a.Unfinished, c.Query("api-version")))
+	}
+	c.Data(a.Status, wire.MediaTypeJSON+"; charset=utf-8", a.Body)
 	return nil
 }

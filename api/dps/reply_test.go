@@ -14,9 +14,10 @@ func TestAnOperationThatIsNotFinishedSaysWhereToAsk(t *testing.T) {
 	w := httptest.NewRecorder()
 	c, _ := gin.CreateTestContext(w)
 	c.Request = httptest.NewRequest(http.MethodGet, "/?api-version=2021-06-01", nil)
-	k := call{engine: provisioning.New(provisioning.Config{IDScope: "0neA"}), version: "2021-06-01", spelled: "Dev-1"}
+	k := Call{engine: provisioning.New(provisioning.Config{IDScope: "0neA"}), version: "2021-06-01", spelled: "Dev-1"}
 	op := provisioning.Operation{Registration: provisioning.Registration{State: provisioning.Assigning, Operation: provisioning.OperationRecord{ID: "abc"}}}
-	if err := k.replyOperation(c, http.StatusOK, op); err != nil {
+	a, err := k.operation(http.StatusOK, op)
+	if err := reply(c, k, a, err); err != nil {
 		t.Fatal(err)
 	}
 	if w.Code != http.StatusAccepted || w.Header().Get("Retry-After") != "1" ||

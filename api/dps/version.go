@@ -1,11 +1,6 @@
 package dps
 
-import (
-	"strings"
-	"time"
-
-	"github.com/passmuster/muster/internal/fault"
-)
+import "github.com/passmuster/muster/api/internal/azure"
 
 // version is an api-version: a date, with or without "-preview" after it.
 type version string
@@ -13,14 +8,10 @@ type version string
 // withCSR is the first version of the device API that carries certificates (§2.3).
 const withCSR = "2025-07-01"
 
-// parseVersion takes any well-formed date: clients are not told which versions there
-// are by being refused (§1). A missing or other one is Malformed, rule "api-version".
+// parseVersion reads the date of an api-version.
 func parseVersion(s string) (version, error) {
-	date := strings.TrimSuffix(s, "-preview")
-	if _, err := time.Parse(time.DateOnly, date); err != nil {
-		return "", fault.New(fault.Malformed, "api-version", "The query parameter api-version is missing or no date such as 2021-06-01.")
-	}
-	return version(date), nil
+	date, err := azure.ParseVersion(s)
+	return version(date), err
 }
 
 func (v version) carriesCSR() bool { return v >= withCSR }

@@ -91,10 +91,8 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		text = fault.As(err).Detail
 	}
-	switch status {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		header.Set("Retry-After", wire.RetryAfter())
-	case http.StatusRequestEntityTooLarge:
+	wire.Advise(header, status, err)
+	if status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // the rest of the body is not waited for
 	}
 	w.WriteHeader(status)

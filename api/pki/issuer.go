@@ -31,7 +31,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, text = http.StatusNotFound, "There is no such file."
 	case fault.Is(err, fault.Unavailable):
 		status, text = http.StatusServiceUnavailable, "Try again later."
-		w.Header().Set("Retry-After", wire.RetryAfter())
+		w.Header().Set("Retry-After", wire.RetryAfter(err))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Request-Id", wire.TraceID(r))

@@ -58,7 +58,7 @@ func run(ctx context.Context, c config) (err error) {
 			return fmt.Errorf("making a device CA: %w: %s", err, out)
 		}
 	}
-	m, err := startMuster(ctx, c.muster, dir)
+	m, err := startMuster(ctx, c, dir)
 	if err != nil {
 		return err
 	}
@@ -77,18 +77,30 @@ func run(ctx context.Context, c config) (err error) {
 	return nil
 }
 
-// offDevices is how many devices are enrolled by name and disabled.
-const offDevices = 100
+// warm is how many requests are sent before measuring.
+const warm = 50
+
+// refusedDevices is how many devices are refused: each asks four times in a run. One that
+// asks more often is put off, which is another thing, and cheaper.
+func (c config) refusedDevices() int { return max((c.count+warm)/4+1, c.clients) }
+
+// groupKey is the key of the group whose devices show tokens.
+const groupKey = "bXVzdGVyLWJlbmNoLWdyb3VwLWtleS0wMTIzNDU2Nzg="
 
 // startMuster runs a server with a group of devices that are let in, one whose devices
 // are refused, and devices that are refused by name.
-func startMuster(ctx context.Context, binary, dir string) (*instance.Instance, error) {
-	m, err := instance.Start(instance.Config{Binary: binary, Data: filepath.Join(dir, "muster")})
+func startMuster(ctx context.Context, c config, dir string) (*instance.Instance, error) {
+	m, err := instance.Start(instance.Config{Binary: c.muster, Data: filepath.Join(dir, "muster")})
 	if err != nil {
 		return nil, err
 	}
 	err = errors.Join(m.Admit(ctx, "devices", filepath.Join(dir, "devices"), true), m.Admit(ctx, "refused", filepath.Join(dir, "refused"), false))
-	for n := 0; n < offDevices && err == nil; n++ {
+	if err == nil {
+		err = m.Call(ctx, "PUT", "/groups/keys", instance.Object{
+			"attestation": instance.Object{"type": "symmetricKey", "symmetricKey": instance.Object{"primaryKey": groupKey}},
+		}, nil)
+	}
+	for n := 0; n < c.refusedDevices() && err == nil; n++ {
 		err = m.Call(ctx, "PUT", fmt.Sprintf("/enrollments/off-%06d", n), instance.Object{
 			"attestation": instance.Object{"type": "symmetricKey"}, "provisioningStatus": "disabled",
 		}, nil)

@@ -36,11 +36,12 @@ type sample struct {
 // row is one thing measured: how to ask Muster for it, and the floor. Without arguments
 // for the floor, or with own, only this repository's generator can ask.
 type row struct {
-	name   string
-	goal   float64 // at most so many times the floor's CPU time; 0 = no goal
-	own    bool
-	muster string
-	floor  string
+	name    string
+	goal    float64 // at most so many times the floor's CPU time; 0 = no goal
+	own     bool
+	refused bool // it asks for devices that are refused
+	muster  string
+	floor   string
 }
 
 const csrVersion = "2025-07-01-preview" // of the device API: the first that carries a CSR
@@ -50,15 +51,17 @@ var rows = []row{
 	{name: register, muster: "dps -fresh", floor: "dps -fresh"},
 	{name: "EST enroll, fresh", goal: 1.3, muster: "est -fresh -new-csr", floor: "est -fresh -new-csr"},
 	{name: "EST enroll, keep-alive", goal: 1.4, muster: "est -new-csr", floor: "est -new-csr"},
+	{name: registerKey, own: true, muster: "dps -group-key " + groupKey},
 	{name: handshake, own: true, muster: "get -fresh -path /.well-known/est/csrattrs -want 204", floor: "get -fresh -path /ping -want 200"},
-	{name: refusedDevice, own: true, muster: "dps -fresh -new-csr -with-csr -prefix off- -pool " + strconv.Itoa(offDevices) + " -want 401 -api-version " + csrVersion},
-	{name: refusedGroup, own: true, muster: "dps -fresh -new-csr -with-csr -want 401 -device-ca refused -api-version " + csrVersion},
+	{name: refusedDevice, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -prefix off- -want 401 -api-version " + csrVersion},
+	{name: refusedGroup, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -want 401 -device-ca refused -api-version " + csrVersion},
 }
 
 // Names of rows that the refusals are computed from.
 const (
 	registerCSR   = "DPS register with CSR, fresh"
 	register      = "DPS register, fresh"
+	registerKey   = "DPS register with key, keep-alive"
 	handshake     = "bare request, fresh"
 	refusedDevice = "refused: device disabled"
 	refusedGroup  = "refused: group disabled"
@@ -109,10 +112,14 @@ func (b *bench) onFloor(r row, p *pair) error {
 
 // run runs the load generator once. Later arguments win: a row may say otherwise.
 func (b *bench) run(r row, what, url, ca string, pid int) (s sample, err error) {
-	words := strings.Fields(what)
+	words, pool := strings.Fields(what), 200
+	if r.refused {
+		pool = b.refusedDevices()
+	}
 	args := []string{
 		words[0], "-url", url, "-ca", ca, "-pid", strconv.Itoa(pid), "-json",
-		"-n", strconv.Itoa(b.count), "-c", strconv.Itoa(b.clients), "-pool", "200", "-device-ca", filepath.Join(b.dir, "devices"),
+		"-n", strconv.Itoa(b.count), "-c", strconv.Itoa(b.clients), "-warm", strconv.Itoa(warm),
+		"-pool", strconv.Itoa(pool), "-device-ca", filepath.Join(b.dir, "devices"),
 	}
 	if words[0] == "dps" {
 		args = append(args, "-scope", b.muster.IDScope)

@@ -36,6 +36,8 @@ func (b *bench) print(out io.Writer) {
 			fmt.Fprintf(out, "  %s / %s: %.0f / %.0f µs = %.2f %s\n", refused, success, b.beyond(refused), b.beyond(success), ratio, verdict(ratio, 0.5))
 		}
 	}
+	ratio := median(b.taken[registerKey].muster, cpu) / median(b.taken[register].muster, cpu)
+	fmt.Fprintf(out, "\n%s / %s = %.2f (goal 0.60) %s\n", registerKey, register, ratio, verdict(ratio, 0.6))
 	if b.floor == nil {
 		fmt.Fprintln(out, "\nThe floor is not here: these are Muster's own figures, without ratios.")
 	}

@@ -30,7 +30,7 @@ func (o options) ask(ctx context.Context, c *http.Client, d *device) (*x509.Cert
 	switch {
 	case err != nil:
 		return nil, err
-	case o.want != 0 && resp.StatusCode == o.want:
+	case o.want != 0 && (resp.StatusCode == o.want || resp.StatusCode == o.orElse):
 		return nil, nil
 	case o.want != 0 || resp.StatusCode >= http.StatusMultipleChoices:
 		return nil, fmt.Errorf("status %d: %.200s", resp.StatusCode, body)
@@ -65,6 +65,9 @@ func (o options) request(ctx context.Context, d *device) (*http.Request, error) 
 		req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(body))
 		if err == nil {
 			req.Header.Set("Content-Type", "application/json")
+			if d.token != "" {
+				req.Header.Set("Authorization", d.token)
+			}
 		}
 		return req, err
 	}

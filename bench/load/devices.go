@@ -4,26 +4,31 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
 // device is a client: a name, a certificate to show, and a certificate request.
 type device struct {
-	name string
-	tls  *tls.Certificate // nil: shows none
-	csr  []byte           // DER
-	spki []byte           // the request's key
+	name  string
+	tls   *tls.Certificate // nil: shows none
+	token string           // "": shows none
+	csr   []byte           // DER
+	spki  []byte           // the request's key
 }
 
 // makeDevices prepares the pool, so that only requests are measured.
@@ -41,7 +46,12 @@ func makeDevices(o options) ([]*device, error) {
 		if d, err = d.withNewCSR(); err != nil {
 			return nil, err
 		}
-		if o.deviceCA != "" {
+		switch {
+		case o.groupKey != "":
+			if d.token, err = token(o, d.name); err != nil {
+				return nil, err
+			}
+		case o.deviceCA != "":
 			if d.tls, err = onboarding(d.name, authority); err != nil {
 				return nil, err
 			}
@@ -64,6 +74,25 @@ func (d *device) withNewCSR() (*device, error) {
 	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: d.name}, DNSNames: []string{d.name}}
 	next.csr, err = x509.CreateCertificateRequest(rand.Reader, template, key)
 	return &next, err
+}
+
+// token is a device's, signed with the key that its group's key yields (protocols/dps.md
+// §1.2, §2.4), as npm's client writes it.
+func token(o options, name string) (string, error) {
+	group, err := base64.StdEncoding.DecodeString(o.groupKey)
+	if err != nil {
+		return "", err
+	}
+	resource := o.scope + "/registrations/" + name
+	expiry := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
+	signature := base64.StdEncoding.EncodeToString(sum(sum(group, name), resource+"\n"+expiry))
+	return "SharedAccessSignature sr=" + resource + "&sig=" + url.QueryEscape(signature) + "&se=" + expiry + "&skn=registration", nil
+}
+
+func sum(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
 }
 
 // onboarding is the certificate that a device was made with.

@@ -30,6 +30,8 @@ type generator struct {
 	pool    []*device
 	issuers []*x509.Certificate
 	turn    atomic.Int64
+	sending int64     // requests of the run under way
+	began   time.Time // and its beginning
 
 	mu    sync.Mutex
 	took  []time.Duration // of the requests that went well
@@ -79,6 +81,7 @@ func (g *generator) measure() (report, error) {
 
 // send sends n requests from all clients.
 func (g *generator) send(n int) {
+	g.sending, g.began = int64(n), time.Now()
 	var left atomic.Int64
 	left.Store(int64(n))
 	var clients sync.WaitGroup
@@ -92,7 +95,12 @@ func (g *generator) send(n int) {
 func (g *generator) client(n int, left *atomic.Int64) {
 	kept := connection(g.pool[n], false)
 	defer kept.CloseIdleConnections()
-	for left.Add(-1) >= 0 {
+	for {
+		at := left.Add(-1)
+		if at < 0 {
+			return
+		}
+		due := g.await(at)
 		d, c := g.pool[n], kept
 		if g.fresh {
 			d = g.pool[int(g.turn.Add(1))%len(g.pool)]
@@ -106,8 +114,21 @@ func (g *generator) client(n int, left *atomic.Int64) {
 		if err == nil {
 			took, err = g.once(c, d)
 		}
+		if g.rate > 0 {
+			took = time.Since(due) // a request that had to wait for a client is late
+		}
 		g.note(took, err)
 	}
+}
+
+// await waits until the request is due of which so many are left after it.
+func (g *generator) await(left int64) time.Time {
+	if g.rate == 0 {
+		return time.Time{}
+	}
+	due := g.began.Add(time.Duration(float64(g.sending-left-1) / g.rate * float64(time.Second)))
+	time.Sleep(time.Until(due))
+	return due
 }
 
 // once times one request; the answer is checked after the clock has stopped.

@@ -64,11 +64,13 @@ type options struct {
 	scope, version       string
 	withCSR, newCSR      bool
 	fresh                bool
-	want                 int
+	want, orElse         int
+	rate                 float64
 	count, clients, warm int
 	pool                 int
 	prefix               string
 	deviceCA, issuers    string
+	groupKey             string
 	pid                  int
 }
 
@@ -87,12 +89,15 @@ func parse(kind string, args []string) (options, error) {
 	fs.StringVar(&o.issuers, "ca", "", "PEM file: CAs that may sign what is issued")
 	fs.IntVar(&o.pid, "pid", 0, "the server's process: its CPU time and memory are measured")
 	fs.IntVar(&o.want, "want", 0, "status of the answers; 0 = a success, looked at closely")
+	fs.IntVar(&o.orElse, "or", 0, "another status that is as good as the one wanted")
+	fs.Float64Var(&o.rate, "rate", 0, "requests a second, each on its own schedule, however long others take; latency is measured from when it was due. 0 = as fast as the clients can")
 	fs.Bool("json", true, "accepted and ignored: the report is one line of JSON")
 	switch kind {
 	case "dps":
 		fs.StringVar(&o.scope, "scope", "", "id scope")
 		fs.StringVar(&o.version, "api-version", "2021-06-01", "version of the device API")
 		fs.BoolVar(&o.withCSR, "with-csr", false, "ask for a certificate")
+		fs.StringVar(&o.groupKey, "group-key", "", "key of a symmetric-key group in base64: devices show a token of their derived keys, and no certificate")
 	case "est":
 		o.withCSR = true
 	case "get":

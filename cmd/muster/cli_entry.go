@@ -144,7 +144,8 @@ type entrySettings struct {
 	Hub         []string `placeholder:"NAME" help:"Linked hubs that narrow the choice. Repeatable."`
 	Profile     *string  `help:"Profile by which certificates are issued; an empty one issues none (create: default)."`
 	Twin        string   `type:"existingfile" placeholder:"FILE" help:"Initial twin, JSON."`
-	Allocation  string   `enum:",hashed,static" default:"" help:"hashed or static."`
+	Allocation  string   `enum:",hashed,static,geoLatency,custom" default:"" help:"hashed, static, geoLatency or custom."`
+	Webhook     string   `placeholder:"URL" help:"Who is asked for a hub by custom allocation, over https."`
 	Reprovision string   `enum:",migrate,reset,never" default:"" help:"migrate, reset or never: what happens to a device that registers again."`
 }
 
@@ -158,6 +159,12 @@ func (e entrySettings) body() (map[string]any, error) {
 	}
 	if e.Allocation != "" {
 		body["allocationPolicy"] = e.Allocation
+	}
+	if e.Webhook != "" {
+		body["customAllocationDefinition"] = map[string]any{"webhookUrl": e.Webhook}
+		if e.Allocation == "" {
+			body["allocationPolicy"] = "custom"
+		}
 	}
 	if e.Reprovision != "" {
 		body["reprovisionPolicy"] = map[string]any{"updateHubAssignment": e.Reprovision != "never", "migrateDeviceData": e.Reprovision == "migrate"}

@@ -81,7 +81,7 @@ func serving(ts *testscript.TestScript, _ bool, _ []string) {
 	done := make(chan int, 1)
 	go func() {
 		code := run(ctx, []string{
-			"serve", "--dev", "--data", ts.MkAbs("muster-dev"), "--devices", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pki", "127.0.0.1:0",
+			"serve", "--dev", "--data", ts.MkAbs("muster-dev"), "--devices", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pki", "127.0.0.1:0", "--mqtt", "127.0.0.1:0",
 		}, streams{Out: w, Err: io.Discard})
 		_ = w.Close()
 		done <- code

@@ -2,17 +2,21 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/internal/fault"
 )
 
@@ -26,10 +30,14 @@ type config struct {
 	TLS       tlsConfig    `yaml:"tls"`
 	PublicURL publicConfig `yaml:"publicURL"`
 	// AllowOnlineRoot says that the root's key may stay on this host.
-	AllowOnlineRoot bool   `yaml:"allowOnlineRoot"`
-	LogLevel        string `yaml:"logLevel"`
+	AllowOnlineRoot bool `yaml:"allowOnlineRoot"`
+	// AllowUnprovenAnchors says that an operator's word may stand for a CA's proof of possession.
+	AllowUnprovenAnchors bool           `yaml:"allowUnprovenAnchors"`
+	Webhooks             webhooksConfig `yaml:"webhooks"`
+	LogLevel             string         `yaml:"logLevel"`
 
-	dev bool
+	dev     bool
+	idScope string // of a tenant that has a name already; "" = the database's own, or a new one
 }
 
 type storeConfig struct {
@@ -42,11 +50,52 @@ type keysConfig struct {
 	PassphraseFile string `yaml:"passphraseFile"`
 }
 
+const defaultMQTT = "127.0.0.1:8883"
+
 type listenConfig struct {
 	Devices string `yaml:"devices"`
 	Admin   string `yaml:"admin"`
 	PKI     string `yaml:"pki"`
 	Ops     string `yaml:"ops"`
+	MQTT    string `yaml:"mqtt"`
+	// Doors that share the device listener unless they are moved to one of their own.
+	Service      string `yaml:"service"`
+	Certificates string `yaml:"certificates"`
+	Hub          string `yaml:"hub"`
+}
+
+// webhooksConfig is about the webhooks of custom allocation.
+type webhooksConfig struct {
+	// Networks are the private networks they may live in ("10.1.0.0/16"); none unless named.
+	Networks []string `yaml:"networks"`
+	// CAFile has roots that vouch for them; empty = the system's.
+	CAFile string `yaml:"caFile"`
+}
+
+// options are what the webhook client is given. In development webhooks may be on this host.
+func (w webhooksConfig) options(dev bool) (o webhook.Options, err error) {
+	networks := w.Networks
+	if dev {
+		networks = append(slices.Clone(networks), "127.0.0.0/8", "::1/128")
+	}
+	for _, text := range networks {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return o, fault.New(fault.Malformed, "config", "webhooks.networks: %q is no network such as 10.1.0.0/16", text)
+		}
+		o.Networks = append(o.Networks, p)
+	}
+	if w.CAFile == "" {
+		return o, nil
+	}
+	pem, err := os.ReadFile(w.CAFile)
+	if err != nil {
+		return o, err
+	}
+	if o.Roots = x509.NewCertPool(); !o.Roots.AppendCertsFromPEM(pem) {
+		return o, fault.New(fault.Malformed, "config", "webhooks.caFile: %s holds no certificate", w.CAFile)
+	}
+	return o, nil
 }
 
 // tlsConfig names the server's certificate files. Without them Muster's issuing CA
@@ -88,7 +137,7 @@ func loadConfig(path string) (config, error) {
 func (c config) checked() (config, error) {
 	for field, fallback := range map[*string]string{
 		&c.Data: "muster-data", &c.Listen.Devices: "127.0.0.1:8443", &c.Listen.Admin: "127.0.0.1:8080",
-		&c.Listen.PKI: "127.0.0.1:8081", &c.LogLevel: "info",
+		&c.Listen.PKI: "127.0.0.1:8081", &c.Listen.MQTT: defaultMQTT, &c.LogLevel: "info",
 	} {
 		if *field == "" {
 			*field = fallback
@@ -96,6 +145,9 @@ func (c config) checked() (config, error) {
 	}
 	if len(c.TLS.Names) == 0 {
 		c.TLS.Names = []string{"localhost", "127.0.0.1", "::1"}
+		if host, _, err := net.SplitHostPort(c.Listen.Devices); c.dev && err == nil && !slices.Contains(c.TLS.Names, host) {
+			c.TLS.Names = append(c.TLS.Names, host) // another address of this machine, with the ports that clients expect
+		}
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		return c, unsafe("tls.certificate and tls.key go together", "tls: {certificate: FILE, key: FILE}")
@@ -111,7 +163,7 @@ func unsafe(what, line string) error {
 }
 
 func (c config) checkDev() error {
-	for name, addr := range map[string]string{"devices": c.Listen.Devices, "admin": c.Listen.Admin, "pki": c.Listen.PKI} {
+	for name, addr := range map[string]string{"devices": c.Listen.Devices, "admin": c.Listen.Admin, "pki": c.Listen.PKI, "mqtt": c.Listen.MQTT} {
 		if !loopback(addr) {
 			return fault.New(fault.Malformed, "dev-loopback", "--dev listens on loopback only, and --%s %s is not", name, addr)
 		}
@@ -149,6 +201,16 @@ func loopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
+}
+
+// hosts are the names that a token of a shared access policy may be for: those of the TLS
+// listeners, and of the address that devices are given.
+func (c config) hosts() []string {
+	out := slices.Clone(c.TLS.Names)
+	if u, err := url.Parse(c.PublicURL.Devices); err == nil && u.Hostname() != "" {
+		out = append(out, u.Hostname())
+	}
+	return out
 }
 
 // passphrase reads the passphrase file; nil in development.

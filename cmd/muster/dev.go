@@ -141,19 +141,44 @@ func devToken(ctx context.Context, h *house) error {
 
 // writeDevEnv leaves everything needed to talk to the server in DIR/dev.env, ready to
 // be sourced by a shell.
-func writeDevEnv(h *house, admin, devices, pki, caFile string) error {
-	token, err := os.ReadFile(filepath.Join(h.config.Data, "token"))
+func (s *server) writeDevEnv(ctx context.Context) error {
+	h, c := s.houses[0], s.config
+	token, err := os.ReadFile(filepath.Join(c.Data, "token"))
+	if err != nil {
+		return err
+	}
+	caFile, err := filepath.Abs(filepath.Join(c.Data, "ca.pem"))
+	if err != nil {
+		return err
+	}
+	service, err := h.connectionString(ctx, provisioning.ServicePlane, provisioning.ServiceOwner, c.TLS.Names[0])
+	if err != nil {
+		return err
+	}
+	hub, err := h.connectionString(ctx, provisioning.HubPlane, provisioning.HubOwner, c.TLS.Names[0])
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{"MUSTER_ADMIN_URL", admin}, {"MUSTER_DEVICE_URL", devices}, {"MUSTER_PKI_URL", pki},
+		{"MUSTER_ADMIN_URL", "http://" + c.Listen.Admin}, {"MUSTER_DEVICE_URL", c.devicesURL()}, {"MUSTER_PKI_URL", c.pkiURL()},
 		{"MUSTER_TOKEN", strings.TrimSpace(string(token))}, {"MUSTER_CA_FILE", caFile}, {"MUSTER_ID_SCOPE", h.idScope},
+		{"MUSTER_MQTT_URL", "mqtts://" + c.Listen.MQTT}, {"MUSTER_ARM_URL", c.devicesURL()},
+		{"MUSTER_SERVICE_CONNECTION_STRING", service}, {"MUSTER_HUB_CONNECTION_STRING", hub},
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellWord(v[1]))
 	}
-	return replaceFile(filepath.Join(h.config.Data, "dev.env"), []byte(b.String()))
+	return replaceFile(filepath.Join(c.Data, "dev.env"), []byte(b.String()))
+}
+
+// connectionString is what Azure's clients are given to use a shared access policy: a bare
+// host name, which has no port (protocols/dps.md §4).
+func (h *house) connectionString(ctx context.Context, plane provisioning.Plane, policy, host string) (string, error) {
+	keys, err := h.engine.AccessKeys(ctx, actorDev, plane, policy)
+	if err != nil {
+		return "", err
+	}
+	return "HostName=" + host + ";SharedAccessKeyName=" + policy + ";SharedAccessKey=" + base64.StdEncoding.EncodeToString(keys[0]), nil
 }
 
 // shellWord quotes a value only where a shell needs it, so that simpler readers of the

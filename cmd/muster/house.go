@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
@@ -99,7 +101,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	}
 	h.db = store.New(h.storage)
 	var err error
-	if h.idScope, err = h.db.IDScope(ctx, newIDScope()); err != nil {
+	if h.idScope, err = h.db.IDScope(ctx, cmp.Or(h.config.idScope, newIDScope())); err != nil {
 		return err
 	}
 	folder, err := keys.OpenFolder(keysFolder(h.config), passphrase)
@@ -113,9 +115,14 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), folder, conf, time.Now); err != nil {
 		return err
 	}
+	webhooks, err := h.config.Webhooks.options(h.config.dev)
+	if err != nil {
+		return err
+	}
 	h.engine = provisioning.New(provisioning.Config{
 		IDScope: h.idScope, Store: h.db.Provisioning(), Authority: h.authority, Box: box,
 		Now: time.Now, Log: log, Observe: observe,
+		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
 	})
 	return nil
 }

@@ -19,21 +19,27 @@ import (
 // initCmd sets up a production installation: muster.yaml, the data folder, keys under
 // a passphrase, root and issuing CA, and the first operator token.
 type initCmd struct {
-	Config             string           `help:"Configuration file to write." default:"muster.yaml" type:"path"`
-	Data               string           `help:"Data folder to make." default:"muster-data" type:"path"`
-	PassphraseFile     string           `help:"File with the passphrase that protects every key at rest." required:"" type:"path"`
+	Config         string `help:"Configuration file to write." default:"muster.yaml" type:"path"`
+	Data           string `help:"Data folder to make." default:"muster-data" type:"path"`
+	PassphraseFile string `help:"File with the passphrase that protects every key at rest." required:"" type:"path"`
+	authorityFlags
+	DSNFile    string   `help:"File with a PostgreSQL connection string; default SQLite in the data folder." type:"path"`
+	Devices    string   `help:"Address of the device listener." default:"0.0.0.0:8443"`
+	MQTT       string   `help:"Address of the MQTT listener (TLS)." name:"mqtt" default:"0.0.0.0:8883"`
+	Admin      string   `help:"Address of the admin listener (TLS)." default:"127.0.0.1:8444"`
+	PKI        string   `help:"Address of the PKI listener." name:"pki" default:"0.0.0.0:8081"`
+	Ops        string   `help:"Address of the health and metrics listener." default:"127.0.0.1:9090"`
+	PKIURL     string   `help:"Address of the PKI listener as relying parties reach it; it is written into every certificate." name:"pki-url" required:""`
+	ServerName []string `help:"Names and addresses of the TLS listeners." default:"localhost,127.0.0.1"`
+}
+
+// authorityFlags say what a new ID scope begins with.
+type authorityFlags struct {
 	RootKeyOut         string           `help:"Where the root's key goes, encrypted; take it off this host." default:"muster-root-key.pem" type:"path"`
 	RootPassphraseFile string           `help:"Passphrase of the root's key; default the other one." type:"path"`
-	KeepRoot           bool             `help:"Leave the root's key on this host (writes allowOnlineRoot: true)."`
+	KeepRoot           bool             `help:"Leave the root's key on this host (needs allowOnlineRoot: true)."`
 	Name               string           `help:"Name in the CAs' subjects." default:"Muster"`
 	Key                policies.KeyType `help:"Key type of the CAs." default:"EC-P256"`
-	DSNFile            string           `help:"File with a PostgreSQL connection string; default SQLite in the data folder." type:"path"`
-	Devices            string           `help:"Address of the device listener." default:"0.0.0.0:8443"`
-	Admin              string           `help:"Address of the admin listener (TLS)." default:"127.0.0.1:8444"`
-	PKI                string           `help:"Address of the PKI listener." name:"pki" default:"0.0.0.0:8081"`
-	Ops                string           `help:"Address of the health and metrics listener." default:"127.0.0.1:9090"`
-	PKIURL             string           `help:"Address of the PKI listener as relying parties reach it; it is written into every certificate." name:"pki-url" required:""`
-	ServerName         []string         `help:"Names and addresses of the TLS listeners." default:"localhost,127.0.0.1"`
 	Hub                string           `help:"Host name of a built-in hub to link."`
 }
 
@@ -48,7 +54,7 @@ func (i initCmd) Run(ctx context.Context, s streams) error {
 	}
 	c := config{
 		Data: i.Data, Store: storeConfig{DSNFile: i.DSNFile}, Keys: keysConfig{PassphraseFile: i.PassphraseFile},
-		Listen: listenConfig{Devices: i.Devices, Admin: i.Admin, PKI: i.PKI, Ops: i.Ops},
+		Listen: listenConfig{Devices: i.Devices, Admin: i.Admin, PKI: i.PKI, Ops: i.Ops, MQTT: i.MQTT},
 		TLS:    tlsConfig{Names: i.ServerName}, PublicURL: publicConfig{PKI: i.PKIURL}, AllowOnlineRoot: i.KeepRoot, LogLevel: "info",
 	}
 	c, err := c.checked()
@@ -78,7 +84,7 @@ func (i initCmd) Run(ctx context.Context, s streams) error {
 }
 
 // furnish makes CAs, the default profile, the hub and the first token.
-func (i initCmd) furnish(ctx context.Context, h *house) (token string, err error) {
+func (i authorityFlags) furnish(ctx context.Context, h *house) (token string, err error) {
 	issuers, err := h.authority.Issuers(ctx)
 	if err != nil {
 		return "", err
@@ -102,7 +108,7 @@ func (i initCmd) furnish(ctx context.Context, h *house) (token string, err error
 	if err := furnish(ctx, h, actorInit, i.Hub); err != nil {
 		return "", err
 	}
-	if _, err := writeBundle(h); err != nil {
+	if _, err := writeBundle(h, h); err != nil {
 		return "", err
 	}
 	name := "first-" + time.Now().UTC().Format("20060102T150405")
@@ -110,10 +116,10 @@ func (i initCmd) furnish(ctx context.Context, h *house) (token string, err error
 	return text, err
 }
 
-func (i initCmd) offlineRoot(ctx context.Context, h *house, root ca.RootRequest, issuing ca.IssuingRequest) error {
+func (i authorityFlags) offlineRoot(ctx context.Context, h *house, root ca.RootRequest, issuing ca.IssuingRequest) error {
 	file := i.RootPassphraseFile
 	if file == "" {
-		file = i.PassphraseFile
+		file = h.config.Keys.PassphraseFile
 	}
 	passphrase, err := readPassphrase(file)
 	if err != nil {

@@ -25,6 +25,7 @@ type cli struct {
 	Init    initCmd    `cmd:"" help:"Set up a production installation: muster.yaml, keys, CA."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date."`
 	Doctor  doctorCmd  `cmd:"" help:"Check the invariants on a live database."`
+	Scope   scopeCmd   `cmd:"" help:"ID scopes: several tenants in one server."`
 	Token   tokenCmd   `cmd:"" help:"Make an operator token as the host's own act, with the server stopped."`
 
 	Status  statusCmd  `cmd:"" help:"Show whether the service is well."`
@@ -36,6 +37,9 @@ type cli struct {
 	Enroll enrollCmd `cmd:"" help:"Individual enrollments."`
 	Group  groupCmd  `cmd:"" help:"Enrollment groups."`
 	Reg    regCmd    `cmd:"" help:"Registration records."`
+	Hub    hubCmd    `cmd:"" help:"Linked hubs."`
+	Access accessCmd `cmd:"" help:"Shared access policies: connection strings for Azure's clients."`
+	Import bringCmd  `cmd:"" help:"Bring over what another service holds."`
 	Device deviceCmd `cmd:"" help:"A device client: no admin rights, only the public wire."`
 
 	Version    versionCmd    `cmd:"" help:"Print the version."`

@@ -9,7 +9,7 @@ import (
 
 // migrateCmd brings the schema up to date.
 type migrateCmd struct {
-	installation
+	anyScope
 	DryRun bool `help:"Print what would be done."`
 }
 
@@ -19,6 +19,20 @@ type installation struct {
 	Config  string `help:"Configuration file." default:"muster.yaml" env:"MUSTER_CONFIG" type:"path"`
 	Data    string `help:"Data folder of a development server, instead of a configuration file." env:"MUSTER_DATA" type:"path"`
 	DSNFile string `help:"File with a PostgreSQL connection string." env:"MUSTER_STORE_DSN_FILE" type:"path"`
+}
+
+// anyScope names an installation on this host, or one further ID scope of it.
+type anyScope struct {
+	installation
+	IDScope string `help:"A further id scope of the installation (muster scope list)." name:"id-scope"`
+}
+
+func (a anyScope) config() (config, error) {
+	c, err := a.installation.config()
+	if err != nil {
+		return c, err
+	}
+	return c.scoped(a.IDScope)
 }
 
 func (i installation) config() (config, error) {
@@ -62,7 +76,7 @@ func (m migrateCmd) Run(ctx context.Context, s streams) error {
 }
 
 // doctorCmd checks the named invariants on a live database, reading only.
-type doctorCmd struct{ installation }
+type doctorCmd struct{ anyScope }
 
 func (d doctorCmd) Run(ctx context.Context, s streams) error {
 	c, err := d.config()

@@ -29,7 +29,7 @@ type ops struct {
 
 	dev      bool
 	stopping atomic.Bool
-	house    *house
+	houses   []*house
 }
 
 func newOps(dev bool) *ops {
@@ -53,10 +53,10 @@ func mode(dev bool) string {
 	return "production"
 }
 
-// watch begins to report on an open house.
-func (o *ops) watch(h *house) {
-	o.house = h
-	o.registry.MustRegister(issuerCollector{h.authority})
+// watch begins to report on the open houses.
+func (o *ops) watch(all []*house) {
+	o.houses = all
+	o.registry.MustRegister(issuerCollector(all))
 }
 
 // registered counts one attempt of a device; it is the engine's observer.
@@ -95,10 +95,12 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 	if !ready {
 		checks["stopping"] = "yes"
 	}
-	if issuers, err := o.house.authority.Issuers(ctx); err != nil {
-		checks["store"], ready = "cannot be read", false
-	} else if !canSign(issuers) {
-		checks["issuer"], ready = "no active issuer has its key here", false
+	for _, h := range o.houses {
+		if issuers, err := h.authority.Issuers(ctx); err != nil {
+			checks["store"], ready = "cannot be read: id scope "+h.idScope, false
+		} else if !canSign(issuers) {
+			checks["issuer"], ready = "no active issuer has its key here: id scope "+h.idScope, false
+		}
 	}
 	code, text := http.StatusOK, "ok\n"
 	if !ready {
@@ -125,7 +127,7 @@ func canSign(issuers []ca.Issuer) bool {
 
 // issuerCollector reads the clocks an operator watches: when issuers end and when
 // their CRLs are due.
-type issuerCollector struct{ authority *ca.Authority }
+type issuerCollector []*house
 
 var (
 	issuerNotAfter = prometheus.NewDesc("muster_issuer_not_after_timestamp_seconds", "End of an issuer's certificate.", []string{"issuer", "role"}, nil)
@@ -140,13 +142,20 @@ func (c issuerCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c issuerCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	issuers, err := c.authority.Issuers(ctx)
+	for _, h := range c {
+		h.collect(ctx, ch)
+	}
+}
+
+// collect reports an id scope's issuers. Their ids are random, so they name the tenant too.
+func (h *house) collect(ctx context.Context, ch chan<- prometheus.Metric) {
+	issuers, err := h.authority.Issuers(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(issuerNotAfter, err)
 		return
 	}
 	for _, i := range issuers {
-		if cert, err := c.authority.IssuerCertificate(i.ID); err == nil {
+		if cert, err := h.authority.IssuerCertificate(i.ID); err == nil {
 			ch <- prometheus.MustNewConstMetric(issuerNotAfter, prometheus.GaugeValue, float64(cert.NotAfter.Unix()), string(i.ID), string(i.Role))
 		}
 		if !i.CRLNext.IsZero() {

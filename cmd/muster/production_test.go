@@ -56,7 +56,7 @@ func (h host) init(more ...string) (out, talk string) {
 	h.t.Helper()
 	args := append([]string{
 		"init", "--config", h.path("muster.yaml"), "--data", h.path("data"), "--passphrase-file", h.path("passphrase"),
-		"--pki-url", "http://pki.example.net", "--devices", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pki", "127.0.0.1:0",
+		"--pki-url", "http://pki.example.net", "--devices", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pki", "127.0.0.1:0", "--mqtt", "127.0.0.1:0",
 		"--ops", "127.0.0.1:0", "--hub", "hub-1.example.net",
 	}, more...)
 	code, out, talk := h.muster(args...)

@@ -29,6 +29,7 @@ type serveCmd struct {
 	Devices string `help:"Address of the device listener (TLS)." env:"MUSTER_LISTEN_DEVICES"`
 	Admin   string `help:"Address of the admin listener." env:"MUSTER_LISTEN_ADMIN"`
 	PKI     string `help:"Address of the PKI listener (plain HTTP)." name:"pki" env:"MUSTER_LISTEN_PKI"`
+	MQTT    string `help:"Address of the MQTT listener (TLS)." name:"mqtt" env:"MUSTER_LISTEN_MQTT"`
 	DSNFile string `help:"File with a PostgreSQL connection string; default SQLite in the data folder." env:"MUSTER_STORE_DSN_FILE" type:"path"`
 }
 
@@ -43,7 +44,7 @@ func (s *serveCmd) config() (config, error) {
 		}
 	}
 	for _, o := range []struct{ field, flag *string }{
-		{&c.Data, &s.Data}, {&c.Listen.Devices, &s.Devices}, {&c.Listen.Admin, &s.Admin}, {&c.Listen.PKI, &s.PKI}, {&c.Store.DSNFile, &s.DSNFile},
+		{&c.Data, &s.Data}, {&c.Listen.Devices, &s.Devices}, {&c.Listen.Admin, &s.Admin}, {&c.Listen.PKI, &s.PKI}, {&c.Listen.MQTT, &s.MQTT}, {&c.Store.DSNFile, &s.DSNFile},
 	} {
 		if *o.flag != "" {
 			*o.field = *o.flag
@@ -66,17 +67,17 @@ func (s *serveCmd) Run(ctx context.Context, out streams) error {
 	defer listeners.close()
 	log := newLogger(c, out.Err)
 	watch := newOps(c.dev)
-	h, err := openHouse(ctx, c, log, watch.registered, c.dev)
+	all, err := openHouses(ctx, c, log, watch.registered)
 	if err != nil {
 		return err
 	}
-	srv := &server{house: h, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1)}
+	srv := &server{config: c, houses: all, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1)}
 	if err := srv.prepare(ctx); err != nil {
-		return errors.Join(err, h.Close())
+		return errors.Join(err, closeHouses(all))
 	}
 	srv.ready(out, time.Since(began))
 	settleHeap()
-	return errors.Join(srv.serve(ctx), h.Close())
+	return errors.Join(srv.serve(ctx), closeHouses(all))
 }
 
 // settleHeap gives back what starting needed: the migrations' 4 MiB buffers alone are
@@ -99,8 +100,9 @@ func newLogger(c config, w interface{ Write([]byte) (int, error) }) *slog.Logger
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
-// listeners are the open sockets; ops is nil when the admin listener carries it (--dev).
-type listeners struct{ devices, admin, pki, ops net.Listener }
+// listeners are the open sockets. ops is nil when the admin listener carries it (--dev);
+// service, certificates and hub are when their doors share the device listener.
+type listeners struct{ devices, admin, pki, ops, mqtt, service, certificates, hub net.Listener }
 
 // listen opens every socket before anything else, so that a taken port costs nothing,
 // and writes the real addresses into the configuration.
@@ -109,11 +111,19 @@ func listen(c *config) (l listeners, err error) {
 		name string
 		addr *string
 		to   *net.Listener
-	}{{"devices", &c.Listen.Devices, &l.devices}, {"admin", &c.Listen.Admin, &l.admin}, {"pki", &c.Listen.PKI, &l.pki}, {"ops", &c.Listen.Ops, &l.ops}} {
+	}{
+		{"devices", &c.Listen.Devices, &l.devices}, {"admin", &c.Listen.Admin, &l.admin}, {"pki", &c.Listen.PKI, &l.pki}, {"ops", &c.Listen.Ops, &l.ops},
+		{"mqtt", &c.Listen.MQTT, &l.mqtt}, {"service", &c.Listen.Service, &l.service}, {"certificates", &c.Listen.Certificates, &l.certificates}, {"hub", &c.Listen.Hub, &l.hub},
+	} {
 		if *x.addr == "" {
 			continue
 		}
-		if *x.to, err = net.Listen("tcp", *x.addr); err != nil {
+		*x.to, err = net.Listen("tcp", *x.addr)
+		if err != nil && c.dev && *x.addr == defaultMQTT {
+			// A second development server, which nobody told of a port for this.
+			*x.to, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
 			l.close()
 			return l, fmt.Errorf("opening the %s listener: %w", x.name, err)
 		}
@@ -123,57 +133,60 @@ func listen(c *config) (l listeners, err error) {
 }
 
 func (l listeners) close() {
-	for _, x := range []net.Listener{l.devices, l.admin, l.pki, l.ops} {
+	for _, x := range []net.Listener{l.devices, l.admin, l.pki, l.ops, l.mqtt, l.service, l.certificates, l.hub} {
 		if x != nil {
 			_ = x.Close() // closed already after an orderly stop
 		}
 	}
 }
 
-// server is an open house with its doors.
+// server is the open houses with their doors. The first is the installation's own id scope:
+// its CA makes the server's certificate.
 type server struct {
-	house     *house
+	config    config
+	houses    []*house
 	ops       *ops
 	log       *slog.Logger
 	listeners listeners
 	cert      *serverCertificate
-	caFile    string
 	crlDue    chan struct{} // a nudge: a revocation waits for its CRL
 }
 
 func (s *server) prepare(ctx context.Context) error {
-	h := s.house
-	if h.config.dev {
-		if err := furnishDev(ctx, h); err != nil {
+	own := s.houses[0]
+	if s.config.dev {
+		if err := furnishDev(ctx, own); err != nil {
 			return err
 		}
 	}
-	if err := s.refuseOnlineRoot(ctx); err != nil {
-		return err
-	}
-	s.ops.watch(h)
+	s.ops.watch(s.houses)
 	var err error
-	if s.cert, err = newServerCertificate(ctx, h.config.TLS, h.authority); err != nil {
+	if s.cert, err = newServerCertificate(ctx, s.config.TLS, own.authority); err != nil {
 		return err
 	}
-	if err := h.sweeper.SweepCRLs(ctx); err != nil {
-		return err
+	for _, h := range s.houses {
+		if err := refuseOnlineRoot(ctx, h); err != nil {
+			return err
+		}
+		if err := h.sweeper.SweepCRLs(ctx); err != nil {
+			return err
+		}
+		if _, err := writeBundle(h, own); err != nil {
+			return err
+		}
 	}
-	if s.caFile, err = writeBundle(h); err != nil {
-		return err
-	}
-	if h.config.dev {
-		return writeDevEnv(h, "http://"+h.config.Listen.Admin, h.config.devicesURL(), h.config.pkiURL(), s.caFile)
+	if s.config.dev {
+		return s.writeDevEnv(ctx)
 	}
 	return nil
 }
 
 // refuseOnlineRoot holds production to what it was told about the root's key.
-func (s *server) refuseOnlineRoot(ctx context.Context) error {
-	if s.house.config.dev || s.house.config.AllowOnlineRoot {
+func refuseOnlineRoot(ctx context.Context, h *house) error {
+	if h.config.dev || h.config.AllowOnlineRoot {
 		return nil
 	}
-	issuers, err := s.house.authority.Issuers(ctx)
+	issuers, err := h.authority.Issuers(ctx)
 	for _, i := range issuers {
 		if i.Role == ca.RoleRoot && i.KeyURI != "" {
 			return unsafe("the key of root "+i.Name+" is on this host", "allowOnlineRoot: true")
@@ -182,15 +195,19 @@ func (s *server) refuseOnlineRoot(ctx context.Context) error {
 	return err
 }
 
-// writeBundle leaves the CA certificates in DATA/ca.pem: what a device needs to trust
-// this server and to check what it is issued. The root comes first.
-func writeBundle(h *house) (string, error) {
+// writeBundle leaves the CA certificates in DATA/ca.pem: what a device needs to check what
+// it is issued, and to trust the server, whose certificate the installation's own id scope
+// issues. The root comes first.
+func writeBundle(h, own *house) (string, error) {
 	path, err := filepath.Abs(filepath.Join(h.config.Data, "ca.pem"))
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	ders := h.authority.Bundle()
+	if h != own {
+		ders = append(own.authority.Bundle(), ders...)
+	}
 	for i := range ders {
 		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: ders[len(ders)-1-i]}) // a Builder does not fail
 	}
@@ -198,14 +215,22 @@ func writeBundle(h *house) (string, error) {
 }
 
 func (s *server) ready(out streams, took time.Duration) {
-	c := s.house.config
+	c, own := s.config, s.houses[0]
+	var others []string
+	for _, h := range s.houses[1:] {
+		others = append(others, h.idScope)
+	}
 	if !c.dev {
-		s.log.Info("ready", "took", took.String(), "devices", s.house.config.devicesURL(), "admin", c.Listen.Admin, "pki", c.pkiURL(), "idScope", s.house.idScope)
+		s.log.Info("ready", "took", took.String(), "devices", c.devicesURL(), "mqtt", c.Listen.MQTT, "admin", c.Listen.Admin, "pki", c.pkiURL(),
+			"idScope", own.idScope, "idScopes", others)
 		return
 	}
 	fmt.Fprintf(out.Out, "ready in %.1f s · data %s · root and issuer made, CN says DEV · group %q · hub %q (built in)\n", took.Seconds(), c.Data, devGroup, devHub)
-	fmt.Fprintf(out.Out, "  devices  %s   id scope %s\n  admin    http://%s/api/v1   token in %s\n  pki      %s/pki/   everything to talk to it: . %s\n",
-		c.devicesURL(), s.house.idScope, c.Listen.Admin, filepath.Join(c.Data, "token"), c.pkiURL(), filepath.Join(c.Data, "dev.env"))
+	fmt.Fprintf(out.Out, "  devices  %s   mqtt %s   id scope %s\n  admin    http://%s/api/v1   token in %s\n  pki      %s/pki/   everything to talk to it: . %s\n",
+		c.devicesURL(), c.Listen.MQTT, own.idScope, c.Listen.Admin, filepath.Join(c.Data, "token"), c.pkiURL(), filepath.Join(c.Data, "dev.env"))
+	if len(others) > 0 {
+		fmt.Fprintf(out.Out, "  further id scopes: %s\n", strings.Join(others, " "))
+	}
 }
 
 const (
@@ -227,12 +252,10 @@ func (s *server) serve(ctx context.Context) error {
 	defer running.Wait()
 	defer stopJobs()
 
-	failed := make(chan error, 4)
-	var open []*http.Server
+	failed := make(chan error, len(doors))
 	for _, d := range doors {
-		open = append(open, d.server)
 		running.Go(func() {
-			if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := d.serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -244,51 +267,78 @@ func (s *server) serve(ctx context.Context) error {
 	s.ops.stopping.Store(true)
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishRequests)
 	defer cancel()
-	for _, srv := range open {
-		if e := srv.Shutdown(finish); e != nil {
-			err = errors.Join(err, srv.Close())
-		}
+	for _, d := range doors {
+		err = errors.Join(err, d.stop(finish))
 	}
 	return err
 }
 
+// door is one listener being served. Serving ends with http.ErrServerClosed or nil after an
+// orderly stop, which finishes requests until its context ends.
 type door struct {
-	server   *http.Server
-	listener net.Listener
+	serve func() error
+	stop  func(context.Context) error
 }
 
 func (s *server) doors() ([]door, error) {
-	h, c := s.house, s.house.config
-	tenant := api.Tenant{Engine: h.engine, Authority: h.authority}
-	settings := api.Settings{Log: s.log, Now: time.Now, Observe: s.ops.served, Panicked: func(string) { s.ops.panics.Inc() }}
-	devices, err := api.Devices(settings, tenant)
+	c := s.config
+	settings := api.Settings{Log: s.log, Now: time.Now, Observe: s.ops.served, Panicked: func(string) { s.ops.panics.Inc() }, Hosts: c.hosts()}
+	var tenants []api.Tenant
+	operators := map[string]http.Handler{}
+	for _, h := range s.houses {
+		tenants = append(tenants, api.Tenant{Engine: h.engine, Authority: h.authority})
+		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL,
+			Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
+	}
+	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)
 	if err != nil {
 		return nil, err
 	}
-	pki, err := api.PKI(settings, tenant)
+	pki, err := api.PKI(settings, tenants...)
 	if err != nil {
 		return nil, err
 	}
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.current.Load(), nil }
-	operators := http.NewServeMux()
-	operators.Handle("/api/", admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL,
-		Observe: s.ops.served, OnPanic: s.ops.panics.Inc}))
-	out := []door{
-		s.door(devices, tls.NewListener(s.listeners.devices, api.DeviceTLS(certificate))),
-		s.door(pki, s.listeners.pki),
+	mux := http.NewServeMux()
+	mux.Handle("/api/", admin.ByIDScope(s.houses[0].idScope, operators))
+	overTLS := func(l net.Listener) net.Listener { return tls.NewListener(l, api.DeviceTLS(certificate)) }
+	out := []door{s.door(pki, s.listeners.pki), {
+		serve: func() error { return doors.MQTT.Serve(overTLS(s.listeners.mqtt)) },
+		stop:  func(context.Context) error { doors.MQTT.Close(); return nil },
+	}}
+	for _, moved := range []struct {
+		door     *http.Handler
+		listener net.Listener
+	}{
+		{&doors.Service, s.listeners.service}, {&doors.Certificates, s.listeners.certificates}, {&doors.Hub, s.listeners.hub},
+	} {
+		if moved.listener != nil {
+			out = append(out, s.door(*moved.door, overTLS(moved.listener)))
+			*moved.door = nil
+		}
 	}
+	out = append(out, s.door(doors.Shared(), overTLS(s.listeners.devices)))
 	if c.dev {
-		operators.Handle("/", s.ops.handler())
-		return append(out, s.door(loopbackHost(operators), s.listeners.admin)), nil
+		mux.Handle("/", s.ops.handler())
+		return append(out, s.door(loopbackHost(mux), s.listeners.admin)), nil
 	}
 	// Operators show tokens, never device certificates (INV-N2).
 	adminTLS := api.DeviceTLS(certificate)
 	adminTLS.ClientAuth = tls.NoClientCert
-	return append(out, s.door(operators, tls.NewListener(s.listeners.admin, adminTLS)), s.door(s.ops.handler(), s.listeners.ops)), nil
+	return append(out, s.door(mux, tls.NewListener(s.listeners.admin, adminTLS)), s.door(s.ops.handler(), s.listeners.ops)), nil
 }
 
 func (s *server) door(h http.Handler, l net.Listener) door {
-	return door{api.NewServer(h, s.log), l}
+	srv := api.NewServer(h, s.log)
+	return door{
+		serve: func() error { return srv.Serve(l) },
+		stop: func(ctx context.Context) error {
+			if srv.Shutdown(ctx) == nil {
+				return nil
+			}
+			return srv.Close()
+		},
+	}
 }
 
 // loopbackHost refuses requests whose Host is not this machine's own name, so that no
@@ -327,8 +377,10 @@ func (s *server) sweep(ctx context.Context) {
 		case <-tick.C:
 		case <-s.crlDue:
 		}
-		if err := s.house.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("publishing CRLs", "problem", err)
+		for _, h := range s.houses {
+			if err := h.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("publishing CRLs", "idScope", h.idScope, "problem", err)
+			}
 		}
 	}
 }

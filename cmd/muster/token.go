@@ -17,7 +17,7 @@ type tokenCmd struct {
 }
 
 type tokenCreateCmd struct {
-	installation
+	anyScope
 	Name     string        `arg:"" help:"Name of the token in the ledger."`
 	Role     policies.Role `help:"viewer, operator, security or admin." default:"admin"`
 	Lifetime time.Duration `help:"How long it is good for, at most a year." default:"24h"`

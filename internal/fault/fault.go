@@ -6,6 +6,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what sort of answer an error deserves. Doors map kinds, never texts.
@@ -49,7 +50,10 @@ type Error struct {
 	Object string
 	Detail string
 	Fields []Field
-	cause  error
+	// RetryAfter is how long the caller should wait at least before it asks again; 0 says
+	// nothing. Doors add the jitter (INV-R4).
+	RetryAfter time.Duration
+	cause      error
 }
 
 // Field names one bad input value by JSON pointer ("/attestation/x509").
@@ -95,6 +99,13 @@ func (e *Error) About(object string) *Error {
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// Later returns a copy that advises when to ask again.
+func (e *Error) Later(wait time.Duration) *Error {
+	c := *e
+	c.RetryAfter = wait
 	return &c
 }
 

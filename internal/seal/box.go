@@ -26,6 +26,7 @@ const idSize = 8
 type Box struct {
 	id   [idSize]byte
 	aead cipher.AEAD
+	mac  []byte // the key of MAC
 }
 
 // NewBox makes the Box of a KEK.
@@ -38,7 +39,7 @@ func NewBox(k KEK) *Box {
 	if err != nil {
 		panic("internal error: GCM: " + err.Error())
 	}
-	return &Box{id: k.id(), aead: aead}
+	return &Box{id: k.id(), aead: aead, mac: k.macKey()}
 }
 
 // Seal encrypts with AES-256-GCM. The result is the KEK's id (8 bytes), a random nonce

@@ -188,6 +188,23 @@ func TestAKEKNeverPrints(t *testing.T) {
 	}
 }
 
+func TestAMACIsOfItsTextPurposeAndKEK(t *testing.T) {
+	k := newKEK(t)
+	box := NewBox(k)
+	mac := box.MAC("ab", "c")
+	if NewBox(k).MAC("ab", "c") != mac {
+		t.Error("the same KEK makes another MAC")
+	}
+	for name, other := range map[string][32]byte{
+		"another text": box.MAC("ab", "d"), "another purpose": box.MAC("ac", "c"), "another cut between them": box.MAC("a", "bc"),
+		"another KEK": NewBox(newKEK(t)).MAC("ab", "c"),
+	} {
+		if other == mac {
+			t.Errorf("%s has the same MAC", name)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	box := NewBox(newKEK(f))
 	f.Add("p", []byte{})

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +26,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/passmuster/muster/internal/pgdsn"
 )
 
 // missing is the exit status of scripts/with-postgres.sh where there is no PostgreSQL.
@@ -68,7 +69,7 @@ func DSN(t testing.TB) string {
 			t.Errorf("dropping the schema of this test (is a transaction left open?): %v", err)
 		}
 	})
-	return within(srv.dsn, schema)
+	return pgdsn.Within(srv.dsn, schema)
 }
 
 func execute(dsn, statement string) error {
@@ -81,18 +82,6 @@ func execute(dsn, statement string) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "SET lock_timeout = '10s'; "+statement)
 	return err
-}
-
-// within adds the search path to a DSN of either form PostgreSQL knows: URL or key=value.
-func within(dsn, schema string) string {
-	u, err := url.Parse(dsn)
-	if err != nil || u.Scheme == "" {
-		return dsn + " search_path=" + schema
-	}
-	q := u.Query()
-	q.Set("search_path", schema)
-	u.RawQuery = q.Encode()
-	return u.String()
 }
 
 func start() (instance, error) {

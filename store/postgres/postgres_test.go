@@ -47,7 +47,7 @@ func emptied(t *testing.T) storetest.Open {
 	// Without triggers and foreign keys, which would refuse it.
 	empty := "BEGIN; SET LOCAL session_replication_role = replica; "
 	for table := range strings.FieldsSeq("meta issuers certificates ledger crls trust_anchors entries entry_credentials chains " +
-		"chain_links registrations twins hubs profiles disallowances tokens") {
+		"chain_links registrations twins hubs hub_devices profiles disallowances tokens") {
 		empty += "DELETE FROM " + table + "; "
 	}
 	empty += "ALTER SEQUENCE certificates_position_seq RESTART; ALTER SEQUENCE ledger_seq_seq RESTART; COMMIT"

@@ -156,3 +156,16 @@ func pool(path, mode string) (*sql.DB, error) {
 func lockPath(path string) string {
 	return strings.TrimSuffix(path, filepath.Ext(path)) + ".lock"
 }
+
+// Snapshot writes a copy of the database at path, as of one moment, into a new file. It may
+// be running in another process.
+func Snapshot(ctx context.Context, path, into string) error {
+	db, err := sql.Open("sqlite", dsn(path, "ro", []string{"busy_timeout(5000)"}))
+	if err != nil {
+		return err
+	}
+	if _, err = db.ExecContext(ctx, "VACUUM INTO ?", into); err != nil {
+		err = fmt.Errorf("copying database %s: %w", path, err)
+	}
+	return errors.Join(err, db.Close())
+}

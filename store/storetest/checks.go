@@ -106,6 +106,20 @@ func checks(t *testing.T, open Open) {
 			w.put(w.assigned("pump", "a.example", "pump", provisioning.Owner{}))
 			w.put(w.assigned("dev-5", "a.example", "Pump", provisioning.Owner{}))
 		}, []string{"one-open"}},
+		{"a device of a hub nobody made", func(w *world) {
+			w.update(func(tx provisioning.Tx) error {
+				return tx.InsertHubChange(provisioning.HubChange{Hub: hubA, Device: w.id("x"), Auth: provisioning.SealedAuth{Type: provisioning.HubNoAuth}, Version: 1})
+			})
+		}, []string{"accounted"}},
+		{"a device of a hub beside the registration of its name", func(w *world) {
+			w.hubDevice(hubA, "pump")
+			w.put(w.assigned("dev-5", hubA, "Pump", provisioning.Owner{}))
+		}, []string{"one-identity"}},
+		{"a change of a device that has left its hub", func(w *world) {
+			w.hubDevice(hubA, "dev-5")
+			w.update(func(tx provisioning.Tx) error { return tx.SettleHubChange(hubA, w.id("dev-5"), w.id("dev-5")) })
+			w.put(w.assigned("dev-5", hubB, "dev-5", provisioning.Owner{}))
+		}, []string{"one-identity"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, open)

@@ -103,6 +103,7 @@ func wholeRegistration(open Open) func(*testing.T) {
 		}
 		r.State, r.Substatus, r.Hub, r.DeviceID = provisioning.Assigned, "initialAssignment", "a.example", "Dev-1"
 		r.ErrorCode, r.ErrorMessage, r.Payload = 400000, "no", []byte(`{"a":1}`)
+		r.Returned = []byte(`{"b":2}`)
 		r.Updated, r.Version, r.Pair = w.now.Add(time.Second), 2, pair
 		r.Certificate = provisioning.CertificateRef{Issuer: "0000000000000001", Serial: "00ff01"}
 		r.Leaf, r.LeafKey, r.Chain = thumb(f.Get("dev-1")), verify.KeyHash{7}, 42

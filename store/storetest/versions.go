@@ -56,6 +56,7 @@ func versions(t *testing.T, open Open) {
 				DeviceID:    "Other", Allocation: "static", Hubs: []string{"a.example", "b.example"},
 				Reprovision: policies.ReprovisionPolicy{UpdateHubAssignment: true}, InitialTwin: []byte(`{"tags":{}}`),
 				Profile: "default", IoTEdge: true, OptionalInfo: []byte(`{"a":1}`),
+				Custom:  provisioning.CustomAllocation{URL: "https://alloc.example/pick?code=1", APIVersion: "2021-10-01"},
 				Created: w.now, Updated: w.now.Add(time.Second), Version: 2,
 			}
 			return entryKind(first, second)
@@ -172,8 +173,9 @@ func twins(open Open) func(*testing.T) {
 		read := func(tx provisioning.Tx) (provisioning.Twin, error) { return tx.Twin(w.id("dev-1")) }
 		absent(w, read)
 		for i, twin := range []provisioning.Twin{
-			{Tags: []byte(`{"a":1}`), Desired: []byte(`{}`), Updated: w.now},
-			{Desired: []byte(`{"b":2}`), Updated: w.now.Add(time.Second)},
+			{Tags: []byte(`{"a":1}`), Desired: []byte(`{}`), Updated: w.now, Version: 1, DesiredVersion: 1},
+			{Desired: []byte(`{"b":2}`), Updated: w.now.Add(time.Second), Version: 2, DesiredVersion: 2},
+			{Tags: []byte(`{"a":2}`), Desired: []byte(`{"b":2}`), Updated: w.now.Add(time.Second), Version: 3, DesiredVersion: 2},
 		} {
 			w.update(func(tx provisioning.Tx) error { return tx.PutTwin(w.id("dev-1"), twin) })
 			t.Logf("twin %d", i)

@@ -38,6 +38,8 @@ func (w *world) regular(ctx context.Context, s *solo) {
 		case device.IsRefused(err, http.StatusUnauthorized):
 			s.saw(&s.answered)
 			<-time.After(5 * time.Millisecond)
+		case device.IsRefused(err, http.StatusTooManyRequests): // refused too often to be decided
+			<-time.After(5 * time.Millisecond)
 		default:
 			w.Errorf("enrolling %s: %v", s.id, err)
 			return
@@ -110,7 +112,7 @@ func (w *world) operate(ctx context.Context) {
 		s := w.solos[n%len(w.solos)]
 		w.insist(ctx, http.MethodPost, "/enrollments/"+s.id+"/disable", nil)
 		before := w.recorded(ctx, s)
-		for range 1 + rand.IntN(20) {
+		for range 1 + rand.IntN(5) { // as many are decided without a pause
 			wait(ctx, s.next(&s.answered))
 		}
 		after := w.recorded(ctx, s)

@@ -26,11 +26,11 @@ import (
 // Config says what to run. Binary and Data are needed; an address left empty is a free
 // port of the machine's choosing, which a later start does not keep.
 type Config struct {
-	Binary              string
-	Data                string   // folder of the installation; made if it is not there
-	DSNFile             string   // file with a PostgreSQL connection string; "" = SQLite in Data
-	Devices, Admin, PKI string   // addresses to listen on
-	Wrap                []string // command put before the binary's own, such as one that limits it
+	Binary                    string
+	Data                      string   // folder of the installation; made if it is not there
+	DSNFile                   string   // file with a PostgreSQL connection string; "" = SQLite in Data
+	Devices, Admin, PKI, MQTT string   // addresses to listen on
+	Wrap                      []string // command put before the binary's own, such as one that limits it
 }
 
 // Instance is a server that has said that it is ready.
@@ -96,7 +96,7 @@ func (c Config) command() []string {
 		}
 		return addr
 	}
-	args := []string{c.Binary, "serve", "--dev", "--data", c.Data, "--devices", or(c.Devices), "--admin", or(c.Admin), "--pki", or(c.PKI)}
+	args := []string{c.Binary, "serve", "--dev", "--data", c.Data, "--devices", or(c.Devices), "--admin", or(c.Admin), "--pki", or(c.PKI), "--mqtt", or(c.MQTT)}
 	if c.DSNFile != "" {
 		args = append(args, "--dsn-file", c.DSNFile)
 	}

@@ -3,5 +3,6 @@
 // (protocols/dps.md §1, §2.2, §4).
 //
 // Answers leave out what is absent, requests may hold fields nobody knows. It is called by
-// the doors of Azure's shape: dps, mqtt, service, webhook.
+// the doors of Azure's shape: dps, mqtt, service, webhook; admin has its own JSON and shares
+// what a draft is.
 package azure

@@ -10,13 +10,21 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 )
 
+// RuleToken is the rule of a request to the service plane without a token that can be read
+// (§1.1): Unauthenticated, like every other refusal of a token.
+const RuleToken = "token-missing"
+
 // CodeOf is the error code of a fault (§1.1): its first three digits are the HTTP status.
 // It is the one table of kinds for the device and service planes; some rules have a code of
 // their own.
 func CodeOf(err error) int {
 	switch fault.RuleOf(err) {
+	case RuleToken:
+		return 401000
 	case wire.RuleIDScope:
 		return 404001
+	case "enrollment-not-found":
+		return 404201
 	case wire.RuleNoRoute:
 		return 404000
 	case wire.RuleMethodNotAllowed:
@@ -59,7 +67,7 @@ type errorBody struct {
 func Error(err error, trackingID string, now time.Time) (status int, body []byte) {
 	code := CodeOf(err)
 	status = code / 1000
-	body, failed := json.Marshal(errorBody{Code: code, TrackingID: trackingID, Message: message(status, err), Timestamp: Stamp(now)})
+	body, failed := json.Marshal(errorBody{Code: code, TrackingID: trackingID, Message: MessageOf(err), Timestamp: Stamp(now)})
 	if failed != nil {
 		panic("internal error: an error body does not encode: " + failed.Error())
 	}
@@ -74,10 +82,8 @@ func Fail(now func() time.Time) wire.Fail {
 		header.Set("Content-Type", wire.MediaTypeJSON+"; charset=utf-8")
 		header.Set("x-ms-error-code", strconv.Itoa(CodeOf(err)))
 		header.Set("x-ms-request-id", wire.TraceID(r))
-		switch status {
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-			header.Set("Retry-After", wire.RetryAfter())
-		case http.StatusRequestEntityTooLarge:
+		wire.Advise(header, status, err)
+		if status == http.StatusRequestEntityTooLarge {
 			header.Set("Connection", "close") // the rest of the body is not waited for
 		}
 		w.WriteHeader(status)
@@ -85,13 +91,14 @@ func Fail(now func() time.Time) wire.Fail {
 	}
 }
 
-// message is what the caller is told: of a 401 nothing at all, whatever the reason was,
-// and of a 500 nothing but that it is ours.
-func message(status int, err error) string {
-	switch status {
-	case http.StatusUnauthorized:
+// MessageOf is what the caller is told: of a failed authentication nothing at all, whatever
+// the reason was, and of a failure of ours nothing but that it is ours. Who was let in and
+// lacks a right is told which.
+func MessageOf(err error) string {
+	switch fault.KindOf(err) {
+	case fault.Unauthenticated:
 		return "Unauthorized"
-	case http.StatusInternalServerError:
+	case fault.Internal:
 		return "Internal error"
 	}
 	return fault.As(err).Detail

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // RegistrationState is a registration as its device sees it (§2.2). The field payload is
-// the allocation webhook's answer, not what the device sent: there is none.
+// what the allocation webhook has for the device, not what the device sent.
 type RegistrationState struct {
 	X509           *AttestedByX509 `json:"x509,omitempty"`
 	SymmetricKey   *AttestedByKey  `json:"symmetricKey,omitempty"`
@@ -22,6 +23,7 @@ type RegistrationState struct {
 	ErrorMessage   string          `json:"errorMessage,omitempty"`
 	LastUpdated    string          `json:"lastUpdatedDateTimeUtc"`
 	ETag           string          `json:"etag"`
+	Payload        json.RawMessage `json:"payload,omitempty"`
 	IssuedChain    [][]byte        `json:"issuedCertificateChain,omitempty"` // base64 DER: leaf, issuer, …, root (§2.3)
 }
 
@@ -65,6 +67,7 @@ func RecordOf(r provisioning.Registration) RegistrationState {
 		ErrorMessage:   r.ErrorMessage,
 		LastUpdated:    Stamp(r.Updated),
 		ETag:           ETag(r.Version),
+		Payload:        r.Returned,
 	}
 }
 

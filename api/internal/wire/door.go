@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -25,6 +26,9 @@ const requestLimit = 30 * time.Second
 type Settings struct {
 	Log *slog.Logger
 	Now func() time.Time // of timestamps in answers
+	// Hosts are the names of this server that a token of a shared access policy may be for
+	// (protocols/dps.md §1.2); a request's own Host counts for nothing.
+	Hosts []string
 
 	// Observe is told of every request that was answered, for metrics; nil for none.
 	Observe func(Observation)
@@ -202,6 +206,12 @@ func (w *recorder) WriteHeader(code int) {
 func (w *recorder) Write(b []byte) (int, error) {
 	w.code = cmp.Or(w.code, http.StatusOK)
 	return w.ResponseWriter.Write(b)
+}
+
+// Hijack gives the connection away, to WebSocket.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.code = http.StatusSwitchingProtocols
+	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap lets http.ResponseController reach the connection.

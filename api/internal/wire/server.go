@@ -3,9 +3,7 @@ package wire
 import (
 	"crypto/tls"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -44,7 +42,3 @@ func DeviceTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error))
 		GetCertificate:         certificate,
 	}
 }
-
-// RetryAfter is the header's value for an answer that asks to come back: 5 to 15
-// seconds, drawn so that a fleet does not come back as one (INV-R4).
-func RetryAfter() string { return strconv.Itoa(5 + rand.IntN(11)) }

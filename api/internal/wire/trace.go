@@ -12,7 +12,7 @@ type traceKey struct{}
 // withTraceID gives a request its own trace id; one that a client sends would let it
 // write into the traces of others.
 func withTraceID(ctx context.Context) context.Context {
-	return context.WithValue(ctx, traceKey{}, newTraceID())
+	return context.WithValue(ctx, traceKey{}, NewTraceID())
 }
 
 // TraceID names the request in the log and in error answers: a random UUID (RFC 9562
@@ -22,7 +22,8 @@ func TraceID(r *http.Request) string {
 	return id
 }
 
-func newTraceID() string {
+// NewTraceID makes a trace id, for what is asked outside a [Door].
+func NewTraceID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	b[6] = b[6]&0x0f | 0x40

@@ -1,9 +1,11 @@
-package testpg
+package pgdsn_test
 
 import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/passmuster/muster/internal/pgdsn"
 )
 
 func TestTheSearchPathJoinsAnyFormOfDSN(t *testing.T) {
@@ -14,7 +16,7 @@ func TestTheSearchPathJoinsAnyFormOfDSN(t *testing.T) {
 		"key=value":                  "host=127.0.0.1 user=muster dbname=postgres",
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := pgx.ParseConfig(within(dsn, "test_a"))
+			config, err := pgx.ParseConfig(pgdsn.Within(dsn, "test_a"))
 			if err != nil {
 				t.Fatal(err)
 			}

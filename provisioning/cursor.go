@@ -1,0 +1,31 @@
+package provisioning
+
+import (
+	"crypto/hmac"
+	"encoding/base64"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+// cursorTag is how much of the MAC a cursor carries: 128 bits.
+const cursorTag = 16
+
+// Cursor writes where a page of a list ended, for a caller to bring back. It is good for
+// that list of this id scope alone, and after a restart as well. Nothing in it is secret.
+func (e *Engine) Cursor(list, last string) string {
+	tag := e.box.MAC("cursor|"+e.idScope+"|"+list, last)
+	return base64.RawURLEncoding.EncodeToString(append(tag[:cursorTag], last...))
+}
+
+// AfterCursor reads what Cursor wrote for the same list: the last key of that page.
+// Anything else is Malformed, rule "continuation".
+func (e *Engine) AfterCursor(list, cursor string) (last string, err error) {
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil && len(text) > cursorTag {
+		last = string(text[cursorTag:])
+		if hmac.Equal([]byte(e.Cursor(list, last)), []byte(cursor)) {
+			return last, nil
+		}
+	}
+	return "", fault.New(fault.Malformed, "continuation", "this is no continuation of this query: begin again without one")
+}

@@ -1,0 +1,199 @@
+package provisioning
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/verify"
+)
+
+// CustomAllocation is who chooses hubs for an entry with custom allocation (contract §4.1):
+// a webhook, and the version of Azure's API that it expects to be asked by. The zero value
+// is nobody.
+type CustomAllocation struct {
+	URL        string
+	APIVersion string
+}
+
+// Allocator asks an entry's webhook for a hub (contract §4.7). It ends with its context.
+// What it answers is not believed: the engine checks it.
+type Allocator interface {
+	// Pick's faults are told to the device by their detail: Unavailable when there is no
+	// answer, Malformed when it is none of the contract's.
+	Pick(context.Context, AllocationRequest) (AllocationAnswer, error)
+}
+
+// AllocationRequest is the question. The entry has no secrets in it that are not sealed.
+type AllocationRequest struct {
+	Entry         Enrollment
+	Device        string // registration id, as the device spells it
+	Mechanism     verify.Mechanism
+	Path          []verify.Link // what attested the device: leaf … anchor; nil for a key
+	CurrentHub    string        // "" the first time
+	CurrentDevice string        // its id there
+	Payload       []byte        // JSON, as the device sent it; nil = none
+	Hubs          []string      // what may be answered
+}
+
+// AllocationAnswer is what a webhook said. With another Status than 200 there is no more.
+type AllocationAnswer struct {
+	Status      int // of HTTP
+	Hub         string
+	InitialTwin []byte // JSON; nil = none
+	Payload     []byte // JSON for the device; nil = none
+}
+
+// statusOK is the one Status of an answer that has more in it.
+const statusOK = 200
+
+// allocationLimit is how long a webhook may take, and a device waits for it (contract §4.7).
+const allocationLimit = 5 * time.Second
+
+// asked is the question that one request to register has put, and what came of it: when
+// the facts move and the request is decided anew, the same question is not put again.
+type asked struct {
+	done     bool
+	question AllocationRequest
+	answer   AllocationAnswer
+	err      error
+}
+
+// same says whether a question is the one that was put. Who asks, and what the device
+// showed and sent, is of one request.
+func (a *asked) same(q AllocationRequest) bool {
+	return a.done && a.question.Entry.Owner == q.Entry.Owner && a.question.Entry.Version == q.Entry.Version &&
+		a.question.CurrentHub == q.CurrentHub && a.question.CurrentDevice == q.CurrentDevice && slices.Equal(a.question.Hubs, q.Hubs)
+}
+
+// consult asks the webhook of the deciding entry, outside any transaction, where it
+// has to be asked. That it gives no usable answer fails the registration and not the
+// request, so it is kept in the decision; an error is of the request itself.
+func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest) error {
+	if d.entry.Allocation != policies.Custom || d.stays() {
+		return nil
+	}
+	q := d.question(r)
+	if !r.asked.same(q) {
+		answer, err := e.pick(ctx, q)
+		if ctx.Err() != nil {
+			return fault.New(fault.Unavailable, "request-ended", "the request ended before the allocation webhook answered").Because(ctx.Err())
+		}
+		*r.asked = asked{done: true, question: q, answer: answer, err: err}
+		if err != nil {
+			e.log.Warn("custom allocation failed", "registrationId", r.ID.String(), "entry", d.entry.String(), "problem", err.Error())
+		}
+	}
+	d.webhook = r.asked
+	return nil
+}
+
+// question is what the webhook is asked about a device. It is offered no hub that it
+// may not name.
+func (d *decision) question(r RegisterRequest) AllocationRequest {
+	q := AllocationRequest{
+		Entry: d.entry, Device: r.Spelled, Mechanism: d.identity.Mechanism(), Path: d.identity.Path(), Payload: r.Payload,
+	}
+	if reg := d.facts.Registration; reg != nil && reg.Hub != "" {
+		q.CurrentHub, q.CurrentDevice = reg.Hub, reg.DeviceID
+	}
+	for _, c := range d.candidates() {
+		if !c.Draining || strings.EqualFold(c.Hub, q.CurrentHub) {
+			q.Hubs = append(q.Hubs, c.Hub)
+		}
+	}
+	return q
+}
+
+func (e *Engine) pick(ctx context.Context, q AllocationRequest) (AllocationAnswer, error) {
+	if e.allocator == nil {
+		return AllocationAnswer{}, fault.New(fault.Unavailable, "allocation-not-configured", "custom allocation is not configured on this server")
+	}
+	ctx, cancel := context.WithTimeout(ctx, allocationLimit)
+	defer cancel()
+	answer, err := e.allocator.Pick(ctx, q)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return answer, fault.New(fault.Unavailable, "allocation-timeout", "the allocation webhook did not answer within %d seconds", allocationLimit/time.Second).Because(err)
+	case fault.As(err) != nil:
+		return answer, err
+	case err != nil:
+		return answer, fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook cannot be asked").Because(err)
+	case answer.Status != statusOK:
+		return answer, fault.New(fault.Unavailable, "allocation-refused", "Custom allocation failed with status code: %d", answer.Status)
+	}
+	if err := checkTwin(answer.InitialTwin); err != nil {
+		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a twin that no device can have").Because(err)
+	}
+	if len(answer.Payload) > 0 && !json.Valid(answer.Payload) {
+		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a payload that is not JSON")
+	}
+	return answer, nil
+}
+
+// codeOfAllocation is the error code of a registration that a webhook failed: Azure's
+// where it is known (contract §1.1).
+func codeOfAllocation(a AllocationAnswer) int {
+	switch a.Status {
+	case 400:
+		return 400207
+	case 401:
+		return 400209
+	}
+	return codeUnassignable
+}
+
+// Bounds of what an entry says of its webhook.
+const (
+	maxWebhookURL     = 2048
+	maxWebhookVersion = 64
+)
+
+// checkCustom refuses a webhook that could not be asked, or not safely: it is asked over
+// https, and in development over http on this host too.
+func (e *Engine) checkCustom(en Enrollment) error {
+	if en.Custom == (CustomAllocation{}) {
+		if en.Allocation == policies.Custom {
+			return fault.New(fault.Malformed, "webhook-missing", "custom allocation needs a webhook").At("/customAllocationDefinition/webhookUrl")
+		}
+		return nil
+	}
+	bad := func(detail string) error {
+		return fault.New(fault.Malformed, "webhook-url", "%s", detail).At("/customAllocationDefinition/webhookUrl")
+	}
+	u, err := url.Parse(en.Custom.URL)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Opaque != "" || len(en.Custom.URL) > maxWebhookURL:
+		return bad("the webhook is an address such as https://alloc.example.net/pick, of at most 2048 characters")
+	case u.User != nil || u.Fragment != "":
+		return bad("the webhook's address has no user name, password or fragment")
+	case u.Scheme != "https" && (u.Scheme != "http" || !e.localWebhooks || !onThisHost(u.Hostname())):
+		return bad("the webhook is asked over https")
+	}
+	if v := en.Custom.APIVersion; len(v) > maxWebhookVersion || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fault.New(fault.Malformed, "webhook-version", "an API version has at most %d printable characters", maxWebhookVersion).At("/customAllocationDefinition/apiVersion")
+	}
+	return nil
+}
+
+func onThisHost(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return name == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// withoutQuery is a webhook as the ledger has it: some carry a key in their query.
+func (c CustomAllocation) withoutQuery() string {
+	address, query, had := strings.Cut(c.URL, "?")
+	if had && query != "" {
+		return fmt.Sprintf("%s?(%d characters)", address, len(query))
+	}
+	return address
+}

@@ -1,0 +1,170 @@
+package provisioning
+
+import (
+	"context"
+	"time"
+
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// HubRecord is what is on record of one device on a built-in hub. Device ids have the
+// grammar of registration ids (INV-P3) and are compared without regard to case.
+type HubRecord struct {
+	Device       verify.RegistrationID // the device id
+	Registration *Registration         // nil: the device was made at the hub's door
+	Change       *HubChange            // nil: nothing was changed at the door
+	Twin         *Twin                 // of the registration; nil: none was written
+	IoTEdge      bool                  // what the registration's entry says
+}
+
+// HubChange is what the door of a built-in hub made or changed of one device. With a
+// Registration it lies over that registration's device; without, it is the device.
+type HubChange struct {
+	Hub          string
+	Device       verify.RegistrationID
+	Spelled      string // the device id as first written
+	Registration verify.RegistrationID
+	Enabled      bool
+	Reason       string // of the status, free text
+	StatusBy     string // the actor who set the status last; "" when nobody did
+	StatusAt     time.Time
+	Auth         SealedAuth // Type "": as registered
+	Operation    string     // the registration's last operation when Auth was set
+	IoTEdge      *bool      // nil: as the entry says
+	Twin         *Twin      // of a device without a registration; nil: none was written
+	Created      time.Time
+	Updated      time.Time
+	Version      int64
+}
+
+// HubAuthType is how a device proves itself to its hub, in the words of the wire
+// (contract §8).
+type HubAuthType string
+
+// The types.
+const (
+	HubSAS                  HubAuthType = "sas"
+	HubSelfSigned           HubAuthType = "selfSigned"
+	HubCertificateAuthority HubAuthType = "certificateAuthority"
+	HubNoAuth               HubAuthType = "none"
+)
+
+// SealedAuth is how a device proves itself to its hub, as it is stored.
+type SealedAuth struct {
+	Type        HubAuthType
+	SealedKeys  [2][]byte // by rotation.Slot, each sealed for this very row and slot
+	Thumbprints [2]string // upper-case hex of a SHA-1 (40 digits) or SHA-256 (64)
+}
+
+// HubDeviceTx is what provisioning reads and writes of the devices on built-in hubs.
+type HubDeviceTx interface {
+	HubRecord(hub string, device verify.RegistrationID) (HubRecord, error)
+	// HubRecords lists by device id.
+	HubRecords(hub string, after verify.RegistrationID, limit int) ([]HubRecord, error)
+	// HubCount counts all devices of a hub, and those that are disabled.
+	HubCount(hub string) (total, disabled int64, err error)
+	// InsertHubChange and UpdateHubChange leave the twin alone.
+	InsertHubChange(HubChange) error
+	UpdateHubChange(c HubChange, was int64) error
+	// ForgetHubChange removes a change, if there is one; a twin that was made at the door
+	// becomes the registration's, unless that has one.
+	ForgetHubChange(hub string, device verify.RegistrationID) error
+	// SettleHubChange makes a device that was made at the door, if there is one, that of a
+	// registration.
+	SettleHubChange(hub string, device, registration verify.RegistrationID) error
+	// PutHubTwin writes the twin of a device without a registration over one of that
+	// version (0: none).
+	PutHubTwin(hub string, device verify.RegistrationID, t Twin, was int64) error
+	// UpdateTwin writes a registration's twin over one of that version (0: none).
+	UpdateTwin(id verify.RegistrationID, t Twin, was int64) error
+}
+
+// HubPage asks for devices of a built-in hub, by device id.
+type HubPage struct {
+	Hub   string
+	After verify.RegistrationID // exclusive
+	Limit int                   // at most 1000
+	Keys  bool                  // reveal symmetric keys
+}
+
+// HubDevice reads one device of a built-in hub, and its symmetric keys if keys says so.
+func (e *Engine) HubDevice(ctx context.Context, hub string, id verify.RegistrationID, keys bool) (d HubDevice, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		rec, err := tx.HubRecord(hub, id)
+		if err != nil {
+			return err
+		}
+		d, err = e.readingHub(tx, hub, keys).device(rec)
+		return err
+	})
+	return d, err
+}
+
+// HubDevices lists the devices of a built-in hub.
+func (e *Engine) HubDevices(ctx context.Context, p HubPage) (list []HubDevice, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		recs, err := tx.HubRecords(p.Hub, p.After, p.Limit)
+		if err != nil {
+			return err
+		}
+		reading := e.readingHub(tx, p.Hub, p.Keys)
+		list = make([]HubDevice, len(recs))
+		for i, rec := range recs {
+			if list[i], err = reading.device(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// HubCount counts the devices of a built-in hub, and those of them that are disabled.
+func (e *Engine) HubCount(ctx context.Context, hub string) (total, disabled int64, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		total, disabled, err = tx.HubCount(hub)
+		return err
+	})
+	return total, disabled, err
+}
+
+// settleHub brings the changes made at the doors of built-in hubs along when a
+// registration comes to a hub or leaves one: status and credentials set there belong to
+// the device on that hub, and end with it. A device of the same name that was made at
+// the door becomes the registration's, its status with it: who registers does not enable
+// itself.
+func settleHub(tx Tx, was *Registration, next Registration) error {
+	var old Registration
+	if was != nil {
+		old = *was
+	}
+	if old.Hub == next.Hub && old.hubDeviceID() == next.hubDeviceID() {
+		return nil
+	}
+	if old.Hub != "" {
+		if err := tx.ForgetHubChange(old.Hub, old.hubDeviceID()); err != nil {
+			return err
+		}
+	}
+	if next.Hub == "" {
+		return nil
+	}
+	return tx.SettleHubChange(next.Hub, next.hubDeviceID(), next.ID)
+}
+
+// hubDeviceID is the device id in its canonical form; that of an id on record always has one.
+func (r Registration) hubDeviceID() verify.RegistrationID {
+	if r.DeviceID == "" || r.ID.Matches(r.DeviceID) {
+		return r.ID
+	}
+	id, err := verify.ParseRegistrationID(r.DeviceID)
+	if err != nil {
+		return r.ID
+	}
+	return id
+}
+
+func errNoHubDevice() error {
+	return fault.New(fault.NotFound, "device-not-found", "There is no such device on this hub.")
+}

@@ -1,0 +1,57 @@
+package sqlite_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
+	"github.com/passmuster/muster/verify"
+)
+
+// A page costs the same at any depth: it is found by its key, in the order of the key.
+func TestPagesAreFoundByTheirKey(t *testing.T) {
+	e := open(t)
+	after, err := verify.ParseRegistrationID("press-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := provisioning.Owner{Kind: provisioning.Group, ID: after}
+	for name, c := range map[string]struct {
+		read func(provisioning.Tx) error
+		by   string
+	}{
+		"enrollments": {func(tx provisioning.Tx) error {
+			_, err := tx.Enrollments(provisioning.EnrollmentFilter{After: after, Limit: 100})
+			return err
+		}, "SEARCH entries USING PRIMARY KEY (kind=? AND id>?)"},
+		"registrations": {func(tx provisioning.Tx) error {
+			_, err := tx.Registrations(provisioning.RegistrationFilter{After: after, Limit: 100})
+			return err
+		}, "SEARCH registrations USING PRIMARY KEY (id>?)"},
+		"registrations of a group": {func(tx provisioning.Tx) error {
+			_, err := tx.Registrations(provisioning.RegistrationFilter{Owner: group, After: after, Limit: 100})
+			return err
+		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=? AND id>?)"},
+	} {
+		var text string
+		var args []any
+		db := store.New(listener{e, func(s *store.Stmt, a []any) { text, args = s.Text, a }})
+		if err := db.Provisioning().View(t.Context(), c.read); err != nil {
+			t.Fatal(err)
+		}
+		var plan []string
+		err := e.View(t.Context(), func(conn store.Conn) error {
+			return conn.Query(&store.Stmt{Text: "EXPLAIN QUERY PLAN " + text}, func(row []any) error {
+				plan = append(plan, row[3].(string))
+				return nil
+			}, args...)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(plan, "\n"); !strings.Contains(got, c.by) || strings.Contains(got, "SCAN entries") || strings.Contains(got, "SCAN registrations") {
+			t.Errorf("%s: want %q in the plan\n%s", name, c.by, got)
+		}
+	}
+}
