@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"slices"
@@ -356,32 +357,54 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		t.pass("credential", individual.String(), "the key is the enrolled one")
 		return nil
 	}
-	var found []Enrollment
-	identity := verify.Identity{}
 	refusal := fault.New(fault.Unauthenticated, "no-enrollment", "no enrollment group derives this device's key")
-	for _, g := range d.facts.Enrollments {
-		if g.Kind != Group || g.Role() != RoleKey {
-			continue
+	for _, g := range d.keyGroups() {
+		if g.Enabled && !d.identity.IsZero() {
+			break // only the disabled, which come first, could change anything
 		}
 		id, err := e.proveKey(a, g, spellings(a), now)
 		if err != nil {
 			if f := fault.As(err); f != nil && !otherKey(f) {
 				refusal = f // the token itself is at fault: expired, for another resource
+				break
 			}
 			continue
 		}
 		if !g.Enabled {
 			return t.refuse("enrollment-disabled", g.String(), "the group that derives this device's key is disabled")
 		}
-		identity, found = id, append(found, g)
+		d.identity, d.entry = id, g
 	}
-	group, ok := d.preferOwner(found)
-	if !ok {
+	if d.identity.IsZero() {
 		return t.refused("", refusal)
 	}
-	t.pass("group", group.String(), "it derives this device's key")
-	d.identity, d.entry = identity, group
+	t.pass("group", d.entry.String(), "it derives this device's key")
 	return nil
+}
+
+// keyGroups are the groups with symmetric keys in the order they are tried: the disabled,
+// each of which can refuse; the one that owns the registration; the others by id. So a device
+// that is known costs one trial among a thousand groups.
+func (d *decision) keyGroups() []Enrollment {
+	var groups []Enrollment
+	for _, g := range d.facts.Enrollments {
+		if g.Kind == Group && g.Role() == RoleKey {
+			groups = append(groups, g)
+		}
+	}
+	rank := func(g Enrollment) int {
+		switch {
+		case !g.Enabled:
+			return 0
+		case d.facts.Registration != nil && g.Owner == d.facts.Registration.Owner:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(groups, func(a, b Enrollment) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID.String(), b.ID.String()))
+	})
+	return groups
 }
 
 // otherKey says that verify refused only because the signature or key is not this key's.

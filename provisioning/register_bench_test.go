@@ -7,6 +7,7 @@ import (
 
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/verify"
 )
 
 // One registration without TLS and HTTP, many at once so that commits are shared. The
@@ -46,4 +47,41 @@ func BenchmarkRegister(b *testing.B) {
 			})
 		})
 	}
+}
+
+// Finding the group of a device among a thousand whose keys might yield its own: every key is
+// tried for a device that is new, the owner's alone for one that is known.
+func BenchmarkRegisterAmongKeyGroups(b *testing.B) {
+	w := newWorld(b)
+	const groups = 1000
+	var last []byte
+	for i := range groups {
+		last = w.keyed(provisioning.Group, fmt.Sprintf("g-%04d", i))
+	}
+	attempt := func(n int) provisioning.Attempt {
+		name := fmt.Sprintf("dev-%d", n)
+		return w.signing(name, verify.DeriveKey(verify.NewSecret(last), name).Reveal())
+	}
+	register := func(b *testing.B, a provisioning.Attempt) {
+		if _, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: a}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	register(b, attempt(0))
+	new := 0
+	b.Run("new", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			new++
+			a := attempt(new)
+			b.StartTimer()
+			register(b, a)
+		}
+	})
+	b.Run("known", func(b *testing.B) {
+		a := attempt(0)
+		for b.Loop() {
+			register(b, a)
+		}
+	})
 }

@@ -1,14 +1,18 @@
 package hub_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,12 +69,31 @@ func newWorld(t testing.TB, scopes ...string) *world {
 	return w
 }
 
+// template is a migrated, empty database, made once: migrating takes longer than a test.
+var template = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "muster-hub")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "muster.db")
+	database, err := sqlite.Open(context.Background(), path, sqlite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(database.Migrate(context.Background()), database.Close()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func (w *world) tenant(scope string) tenant {
 	w.t.Helper()
 	ctx, dir := w.t.Context(), w.t.TempDir()
-	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))
+	path := filepath.Join(dir, "muster.db")
+	check(w.t, os.WriteFile(path, must(template()), 0o600))
+	database := must(sqlite.Open(ctx, path, sqlite.Options{}))
 	w.t.Cleanup(func() { check(w.t, database.Close()) })
-	check(w.t, database.Migrate(ctx))
 	db := store.New(database)
 	w.t.Cleanup(func() { storetest.Check(w.t, db) })
 	now := func() time.Time { return w.now }

@@ -30,7 +30,7 @@ func checkPage(t *testing.T, seen evidence) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
 		t.Errorf("the page is out of date (-page +seen); go test ./test/azure -update writes it:\n%s", diff)
 	}
 }
