@@ -114,6 +114,7 @@ func TestADeviceRegisters(t *testing.T) {
 	t.Run("by an individual entry, and no group is named", func(t *testing.T) { registersIndividually(t, w) })
 	t.Run("and is told what is wrong once it has proved itself", func(t *testing.T) { isToldWhy(t, w) })
 	t.Run("on a path of any case with one slash at its end", func(t *testing.T) { registersOnAnyPath(t, w) })
+	t.Run("with a CSR as the early previews sent it", func(t *testing.T) { registersWithOldCSR(t, w) })
 	t.Run("under an id that is a fixed word", func(t *testing.T) { registersAsFixedWord(t, w) })
 	t.Run("and no secret reaches the log", func(t *testing.T) { logsNoSecret(t, w) })
 }
@@ -127,6 +128,24 @@ func registersWithKey(t *testing.T, w *world) {
 	if op.Status != "assigned" || op.State.SymmetricKey == nil || op.State.SymmetricKey.EnrollmentGroupID != "sas-line" ||
 		op.State.X509 != nil || op.State.Chain != nil || op.State.RegistrationID != "Pump-1" {
 		t.Errorf("operation %s", registered.body)
+	}
+}
+
+func registersWithOldCSR(t *testing.T, w *world) {
+	client := w.client(nil)
+	request := fmt.Sprintf(`{"registrationId":"pump-4","clientCertificateCsr":%q}`, csrBase64(t, newKey(), "pump-4"))
+	registered := w.do(client, w.devices, dps("PUT", "pump-4", "/register?api-version=2021-08-01-preview", request).with("Authorization", w.sas("pump-4")))
+	want(t, registered, http.StatusAccepted)
+	var a struct {
+		RegistrationState struct {
+			IssuedClientCertificate string
+			IssuedCertificateChain  []string
+		}
+	}
+	check(t, json.Unmarshal([]byte(registered.body), &a))
+	chain, err := verify.ParseCertificates([]byte(a.RegistrationState.IssuedClientCertificate))
+	if err != nil || len(chain) != 2 || chain[0].Subject.CommonName != "pump-4" || chain[0].CheckSignatureFrom(chain[1]) != nil || a.RegistrationState.IssuedCertificateChain != nil {
+		t.Errorf("%v: %s", err, registered.body)
 	}
 }
 

@@ -2,8 +2,10 @@ package dps
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -40,11 +42,23 @@ func (k Call) operation(done int, op provisioning.Operation) (Answer, error) {
 		return a, err
 	}
 	state := azure.StateOf(op)
-	if k.version.carriesCSR() {
+	switch {
+	case k.version.carriesCSR():
 		state.IssuedChain = op.Chain
+	case k.version.carriesOldCSR() && len(op.Chain) > 0:
+		state.IssuedClient = oldChain(op.Chain)
 	}
 	body.State = &state
 	return answer(done, body)
+}
+
+// oldChain is what a client shows, as PEM: the certificate and those above it but the root.
+func oldChain(chain [][]byte) string {
+	var b strings.Builder
+	for _, der := range chain[:max(1, len(chain)-1)] {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a Builder does not fail
+	}
+	return b.String()
 }
 
 func answer(status int, body any) (Answer, error) {

@@ -3,6 +3,7 @@ package dps
 import (
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
@@ -24,6 +25,7 @@ type requestBody struct {
 	RegistrationID *string         `json:"registrationId"`
 	TPM            json.RawMessage `json:"tpm"`
 	CSR            json.RawMessage `json:"csr"`
+	OldCSR         json.RawMessage `json:"clientCertificateCsr"`
 	Payload        json.RawMessage `json:"payload"`
 }
 
@@ -76,13 +78,14 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		}
 		r.payload = body.Payload
 	}
-	if given(body.CSR) && v.carriesCSR() {
-		var err error
-		if r.csr, err = decodeCSR(body.CSR); err != nil {
-			return Request{}, err
-		}
+	var err error
+	switch {
+	case given(body.CSR) && v.carriesCSR():
+		r.csr, err = decodeCSR(body.CSR)
+	case given(body.OldCSR) && v.carriesOldCSR():
+		r.csr, err = decodeOldCSR(body.OldCSR)
 	}
-	return r, nil
+	return r, err
 }
 
 // given tells a field that is there from one that is absent or null.
@@ -98,6 +101,18 @@ func decodeCSR(field json.RawMessage) ([]byte, error) {
 		return nil, notBase64(err)
 	}
 	return der, nil
+}
+
+// decodeOldCSR reads PEM, or base64 as decodeCSR.
+func decodeOldCSR(field json.RawMessage) ([]byte, error) {
+	var text string
+	if err := json.Unmarshal(field, &text); err != nil {
+		return nil, notBase64(err)
+	}
+	if block, _ := pem.Decode([]byte(text)); block != nil {
+		return block.Bytes, nil
+	}
+	return decodeCSR(field)
 }
 
 func notBase64(cause error) error {

@@ -1,8 +1,10 @@
 package dps
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"testing"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -40,6 +42,38 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+func TestTheCSROfTheEarlyPreviewsIsPEMOrBase64(t *testing.T) {
+	der := testkit.CSR(t, testkit.NewKey(t, "p256"), "dev-1")
+	id, err := verify.ParseRegistrationID("dev-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asPEM := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	for name, tt := range map[string]struct {
+		v    version
+		text string
+		want []byte
+		rule string
+	}{
+		"PEM":                        {"2021-06-01", asPEM, der, ""},
+		"base64":                     {"2019-03-31", base64.StdEncoding.EncodeToString(der), der, ""},
+		"neither":                    {"2021-06-01", "CSR", nil, "csr-not-base64"},
+		"a version that has it not":  {withoutOldCSR, asPEM, nil, ""},
+		"a version that has the new": {withCSR, asPEM, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body, err := json.Marshal(map[string]string{"registrationId": "dev-1", "clientCertificateCsr": tt.text})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := decode(body, tt.v, id)
+			if fault.RuleOf(err) != tt.rule || !bytes.Equal(r.csr, tt.want) {
+				t.Errorf("read %d octets, error %v", len(r.csr), err)
+			}
+		})
+	}
+}
+
 func FuzzBody(f *testing.F) {
 	csr := base64.StdEncoding.EncodeToString(testkit.CSR(f, testkit.NewKey(f, "p256"), "dev-1"))
 	for _, seed := range []string{
@@ -59,7 +93,7 @@ func FuzzBody(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, preview bool) {
-		v := version("2021-06-01")
+		v := version(withoutOldCSR) // neither the old nor the new one
 		if preview {
 			v = withCSR
 		}

@@ -14,4 +14,11 @@ func parseVersion(s string) (version, error) {
 	return version(date), err
 }
 
+// withoutOldCSR is the first version that no longer knows the CSR of the early previews.
+const withoutOldCSR = "2021-11-01"
+
 func (v version) carriesCSR() bool { return v >= withCSR }
+
+// carriesOldCSR says that the version has clientCertificateCsr and issuedClientCertificate
+// (§2.3).
+func (v version) carriesOldCSR() bool { return v < withoutOldCSR }

@@ -24,7 +24,8 @@ type RegistrationState struct {
 	LastUpdated    string          `json:"lastUpdatedDateTimeUtc"`
 	ETag           string          `json:"etag"`
 	Payload        json.RawMessage `json:"payload,omitempty"`
-	IssuedChain    [][]byte        `json:"issuedCertificateChain,omitempty"` // base64 DER: leaf, issuer, …, root (§2.3)
+	IssuedClient   string          `json:"issuedClientCertificate,omitempty"` // PEM, in the early previews (§2.3)
+	IssuedChain    [][]byte        `json:"issuedCertificateChain,omitempty"`  // base64 DER: leaf, issuer, …, root (§2.3)
 }
 
 // AttestedByX509 is what the device proved itself with, and for whom it was signed.
