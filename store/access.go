@@ -10,10 +10,10 @@ var accessColumns = cols("t plane, t name, i rights, b primary_key, b secondary_
 var (
 	selectAccess = statement("SELECT " + accessColumns.list("") + " FROM access_policies WHERE plane = ? AND name = ?").alone()
 	listAccess   = statement("SELECT " + accessColumns.list("") + " FROM access_policies ORDER BY plane, name")
-	insertAccess = statement(insert("access_policies", accessColumns)).unique(exists("shared access policy"))
+	insertAccess = statement(insert("access_policies", accessColumns)).unique(exists("policy"))
 	updateAccess = statement("UPDATE access_policies SET " + set(accessColumns, "plane", "name") + " WHERE plane = ? AND name = ? AND version = ?").
-			missed(stale("shared access policy"))
-	deleteAccess = statement("DELETE FROM access_policies WHERE plane = ? AND name = ? AND version = ?").missed(stale("shared access policy"))
+			missed(stale("policy"))
+	deleteAccess = statement("DELETE FROM access_policies WHERE plane = ? AND name = ? AND version = ?").missed(stale("policy"))
 )
 
 func scanAccess(r *row) provisioning.AccessPolicy {
@@ -28,7 +28,7 @@ func accessArgs(p provisioning.AccessPolicy) []any {
 }
 
 func (t *tx) AccessPolicy(plane provisioning.Plane, name string) (provisioning.AccessPolicy, error) {
-	return one(t, selectAccess, notFound("shared access policy"), scanAccess, string(plane), name)
+	return one(t, selectAccess, notFound("policy"), scanAccess, string(plane), name)
 }
 
 func (t *tx) AccessPolicies() ([]provisioning.AccessPolicy, error) {

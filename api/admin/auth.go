@@ -49,15 +49,9 @@ func bearerToken(header string) string {
 	return strings.TrimSpace(token)
 }
 
-// forbid puts the refusal on record (INV-L1). That the ledger could not be written
-// opens nothing.
+// forbid puts the refusal on record (INV-L1).
 func (d *door) forbid(ctx huma.Context, who provisioning.Operator, scope policies.Scope) error {
-	const longest = 256
-	u := ctx.URL()
-	act := ctx.Method() + " " + u.EscapedPath()
-	if err := d.Engine.Refused(ctx.Context(), who, act[:min(len(act), longest)]); err != nil {
-		d.Log.Error("recording a refused act", "traceId", wire.TraceID(humagin.Unwrap(ctx).Request), "actor", who.Actor(), "err", err)
-	}
+	wire.OnRecord(d.Log, d.Engine, humagin.Unwrap(ctx).Request, who.Actor(), who.Scopes.String())
 	return fault.New(fault.Forbidden, "scope-missing", "this needs a token with the scope %s", scope).About("token " + who.Name)
 }
 

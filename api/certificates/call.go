@@ -56,13 +56,8 @@ func (h *handler) authenticate(c *gin.Context) (call, error) {
 	return call{engine: tenant.Engine, operator: who}, err
 }
 
-// forbid puts a refusal on record (INV-L1). That the ledger could not be written opens
-// nothing.
+// forbid puts a refusal on record (INV-L1).
 func (h *handler) forbid(c *gin.Context, k call, refusal error) error {
-	const longest = 256
-	act := c.Request.Method + " " + c.Request.URL.EscapedPath()
-	if err := k.engine.Refused(c.Request.Context(), k.operator, act[:min(len(act), longest)]); err != nil {
-		h.log.Error("recording a refused act", "traceId", wire.TraceID(c.Request), "actor", k.operator.Actor(), "err", err)
-	}
+	wire.OnRecord(h.log, k.engine, c.Request, k.operator.Actor(), k.operator.Scopes.String())
 	return refusal
 }

@@ -43,7 +43,8 @@ type caller struct {
 }
 
 // authorize is the one place that lets requests in: Unauthenticated for every token that
-// is not good, then Forbidden, which says what is missing, then the choice of the hub.
+// is not good, then Forbidden, which says what is missing and is on record (INV-L1), then
+// the choice of the hub.
 func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 	token, err := verify.ParseSAS(c.Request.Header.Get("Authorization"))
 	if err != nil {
@@ -54,6 +55,7 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 		return call{}, err
 	}
 	if !n.met(who.Rights) {
+		wire.OnRecord(h.log, tenant.Engine, c.Request, who.Actor(), who.Rights.String())
 		return call{}, fault.New(fault.Forbidden, "right-missing", "This needs a shared access policy with the right %s.", n).About("policy " + who.Policy)
 	}
 	hub, err := who.hub()

@@ -16,6 +16,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -37,11 +38,12 @@ const (
 type handler struct {
 	tenants wire.Tenants
 	hosts   []string // names of this server that a token may be for
+	log     *slog.Logger
 }
 
 // New makes the door.
 func New(tenants wire.Tenants, s wire.Settings) http.Handler {
-	h := &handler{tenants: tenants, hosts: s.Hosts}
+	h := &handler{tenants: tenants, hosts: s.Hosts, log: s.Log}
 	d := wire.NewDoor("hub", s, fail)
 	h.handle(d, http.MethodPost, "/devices/query", readTwins, queryTwins)
 	h.handle(d, http.MethodGet, "/devices", readDevices, listDevices)

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -31,7 +30,7 @@ var (
 )
 
 // authorize is the one place that lets requests in: Unauthenticated for every token that is
-// not good, and then Forbidden, which says what is missing.
+// not good, and then Forbidden, which says what is missing and is on record (INV-L1).
 func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 	header := c.Request.Header.Get("Authorization")
 	if scheme, token, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Bearer") {
@@ -44,6 +43,7 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 		return call{}, err
 	}
 	if !caller.Rights.Grants(n.right) {
+		wire.OnRecord(h.log, tenant.Engine, c.Request, caller.Actor(), caller.Rights.String())
 		return call{}, fault.New(fault.Forbidden, "right-missing", "This needs a shared access policy with the right %s.", n.right).About("policy " + caller.Policy)
 	}
 	return call{c: c, engine: tenant.Engine, actor: caller.Actor()}, nil
@@ -60,18 +60,8 @@ func (h *handler) operator(c *gin.Context, token string, n need) (call, error) {
 		return call{}, err
 	}
 	if !who.Scopes.Allows(n.scope) {
-		return call{}, h.forbid(c.Request, tenant, who, n.scope)
+		wire.OnRecord(h.log, tenant.Engine, c.Request, who.Actor(), who.Scopes.String())
+		return call{}, fault.New(fault.Forbidden, "scope-missing", "This needs a token with the scope %s.", n.scope).About("token " + who.Name)
 	}
 	return call{c: c, engine: tenant.Engine, actor: who.Actor()}, nil
-}
-
-// forbid puts the refusal on record (INV-L1). That the ledger could not be written opens
-// nothing.
-func (h *handler) forbid(r *http.Request, t wire.Tenant, who provisioning.Operator, scope policies.Scope) error {
-	const longest = 256
-	act := r.Method + " " + r.URL.EscapedPath()
-	if err := t.Engine.Refused(r.Context(), who, act[:min(len(act), longest)]); err != nil {
-		h.log.Error("recording a refused act", "traceId", wire.TraceID(r), "actor", who.Actor(), "error", err)
-	}
-	return fault.New(fault.Forbidden, "scope-missing", "This needs a token with the scope %s.", scope).About("token " + who.Name)
 }

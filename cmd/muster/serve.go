@@ -304,7 +304,7 @@ func (s *server) doors() ([]door, error) {
 	overTLS := func(l net.Listener) net.Listener { return tls.NewListener(l, api.DeviceTLS(certificate)) }
 	out := []door{s.door(pki, s.listeners.pki), {
 		serve: func() error { return doors.MQTT.Serve(overTLS(s.listeners.mqtt)) },
-		stop:  func(context.Context) error { doors.MQTT.Close(); return nil },
+		stop:  func(ctx context.Context) error { return within(ctx, doors.MQTT.Close) },
 	}}
 	for _, moved := range []struct {
 		door     *http.Handler
@@ -338,6 +338,18 @@ func (s *server) door(h http.Handler, l net.Listener) door {
 			}
 			return srv.Close()
 		},
+	}
+}
+
+// within waits for f to end, but no longer than ctx does: the process ends then anyway.
+func within(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

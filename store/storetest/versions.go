@@ -114,6 +114,23 @@ func versions(t *testing.T, open Open) {
 				func(tx provisioning.Tx, v int64) error { return tx.DeleteProfile("default", v) }}
 		})
 	})
+	t.Run("a shared access policy keeps its rights and keys and obeys its version", func(t *testing.T) {
+		obey(t, open, func(w *world) kind[provisioning.AccessPolicy] {
+			first := provisioning.AccessPolicy{
+				Plane: provisioning.HubPlane, Name: "registryread", Rights: policies.RegistryRead,
+				SealedKeys: [2][]byte{[]byte("sealed 1"), []byte("sealed 2")}, Created: w.now, Updated: w.now, Version: 1,
+			}
+			second := first
+			second.Rights, second.SealedKeys[1], second.Updated, second.Version = policies.AllHubRights, []byte("sealed 3"), w.now.Add(time.Hour), 2
+			return kind[provisioning.AccessPolicy]{first, second, [2]int64{1, 2}, provisioning.Tx.InsertAccessPolicy, provisioning.Tx.UpdateAccessPolicy,
+				func(tx provisioning.Tx) (provisioning.AccessPolicy, error) {
+					return tx.AccessPolicy(provisioning.HubPlane, "registryread")
+				},
+				func(tx provisioning.Tx, v int64) error {
+					return tx.DeleteAccessPolicy(provisioning.HubPlane, "registryread", v)
+				}}
+		})
+	})
 	t.Run("a token is found by its hash and its revocation is final", tokens(open))
 	t.Run("a twin is replaced as a whole", twins(open))
 	t.Run("use of hubs and profiles is counted", use(open))

@@ -1,0 +1,105 @@
+package webhook_test
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/passmuster/muster/api/internal/azure"
+	"github.com/passmuster/muster/api/webhook"
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/internal/seal"
+	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
+	"github.com/passmuster/muster/store/sqlite"
+	"github.com/passmuster/muster/verify"
+)
+
+// From a device's registration over the webhook to what the device is answered (F5).
+func TestADeviceIsToldWhatTheWebhookSaid(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !strings.Contains(string(body), `"payload":{"model":"pump"}`) {
+			t.Errorf("asked %s", body)
+		}
+		switch text := <-answers; text {
+		case "307":
+			http.Redirect(w, r, "http://169.254.169.254/", http.StatusTemporaryRedirect)
+		default:
+			_, _ = io.WriteString(w, text)
+		}
+	}))
+	defer server.Close()
+
+	dir := t.TempDir()
+	file, err := sqlite.Open(t.Context(), filepath.Join(dir, "muster.db"), sqlite.Options{})
+	must(err)
+	defer file.Close()
+	must(file.Migrate(t.Context()))
+	db := store.New(file)
+	folder, err := keys.OpenFolder(filepath.Join(dir, "keys"), nil)
+	must(err)
+	authority, err := ca.New(t.Context(), db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, testkit.Now)
+	must(err)
+	kek, err := seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil)
+	must(err)
+	engine := provisioning.New(provisioning.Config{
+		IDScope: "0neTEST", Store: db.Provisioning(), Authority: authority, Box: seal.NewBox(kek), Now: testkit.Now, Log: slog.New(slog.DiscardHandler),
+		Allocator: webhook.New(webhook.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), LocalWebhooks: true,
+	})
+	for _, hub := range []string{"hub-1", "hub-2"} {
+		_, err := engine.PutHub(t.Context(), "operator:test", provisioning.Hub{Name: hub, Driver: provisioning.BuiltIn}, provisioning.Precondition{})
+		must(err)
+	}
+	id, err := verify.ParseRegistrationID("dev-1")
+	must(err)
+	key := []byte("0123456789abcdef0123456789abcdef")
+	draft := provisioning.Draft{
+		Owner: provisioning.Owner{Kind: provisioning.Individual, ID: id}, Spelled: "dev-1", Enabled: true, Hubs: []string{"hub-2"},
+		Attestation: provisioning.Attestation{Role: provisioning.RoleKey}, Allocation: policies.Custom,
+		Custom: provisioning.CustomAllocation{URL: server.URL}, Reprovision: policies.DefaultReprovisionPolicy(),
+	}
+	draft.Attestation.Slots[0].Key = key
+	_, _, err = engine.Put(t.Context(), "operator:test", draft, provisioning.Precondition{})
+	must(err)
+	token, err := verify.ParseSAS(testkit.SAS(key, "0neTEST", "dev-1", testkit.Now().Add(time.Hour)))
+	must(err)
+
+	for _, c := range []struct{ answer, want string }{
+		{`{"iotHubHostName":"hub-1"}`, `"status":"failed","errorCode":400000,"errorMessage":"the allocation webhook named a hub`},
+		{`307`, `"status":"failed","errorCode":400000,"errorMessage":"Custom allocation failed with status code: 307"`},
+		{`{"iotHubHostName":"hub-2","payload":{"k":1}}`, `"assignedHub":"hub-2","deviceId":"dev-1","status":"assigned"`},
+	} {
+		answers <- c.answer
+		op, err := engine.Register(t.Context(), provisioning.RegisterRequest{
+			Attempt: provisioning.Attempt{ID: id, Spelled: "dev-1", Evidence: provisioning.Evidence{Token: &token}, Door: "test"},
+			Payload: []byte(`{"model":"pump"}`),
+		})
+		must(err)
+		text, err := json.Marshal(azure.StateOf(op))
+		must(err)
+		if !strings.Contains(string(text), c.want) {
+			t.Errorf("%s: %s", c.answer, text)
+		}
+		if told := strings.Contains(string(text), `"payload":{"k":1}`); told != (op.State == provisioning.Assigned) {
+			t.Errorf("%s: %s", c.answer, text)
+		}
+	}
+}
