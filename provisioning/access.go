@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"crypto/rand"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -111,16 +110,11 @@ func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
 // resourceHost is the host that a request's token is for; false when the token is not for
 // this request.
 func resourceHost(r AccessRequest) (string, bool) {
-	resource, path, narrowed := strings.Cut(r.Token.Resource(), "/")
-	host := resource
-	if h, _, err := net.SplitHostPort(resource); err == nil {
-		host = h
-	}
+	host, path := r.Token.Target()
 	if !slices.ContainsFunc(r.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
 		return "", false
 	}
-	path = strings.TrimSuffix(path, "/")
-	if !narrowed || path == "" {
+	if path == "" {
 		return host, true
 	}
 	asked := strings.ToLower(strings.TrimPrefix(r.Path, "/"))

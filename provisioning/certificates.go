@@ -11,8 +11,8 @@ import (
 )
 
 // Revoke revokes one certificate of ours: from the commit on it authenticates
-// nothing, it leaves its device's pair, and it waits for the next CRL, which is made
-// soon after (the revoke does not wait for it). With keyCompromise its key is
+// nothing, it leaves its device's pair and what built-in hubs hold of it, and it waits for
+// the next CRL, which is made soon after (the revoke does not wait for it). With keyCompromise its key is
 // disallowed too, so that no later CSR brings it back (INV-D3). issuer may be "" when
 // only one issuer has the serial; else that is a Conflict.
 func (e *Engine) Revoke(ctx context.Context, actor string, issuer ca.IssuerID, serial ca.Serial, reason ca.Reason) (ca.Certificate, error) {
@@ -33,7 +33,7 @@ func (e *Engine) Revoke(ctx context.Context, actor string, issuer ca.IssuerID, s
 				return err
 			}
 		}
-		return dropFromPair(tx, cert, now)
+		return first(tx.DropHubThumbprint(thumbprintText(cert.Thumbprint[:]), now), dropFromPair(tx, cert, now))
 	})
 	return cert, err
 }

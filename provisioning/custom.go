@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,9 +78,15 @@ func (a *asked) same(q AllocationRequest) bool {
 // consult asks the webhook of the deciding entry, outside any transaction, where it
 // has to be asked. That it gives no usable answer fails the registration and not the
 // request, so it is kept in the decision; an error is of the request itself.
-func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest) error {
+func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest) error {
 	if d.entry.Allocation != policies.Custom || d.stays() {
 		return nil
+	}
+	if csr != nil {
+		// A request that comes to nothing anyway is nothing to ask about.
+		if _, err := d.admitCSR(csr); err != nil {
+			return err
+		}
 	}
 	q := d.question(r)
 	if !r.asked.same(q) {

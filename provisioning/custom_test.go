@@ -226,6 +226,10 @@ func TestACertificateDoesNotWaitForAWebhook(t *testing.T) {
 	if err != nil || op.State != provisioning.Unassigned || len(op.Chain) == 0 {
 		t.Errorf("%s, %d certificates, %v", op.State, len(op.Chain), err)
 	}
+	_, err = w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: device, CSR: testkit.CSR(t, testkit.NewKey(t, "p256"), "somebody")})
+	if !fault.Is(err, fault.Malformed) || len(w.webhook.asked) != 1 {
+		t.Errorf("asked %d times, at last for a CSR that is refused: %v", len(w.webhook.asked), err)
+	}
 }
 
 func TestADeviceThatHangsUpLeavesNothing(t *testing.T) {

@@ -12,14 +12,15 @@ import (
 // grammar of registration ids (INV-P3) and are compared without regard to case.
 type HubRecord struct {
 	Device       verify.RegistrationID // the device id
-	Registration *Registration         // nil: the device was made at the hub's door
-	Change       *HubChange            // nil: nothing was changed at the door
+	Registration *Registration         // nil: the device is one of its own
+	Change       *HubChange            // nil: the device is as its registration has it
 	Twin         *Twin                 // of the registration; nil: none was written
 	IoTEdge      bool                  // what the registration's entry says
 }
 
 // HubChange is what the door of a built-in hub made or changed of one device. With a
-// Registration it lies over that registration's device; without, it is the device.
+// Registration it lies over that registration's device; without, it is the device: made at
+// the door, or left when the registration's record was deleted.
 type HubChange struct {
 	Hub          string
 	Device       verify.RegistrationID
@@ -67,12 +68,14 @@ type HubDeviceTx interface {
 	// InsertHubChange and UpdateHubChange leave the twin alone.
 	InsertHubChange(HubChange) error
 	UpdateHubChange(c HubChange, was int64) error
-	// ForgetHubChange removes a change, if there is one; a twin that was made at the door
+	// ForgetHubChange removes a change, if there is one; a twin that stands with it
 	// becomes the registration's, unless that has one.
 	ForgetHubChange(hub string, device verify.RegistrationID) error
-	// SettleHubChange makes a device that was made at the door, if there is one, that of a
-	// registration.
+	// SettleHubChange makes a device of its own, if there is one, that of a registration.
 	SettleHubChange(hub string, device, registration verify.RegistrationID) error
+	// DropHubThumbprint takes a certificate, by its thumbprint in SealedAuth's form, from
+	// every device that stands with it in a change.
+	DropHubThumbprint(thumbprint string, at time.Time) error
 	// PutHubTwin writes the twin of a device without a registration over one of that
 	// version (0: none).
 	PutHubTwin(hub string, device verify.RegistrationID, t Twin, was int64) error
@@ -131,8 +134,8 @@ func (e *Engine) HubCount(ctx context.Context, hub string) (total, disabled int6
 
 // settleHub brings the changes made at the doors of built-in hubs along when a
 // registration comes to a hub or leaves one: status and credentials set there belong to
-// the device on that hub, and end with it. A device of the same name that was made at
-// the door becomes the registration's, its status with it: who registers does not enable
+// the device on that hub, and end with it. A device of its own that has the same
+// name becomes the registration's, its status with it: who registers does not enable
 // itself.
 func settleHub(tx Tx, was *Registration, next Registration) error {
 	var old Registration

@@ -287,9 +287,10 @@ func TestADeviceMadeAtTheHub(t *testing.T) {
 	if got := w.onHub("own").Twin; string(got.Tags) != `{"a":1,"b":2}` || got.Version != 3 {
 		t.Errorf("its twin: %s, version %d", got.Tags, got.Version)
 	}
-	w.must(w.engine.DeleteRegistration(w.ctx, "operator:test", id(w, "own"), provisioning.Precondition{Any: true}))
-	w.check()
-	w.notOnHub("own")
+	w.forget("own")
+	if d := w.onHub("own"); string(d.Twin.Tags) != `{"a":1,"b":2}` || d.Twin.Version != 3 || d.Enabled {
+		t.Errorf("with the record gone: %+v", d)
+	}
 }
 
 func TestWhatWasChangedAtAHubEndsWithTheMoveToAnother(t *testing.T) {

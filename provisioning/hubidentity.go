@@ -16,7 +16,7 @@ type HubDevice struct {
 	Hub          string
 	ID           verify.RegistrationID
 	DeviceID     string                // as first written
-	Registration verify.RegistrationID // zero: made at the door
+	Registration verify.RegistrationID // zero: it has none
 	Enabled      bool
 	StatusReason string
 	StatusBy     string // the actor who set the status; "" when nobody did

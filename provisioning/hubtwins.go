@@ -79,10 +79,9 @@ func (e *Engine) changeTwin(tx Tx, actor string, draft TwinDraft, pre Preconditi
 	if next.Updated = now; !now.After(d.Twin.Updated) {
 		next.Updated = d.Twin.Updated.Add(time.Microsecond) // the ETag must change
 	}
-	switch was := writtenVersion(stored); {
-	case rec.Registration == nil:
-		err = tx.PutHubTwin(draft.Hub, draft.ID, next, was)
-	default:
+	if rec.Registration == nil {
+		err = tx.PutHubTwin(draft.Hub, draft.ID, next, writtenVersion(stored))
+	} else {
 		err = tx.UpdateTwin(rec.Registration.ID, next, writtenVersion(rec.Twin))
 	}
 	if err != nil {

@@ -156,12 +156,7 @@ func (w hubWriting) put(tx Tx, draft HubDraft, pre Precondition, made [2]verify.
 	case !was.Enabled && change.Enabled:
 		action = audit.HubDeviceEnabled
 	}
-	if rec.Change == nil {
-		err = tx.InsertHubChange(change)
-	} else {
-		err = tx.UpdateHubChange(change, rec.Change.Version)
-	}
-	if err != nil {
+	if err := rec.write(tx, change); err != nil {
 		return HubDevice{}, err
 	}
 	rec.Change = &change

@@ -362,7 +362,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		if g.Enabled && !d.identity.IsZero() {
 			break // only the disabled, which come first, could change anything
 		}
-		id, err := e.proveKey(a, g, spellings(a), now)
+		id, err := e.proveKey(a, *g, spellings(a), now)
 		if err != nil {
 			if f := fault.As(err); f != nil && !otherKey(f) {
 				refusal = f // the token itself is at fault: expired, for another resource
@@ -373,7 +373,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		if !g.Enabled {
 			return t.refuse("enrollment-disabled", g.String(), "the group that derives this device's key is disabled")
 		}
-		d.identity, d.entry = id, g
+		d.identity, d.entry = id, *g
 	}
 	if d.identity.IsZero() {
 		return t.refused("", refusal)
@@ -385,14 +385,14 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 // keyGroups are the groups with symmetric keys in the order they are tried: the disabled,
 // each of which can refuse; the one that owns the registration; the others by id. So a device
 // that is known costs one trial among a thousand groups.
-func (d *decision) keyGroups() []Enrollment {
-	var groups []Enrollment
-	for _, g := range d.facts.Enrollments {
-		if g.Kind == Group && g.Role() == RoleKey {
+func (d *decision) keyGroups() []*Enrollment {
+	var groups []*Enrollment // an entry is large: a thousand are not copied, nor moved by sorting
+	for i := range d.facts.Enrollments {
+		if g := &d.facts.Enrollments[i]; g.Kind == Group && g.Role() == RoleKey {
 			groups = append(groups, g)
 		}
 	}
-	rank := func(g Enrollment) int {
+	rank := func(g *Enrollment) int {
 		switch {
 		case !g.Enabled:
 			return 0
@@ -401,7 +401,7 @@ func (d *decision) keyGroups() []Enrollment {
 		}
 		return 2
 	}
-	slices.SortStableFunc(groups, func(a, b Enrollment) int {
+	slices.SortStableFunc(groups, func(a, b *Enrollment) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
 	return groups

@@ -131,7 +131,7 @@ func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509
 // carryOut plans, signs and commits what was decided. The deciding entry's webhook is
 // asked first, if it has one: nothing is held while it answers.
 func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
-	if err := e.consult(ctx, d, r); err != nil {
+	if err := e.consult(ctx, d, r, csr); err != nil {
 		return Operation{}, err
 	}
 	plan, err := e.plan(d, r, csr, now)

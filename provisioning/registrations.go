@@ -40,10 +40,11 @@ func (e *Engine) Registrations(ctx context.Context, f RegistrationFilter) (list 
 	return list, err
 }
 
-// DeleteRegistration removes a registration and, with it, the device on the built-in
-// hub. The certificates issued to it stay on record but stand for nobody.
+// DeleteRegistration removes a registration's record. The device stays on its hub
+// (contract §4.4), and a later registration under its name takes it over. The certificates
+// issued to it stay on record, but attest nobody any more.
 func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify.RegistrationID, pre Precondition) error {
-	now := e.now()
+	w := e.hubWriting(actor, 0)
 	return e.store.UpdateTrust(ctx, func(tx Tx) error {
 		was, err := tx.Registration(id)
 		if err != nil {
@@ -52,8 +53,8 @@ func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(settleHub(tx, &was, Registration{}), tx.DeleteTwin(id), tx.DeleteRegistration(id, was.Version),
-			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
+		return first(w.keep(tx, was), tx.DeleteTwin(id), tx.DeleteRegistration(id, was.Version),
+			tx.Append(audit.Event{At: w.at, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
 				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))
 	})
 }

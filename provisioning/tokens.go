@@ -111,10 +111,11 @@ func (e *Engine) Authenticate(ctx context.Context, bearer string) (Operator, err
 	return Operator{Name: t.Name, Scopes: t.Scopes}, nil
 }
 
-// Refused records that an operator was denied an act (INV-L1).
-func (e *Engine) Refused(ctx context.Context, o Operator, act string) error {
+// Refused records that somebody known was denied an act for want of a right (INV-L1); may is
+// what he may do.
+func (e *Engine) Refused(ctx context.Context, actor, may, act string) error {
 	now := e.now()
 	return e.store.Update(ctx, func(tx Tx) error {
-		return tx.Append(audit.Event{At: now, Actor: o.Actor(), Action: audit.ActRefused, Subject: "act:" + act, Body: audit.Body(map[string]any{"scopes": o.Scopes.String()})})
+		return tx.Append(audit.Event{At: now, Actor: actor, Action: audit.ActRefused, Subject: "act:" + act, Body: audit.Body(map[string]any{"may": may})})
 	})
 }

@@ -39,7 +39,7 @@ func given(part json.RawMessage) bool { return len(part) > 0 && !bytes.Equal(par
 
 // checkTwin refuses what could not become a device's twin: tags and desired must be
 // objects, no key may begin with "$" (metadata that C# sends back is dropped by the
-// door) or hold a dot, space or control character, and desired has a size.
+// door) or hold a dot, space or control character, and both have a size.
 func checkTwin(raw []byte) error {
 	if len(raw) == 0 {
 		return nil
@@ -53,6 +53,9 @@ func checkTwin(raw []byte) error {
 	}
 	if len(shape.Properties.Desired) > maxDesired {
 		return bad("the desired properties are larger than 8 KB")
+	}
+	if len(shape.Tags) > maxTwinTags {
+		return bad("the tags are larger than 8 KB")
 	}
 	for _, part := range [][]byte{shape.Tags, shape.Properties.Desired} {
 		if !given(part) {

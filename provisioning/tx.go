@@ -142,8 +142,8 @@ type Tx interface {
 	InsertHub(Hub) error
 	UpdateHub(h Hub, was int64) error
 	DeleteHub(name string, version int64) error
-	// HubUse counts the entries that name the hub and the registrations on it.
-	HubUse(name string) (entries, registrations int64, err error)
+	// HubUse counts the entries that name the hub and the devices on it.
+	HubUse(name string) (entries, devices int64, err error)
 
 	Profile(name string) (Profile, error)
 	Profiles() ([]Profile, error)

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# The figures: Muster beside the floor, and a server with a million certificates beside an
-# empty one; and devices that are let in beside a herd that is not. The tables name their goals.
+# The figures: Muster beside the floor; a server with a million certificates beside an empty
+# one; pages of a query among a million enrollments; a device among a thousand groups with
+# keys; MQTT connections that idle; and devices that are let in beside a herd that is not.
+# The tables name their goals. They hold on a machine that does nothing else.
 #
-#   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT, BENCH_ROWS (0: no scale),
-#                         BENCH_HERD (seconds; 0: none)
+#   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT; and, 0 for none: BENCH_ROWS
+#                         (certificates, and enrollments), BENCH_GROUPS (seconds),
+#                         BENCH_IDLE (connections), BENCH_HERD (seconds)
 #
 # The floor and the generator that it is measured with are not part of this repository:
 # they are built from ../shared/bench where that is there. Elsewhere Muster's own figures
@@ -13,6 +16,8 @@ cd "$(dirname "$0")/.."
 rounds=${BENCH_ROUNDS:-5}
 count=${BENCH_COUNT:-1000}
 rows=${BENCH_ROWS:-1000000}
+groups=${BENCH_GROUPS:-3}
+idle=${BENCH_IDLE:-5000}
 herd=${BENCH_HERD:-60}
 
 work=$(mktemp -d)
@@ -20,7 +25,7 @@ trap 'rm -rf "$work"' EXIT
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
-go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/herd
+go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/idle ./bench/herd
 
 others=()
 if [ -d ../shared/bench ]; then
@@ -33,7 +38,22 @@ fi
 "$work/compare" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count"
 if [ "$rows" -gt 0 ]; then
 	echo
-	"$work/scale" -muster "$work/muster" -load "$work/load" -rows "$rows" -rounds "$rounds" -n "$count"
+	"$work/scale" -muster "$work/muster" -load "$work/load" -rows "$rows" -enrollments "$rows" -rounds "$rounds" -n "$count"
+fi
+if [ "$groups" -gt 0 ]; then
+	echo
+	echo "A device's group found among 1000 with symmetric keys; ms from the request to its commit"
+	echo
+	said=$(go test -run '^$' -bench '^BenchmarkRegisterAmongKeyGroups$' -benchtime "${groups}s" ./provisioning) || { echo "$said"; exit 1; }
+	awk '
+		function figure(what, goal) { printf "  %-18s %6.2f  ≤ %g  %s\n", what, $3 / 1e6, goal, ($3 / 1e6 <= goal ? "met" : "MISSED"); n++ }
+		/\/new(-[0-9]+)?[ \t]/   { figure("a new device", 5) }
+		/\/known(-[0-9]+)?[ \t]/ { figure("a known device", 1) }
+		END { exit n != 2 }' <<<"$said"
+fi
+if [ "$idle" -gt 0 ]; then
+	echo
+	"$work/idle" -muster "$work/muster" -load "$work/load" -connections "$idle"
 fi
 if [ "$herd" -gt 0 ]; then
 	echo

@@ -121,7 +121,7 @@ var accounts = []struct {
 	{"trust_anchors", "'anchor:' || name", []audit.Action{audit.AnchorUploaded}},
 	{"hubs", "'hub:' || name", []audit.Action{audit.HubLinked}},
 	{"hub_devices", "'hub-device:' || hub || '/' || device", []audit.Action{
-		audit.HubDeviceCreated, audit.HubDeviceUpdated, audit.HubDeviceDisabled, audit.HubDeviceEnabled,
+		audit.HubDeviceCreated, audit.HubDeviceUpdated, audit.HubDeviceDisabled, audit.HubDeviceEnabled, audit.HubDeviceKept,
 	}},
 	{"profiles", "'profile:' || name", []audit.Action{audit.ProfileWritten}},
 	{"tokens", "'token:' || name", []audit.Action{audit.TokenCreated}},

@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -41,6 +42,8 @@ var (
 	updateHubDevice = statement("UPDATE hub_devices SET " + set(hubDeviceColumns, "hub", "device") + " WHERE hub = ? AND device = ? AND version = ?").
 			missed(stale("device"))
 	deleteHubDevice = statement("DELETE FROM hub_devices WHERE hub = ? AND device = ?")
+	dropPrimary     = statement(dropThumbprint("primary_thumbprint"))
+	dropSecondary   = statement(dropThumbprint("secondary_thumbprint"))
 	settleHubDevice = statement("UPDATE hub_devices SET registration = ? WHERE hub = ? AND device = ? AND registration = ''")
 	carryHubTwin    = statement("INSERT INTO twins (registration_id, tags, desired, updated, version, desired_version) " +
 		"SELECT registration, tags, desired, twin_updated, twin_version, desired_version FROM hub_devices " +
@@ -48,6 +51,11 @@ var (
 	updateHubTwin = statement("UPDATE hub_devices SET " + set(hubTwinColumns) + " WHERE hub = ? AND device = ? AND registration = '' AND twin_version = ?").
 			missed(stale("twin"))
 )
+
+// dropThumbprint repeats the condition of the column's index, which is not used without.
+func dropThumbprint(column string) string {
+	return "UPDATE hub_devices SET " + column + " = '', updated = ?, version = version + 1 WHERE " + column + " = ? AND " + column + " <> ''"
+}
 
 func scanHubDevice(r *row) provisioning.HubChange {
 	c := provisioning.HubChange{
@@ -158,6 +166,13 @@ func (t *tx) ForgetHubChange(hub string, device verify.RegistrationID) error {
 
 func (t *tx) SettleHubChange(hub string, device, registration verify.RegistrationID) error {
 	return t.exec(settleHubDevice, registration.String(), hub, device.String())
+}
+
+func (t *tx) DropHubThumbprint(thumbprint string, at time.Time) error {
+	if err := t.exec(dropPrimary, micros(at), thumbprint); err != nil {
+		return err
+	}
+	return t.exec(dropSecondary, micros(at), thumbprint)
 }
 
 func (t *tx) PutHubTwin(hub string, device verify.RegistrationID, twin provisioning.Twin, was int64) error {

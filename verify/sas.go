@@ -3,6 +3,7 @@ package verify
 import (
 	"crypto/hmac"
 	"encoding/base64"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -101,6 +102,16 @@ func (t SASToken) Resource() string {
 		return ""
 	}
 	return lowerASCII(decoded)
+}
+
+// Target is what a token of a shared access policy is for, in lower case: a host name, without
+// its port, and the path below it, "" for all that the host has.
+func (t SASToken) Target() (host, path string) {
+	host, path, _ = strings.Cut(t.Resource(), "/")
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host, strings.TrimSuffix(path, "/")
 }
 
 // KeyName is the policy the token names (skn), decoded; "" when it names none.

@@ -1,6 +1,9 @@
 package verify_test
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -151,6 +154,19 @@ func TestDeriveKeyIsAzures(t *testing.T) {
 	}
 	if verify.DeriveKey(verify.NewSecret(deviceKey), "Dev-1").Equal(verify.DeriveKey(verify.NewSecret(deviceKey), "dev-1")) {
 		t.Error("the spelling does not count")
+	}
+}
+
+// The derived key is an HMAC by another hand, whatever the lengths: keys of Azure's are up to
+// 64 octets, SHA-256's own block is as long.
+func TestDeriveKeyIsHMAC(t *testing.T) {
+	for _, lengths := range [][2]int{{1, 0}, {16, 1}, {63, 128}, {64, 511}, {65, 512}, {200, 513}, {4096, 4096}} {
+		key, text := bytes.Repeat([]byte{0x5c}, lengths[0]), strings.Repeat("6", lengths[1])
+		want := hmac.New(sha256.New, key)
+		want.Write([]byte(text))
+		if got := verify.DeriveKey(verify.NewSecret(key), text).Reveal(); !bytes.Equal(got, want.Sum(nil)) {
+			t.Errorf("a key of %d octets and a text of %d: got %x, want %x", lengths[0], lengths[1], got, want.Sum(nil))
+		}
 	}
 }
 

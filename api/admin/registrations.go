@@ -134,7 +134,7 @@ func (d *door) addRegistrations() {
 	const tag = "registrations"
 	add(d, route{"list-registrations", http.MethodGet, "/registrations", policies.ScopeRead, tag, "List registrations", false}, d.listRegistrations)
 	add(d, route{"get-registration", http.MethodGet, "/registrations/{id}", policies.ScopeRead, tag, "Read a registration, with its twin", false}, d.getRegistration)
-	add(d, route{"delete-registration", http.MethodDelete, "/registrations/{id}", policies.ScopeEnroll, tag, "Delete a registration, and the device on the built-in hub", false}, d.deleteRegistration)
+	add(d, route{"delete-registration", http.MethodDelete, "/registrations/{id}", policies.ScopeEnroll, tag, "Delete a registration's record; its device stays on the hub", false}, d.deleteRegistration)
 }
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {

@@ -136,6 +136,8 @@ func TestWritesAreConditional(t *testing.T) {
 		{"text that is no etag", "PUT", "/ca", two, "AAAA", 412},
 		{"a version of something that is not there", "PUT", "/new", two, now, 412},
 		{"anything, where nothing is", "PUT", "/new", two, "*", 412},
+		{"an empty etag, where nothing is", "PUT", "/new", two, `""`, 412},
+		{"deleting an empty etag", "DELETE", "/ca", "", `""`, 412},
 		{"deleting no version", "DELETE", "/ca", "", "", 412},
 		{"deleting another version", "DELETE", "/ca", "", stale, 412},
 		{"a code for no version", "POST", "/ca/generateVerificationCode", "", "", 412},

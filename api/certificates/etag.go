@@ -22,11 +22,12 @@ const never = -1
 // precondition reads If-Match: an ETag, bare as it was answered, or in quotes, or * (§10,
 // trap 5).
 func precondition(r *http.Request) provisioning.Precondition {
-	tag := azure.BareETag(r.Header.Get("If-Match"))
-	switch tag {
-	case "":
+	header := r.Header.Get("If-Match")
+	tag := azure.BareETag(header)
+	switch {
+	case header == "":
 		return provisioning.Precondition{}
-	case "*":
+	case tag == "*":
 		return provisioning.Precondition{Any: true}
 	}
 	raw, err := base64.StdEncoding.DecodeString(tag)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -36,12 +37,6 @@ func (n need) String() string {
 	return strings.Join(words, " or ")
 }
 
-// caller is who a token's bearer is, and the built-in hubs of that tenant.
-type caller struct {
-	provisioning.Caller
-	hubs []string
-}
-
 // authorize is the one place that lets requests in: Unauthenticated for every token that
 // is not good, then Forbidden, which says what is missing and is on record (INV-L1), then
 // the choice of the hub.
@@ -50,7 +45,7 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 	if err != nil {
 		return call{}, err
 	}
-	tenant, who, err := azure.First(h.tenants, func(t wire.Tenant) (caller, error) { return h.admit(c, t, token) })
+	tenant, who, err := azure.First(h.tenants, func(t wire.Tenant) (provisioning.Caller, error) { return h.admit(c, t, token) })
 	if err != nil {
 		return call{}, err
 	}
@@ -58,38 +53,52 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 		wire.OnRecord(h.log, tenant.Engine, c.Request, who.Actor(), who.Rights.String())
 		return call{}, fault.New(fault.Forbidden, "right-missing", "This needs a shared access policy with the right %s.", n).About("policy " + who.Policy)
 	}
-	hub, err := who.hub()
+	hub, err := hubOf(c.Request.Context(), tenant.Engine, who.Host)
 	return call{c: c, engine: tenant.Engine, hub: hub, actor: who.Actor(), keys: who.Rights.Grants(policies.RegistryWrite)}, err
 }
 
 // admit asks one tenant. A token is for a name of this server or for one of the tenant's
-// built-in hubs.
-func (h *handler) admit(c *gin.Context, t wire.Tenant, token verify.SASToken) (caller, error) {
-	var who caller
-	linked, err := t.Engine.Hubs(c.Request.Context())
-	if err != nil {
-		return who, err
+// built-in hubs, of which there may be many: no more of them is read for a stranger than the
+// one he names (INV-R3).
+func (h *handler) admit(c *gin.Context, t wire.Tenant, token verify.SASToken) (provisioning.Caller, error) {
+	ctx, hosts := c.Request.Context(), h.hosts
+	host, _ := token.Target()
+	named, err := builtIn(ctx, t.Engine, host)
+	switch {
+	case err != nil:
+		return provisioning.Caller{}, err
+	case named:
+		hosts = []string{host}
 	}
-	for _, hub := range linked {
-		if hub.Driver == provisioning.BuiltIn {
-			who.hubs = append(who.hubs, hub.Name)
-		}
-	}
-	who.Caller, err = t.Engine.Admit(c.Request.Context(), provisioning.AccessRequest{
-		Plane: provisioning.HubPlane, Token: token, Hosts: slices.Concat(who.hubs, h.hosts), Path: c.Request.URL.Path,
+	return t.Engine.Admit(ctx, provisioning.AccessRequest{
+		Plane: provisioning.HubPlane, Token: token, Hosts: hosts, Path: c.Request.URL.Path,
 	})
-	return who, err
 }
 
-// hub is the hub that a token is for: the one it names, or the only one there is.
-func (who caller) hub() (string, error) {
-	switch {
-	case slices.Contains(who.hubs, who.Host):
-		return who.Host, nil
-	case len(who.hubs) == 1:
-		return who.hubs[0], nil
-	case len(who.hubs) == 0:
+// builtIn says whether a tenant has a built-in hub of a name.
+func builtIn(ctx context.Context, e *provisioning.Engine, name string) (bool, error) {
+	hub, err := e.Hub(ctx, name)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return hub.Driver == provisioning.BuiltIn, err
+}
+
+// hubOf is the hub that a token for a host is for: the one it names, or the only one there is.
+func hubOf(ctx context.Context, e *provisioning.Engine, host string) (string, error) {
+	if named, err := builtIn(ctx, e, host); err != nil || named {
+		return host, err
+	}
+	linked, err := e.Hubs(ctx)
+	if err != nil {
+		return "", err
+	}
+	linked = slices.DeleteFunc(linked, func(h provisioning.Hub) bool { return h.Driver != provisioning.BuiltIn })
+	switch len(linked) {
+	case 0:
 		return "", fault.New(fault.NotFound, ruleNoHub, "No built-in hub is linked.")
+	case 1:
+		return linked[0].Name, nil
 	}
 	return "", fault.New(fault.Malformed, "hub-ambiguous", "There are several built-in hubs: make the token for the host name of the one you mean.")
 }

@@ -10,8 +10,10 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// maxList is the most devices a list answers; it has no continuation (§8).
-const maxList = 1000
+const (
+	maxList = 1000 // devices of a list, which has no continuation (§8)
+	atOnce  = 100  // that are read for it
+)
 
 func getDevice(k call) error {
 	id, err := k.id()
@@ -72,15 +74,23 @@ func listDevices(k call) error {
 		}
 		limit = n
 	}
-	list, err := k.engine.HubDevices(k.ctx(), provisioning.HubPage{Hub: k.hub, Limit: limit, Keys: k.keys})
-	if err != nil {
-		return err
+	// Some at a time: a registration may hold as much as its device could send (INV-R6).
+	page := provisioning.HubPage{Hub: k.hub, Keys: k.keys}
+	out := []device{}
+	for {
+		page.Limit = min(limit-len(out), atOnce)
+		list, err := k.engine.HubDevices(k.ctx(), page)
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			out = append(out, deviceOf(d))
+			page.After = d.ID
+		}
+		if len(list) < page.Limit || len(out) == limit {
+			return k.reply(http.StatusOK, out)
+		}
 	}
-	out := make([]device, len(list))
-	for i, d := range list {
-		out[i] = deviceOf(d)
-	}
-	return k.reply(http.StatusOK, out)
 }
 
 type statisticsBody struct {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -279,6 +280,10 @@ func TestEveryRouteAsksForItsRight(t *testing.T) {
 				t.Errorf("%s %s by %s: %d %s", c.method, c.path, policy, status, body)
 			}
 		}
+	}
+	refused := must(w.engine().Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: "policy:device"}))
+	if len(refused) != 1 || refused[0].Action != audit.ActRefused || refused[0].Subject != "act:PUT /twins/dev-1" || string(refused[0].Body) != `{"may":"DeviceConnect"}` {
+		t.Errorf("the ledger's newest entry of who may do nothing is %+v", refused)
 	}
 	for policy, shown := range map[string]bool{read: false, write: true, provisioning.HubOwner: true} {
 		for _, path := range []string{"/devices/dev-1", "/devices"} {

@@ -138,15 +138,21 @@ func (s *Server) isClosed() bool {
 // start serves a connection on a goroutine of its own, or closes it when there are too many.
 // Its certificates are asked for there: a handshake may take its time.
 func (s *Server) start(conn net.Conn, certificates func(net.Conn) ([]*x509.Certificate, error)) {
+	if !s.admit(conn, certificates) {
+		_ = conn.Close() // nothing was said yet; a WebSocket's says goodbye, which may take time
+	}
+}
+
+func (s *Server) admit(conn net.Conn, certificates func(net.Conn) ([]*x509.Certificate, error)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.open) >= s.most {
-		_ = conn.Close() // nothing was said yet
-		return
+		return false
 	}
 	c := newConnection(conn)
 	s.open[c] = struct{}{}
 	s.running.Go(func() { s.serve(c, certificates) })
+	return true
 }
 
 // serve is the life of a connection.

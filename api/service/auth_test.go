@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
@@ -126,9 +127,11 @@ func everyCallNeedsItsRight(w *world) {
 			}
 		}
 	}
-	refused := must(w.scopes[0].engine.Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: "operator:hub"}))
-	if len(refused) != 1 || refused[0].Subject != "act:POST /registrations/x/query" {
-		t.Errorf("the ledger's newest entry of the operator without a right is %+v", refused)
+	for actor, may := range map[string]string{"operator:hub": "hub", "policy:dc": "DeviceConnect"} {
+		refused := must(w.scopes[0].engine.Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: actor}))
+		if len(refused) != 1 || refused[0].Action != audit.ActRefused || refused[0].Subject != "act:POST /registrations/x/query" || string(refused[0].Body) != `{"may":"`+may+`"}` {
+			t.Errorf("the ledger's newest entry of %s, who lacks a right, is %+v", actor, refused)
+		}
 	}
 }
 

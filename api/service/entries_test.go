@@ -239,6 +239,10 @@ func registrationRecords(w *world) {
 	w.delete("/registrations/press-1", a.etag()).want(204)
 	w.get("/registrations/press-1").want(404, 404202)
 	w.get("/enrollments/press-1").want(200).has("registrationState", nil)
+	d, err := w.scopes[0].engine.HubDevice(w.t.Context(), hub, must(verify.ParseRegistrationID("press-1")), false)
+	if err != nil || !d.Enabled {
+		w.t.Errorf("the device went with its record (%v)", err)
+	}
 }
 
 // b64 is a key of n bytes in base64.

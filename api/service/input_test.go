@@ -57,6 +57,7 @@ func TestBadInput(t *testing.T) {
 		{"a compressed body", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1"), header: map[string]string{"Content-Encoding": "gzip"}}, 415, 415000},
 		{"a field nobody knows", request{method: "PUT", path: "/enrollments/press-4", body: keyedBody("press-4", `"x":[{}]`)}, 0, 0},
 		{"a twin that fits", request{method: "PUT", path: "/enrollments/press-5", body: strings.ReplaceAll(twin(4000), "press-1", "press-5")}, 0, 0},
+		{"a twin with more than 8 KB of tags", request{method: "PUT", path: "/enrollments/press-1", body: twin(9 << 10)}, 400, 400000},
 		{"a twin of 1 MiB", request{method: "PUT", path: "/enrollments/press-1", body: twin(1 << 20)}, 413, 413000},
 		{"a twin that is no object", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"initialTwin":5`)}, 400, 400000},
 		{"metadata inside a property", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"initialTwin":{"tags":{"a":{"$version":1}}}`)}, 400, 400000},

@@ -16,8 +16,12 @@ var errAddress = errors.New("address not allowed")
 type gate struct{ networks []netip.Prefix }
 
 // never are called whatever the options say: link-local, with the metadata services of
-// clouds in it, multicast, and what stands for no host at all.
-var never = prefixes("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "fe80::/10", "ff00::/8")
+// clouds in it, multicast, what stands for no host at all, and the metadata services that
+// are elsewhere (Alibaba's, Azure's, AWS's over IPv6).
+var never = prefixes(
+	"0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "fe80::/10", "ff00::/8",
+	"100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::254/128",
+)
 
 // private are called only where the options name them (RFC 6890 and its successors). The
 // last four hold IPv4 addresses, which they would smuggle past the others.

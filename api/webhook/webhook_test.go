@@ -110,11 +110,13 @@ func TestAnswersThatAreNone(t *testing.T) {
 		status  int
 		rule    string
 	}{
-		"400":         {status(400), 400, ""},
-		"401":         {status(401), 401, ""},
-		"500":         {status(500), 500, ""},
-		"204":         {status(204), 204, ""},
-		"a redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, 307, ""},
+		"400": {status(400), 400, ""},
+		"401": {status(401), 401, ""},
+		"500": {status(500), 500, ""},
+		"204": {status(204), 204, ""},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, http.StatusTemporaryRedirect, ""},
 		"nothing":     {says(""), 0, "allocation-answer"},
 		"no JSON":     {says("hub-1"), 0, "allocation-answer"},
 		"an array":    {says("[]"), 0, "allocation-answer"},
@@ -192,7 +194,7 @@ func TestAddresses(t *testing.T) {
 	for address, want := range map[string]struct{ closed, open bool }{
 		"93.184.215.14": {true, true}, "2606:2800:21f::1": {true, true},
 		"10.1.2.3": {false, true}, "::ffff:10.1.2.3": {false, true}, "192.168.1.1": {false, true}, "172.31.0.1": {false, true}, "172.32.0.1": {true, true},
-		"100.100.100.200": {false, true}, "fd00:ec2::254": {false, true}, "64:ff9b::a00:1": {false, true}, "127.0.0.1": {false, true}, "::1": {false, true},
+		"100.100.100.201": {false, true}, "100.100.100.200": {false, false}, "fd00:ec2::253": {false, true}, "fd00:ec2::254": {false, false}, "168.63.129.16": {false, false}, "64:ff9b::a00:1": {false, true}, "127.0.0.1": {false, true}, "::1": {false, true},
 		"169.254.169.254": {false, false}, "::ffff:169.254.169.254": {false, false}, "fe80::1%eth0": {false, false}, "0.0.0.0": {false, false}, "::": {false, false},
 		"224.0.0.1": {false, false}, "255.255.255.255": {false, false}, "ff02::1": {false, false},
 	} {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +51,8 @@ type sample struct {
 	P50       float64 `json:"p50_ms"`
 	P99       float64 `json:"p99_ms"`
 	Peak      float64 `json:"server_rss_peak_mib"`
+
+	Statuses map[int]int `json:"statuses"`
 }
 
 func run(ctx context.Context, muster, load string, seconds int, every time.Duration) error {
@@ -86,6 +89,7 @@ func run(ctx context.Context, muster, load string, seconds int, every time.Durat
 	fmt.Printf("%d s of %.0f registrations a second beside %d disabled devices, each back every %s; every request on a connection of its own, timed from when it was due\n\n", seconds, letIn, disabled, every)
 	fmt.Printf("  let in   %6d   %4.0f/s   p50 %5.1f ms   p99 %6.1f ms (goal %.0f) %s\n", in.Count, in.PerSecond, in.P50, in.P99, p99Goal, verdict)
 	fmt.Printf("  refused  %6d   %4.0f/s   p50 %5.1f ms   p99 %6.1f ms\n", out.Count, out.PerSecond, out.P50, out.P99)
+	fmt.Printf("           %d were decided (401), %d asked more often than they had been advised to (429)\n", out.Statuses[http.StatusUnauthorized], out.Statuses[http.StatusTooManyRequests])
 	fmt.Printf("  server's memory, peak %.0f MiB\n", in.Peak)
 	return nil
 }

@@ -14,26 +14,32 @@ import (
 	"github.com/smallstep/pkcs7"
 )
 
-// ask sends a device's request and returns the certificate it was answered with, nil
-// where none was asked for.
-func (o options) ask(ctx context.Context, c *http.Client, d *device) (*x509.Certificate, error) {
+// ask sends a device's request and returns the status and the certificate it was answered
+// with, nil where none was asked for.
+func (o options) ask(ctx context.Context, c *http.Client, d *device) (int, *x509.Certificate, error) {
 	req, err := o.request(ctx, d)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, nil, err
+	}
+	cert, err := o.read(resp.StatusCode, body)
+	return resp.StatusCode, cert, err
+}
+
+func (o options) read(status int, body []byte) (*x509.Certificate, error) {
 	switch {
-	case err != nil:
-		return nil, err
-	case o.want != 0 && (resp.StatusCode == o.want || resp.StatusCode == o.orElse):
+	case o.want != 0 && (status == o.want || status == o.orElse):
 		return nil, nil
-	case o.want != 0 || resp.StatusCode >= http.StatusMultipleChoices:
-		return nil, fmt.Errorf("status %d: %.200s", resp.StatusCode, body)
+	case o.want != 0 || status >= http.StatusMultipleChoices:
+		return nil, fmt.Errorf("status %d: %.200s", status, body)
 	case o.kind == "est":
 		return readEnrolled(body)
 	case o.kind == "dps":

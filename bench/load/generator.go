@@ -23,6 +23,8 @@ type report struct {
 	RSSBeforeMB float64 `json:"server_rss_before_mib"`
 	RSSPeakMB   float64 `json:"server_rss_peak_mib"`
 	FirstError  string  `json:"first_error,omitempty"`
+
+	Statuses map[int]int `json:"statuses"` // how many answers had each
 }
 
 type generator struct {
@@ -35,12 +37,13 @@ type generator struct {
 
 	mu    sync.Mutex
 	took  []time.Duration // of the requests that went well
+	said  map[int]int     // how many of them were answered with each status
 	bad   int
 	first error
 }
 
 func newGenerator(o options) (*generator, error) {
-	g := &generator{options: o}
+	g := &generator{options: o, said: map[int]int{}}
 	var err error
 	if o.issuers != "" {
 		if g.issuers, err = readCertificates(o.issuers); err != nil {
@@ -57,14 +60,14 @@ func (g *generator) measure() (report, error) {
 	if g.bad > 0 {
 		return report{}, fmt.Errorf("warming up: %w", g.first)
 	}
-	g.took = nil
+	g.took, g.said = nil, map[int]int{}
 	before := usageOf(g.pid)
 	began := time.Now()
 	g.send(g.count)
 	wall := time.Since(began)
 	after := usageOf(g.pid)
 
-	r := report{Count: len(g.took), Errors: g.bad, RSSBeforeMB: before.rss, RSSPeakMB: after.peak}
+	r := report{Count: len(g.took), Errors: g.bad, RSSBeforeMB: before.rss, RSSPeakMB: after.peak, Statuses: g.said}
 	if g.first != nil {
 		r.FirstError = g.first.Error()
 	}
@@ -107,17 +110,18 @@ func (g *generator) client(n int, left *atomic.Int64) {
 			c = connection(d, true)
 		}
 		var took time.Duration
+		var status int
 		var err error
 		if g.newCSR {
 			d, err = d.withNewCSR()
 		}
 		if err == nil {
-			took, err = g.once(c, d)
+			took, status, err = g.once(c, d)
 		}
 		if g.rate > 0 {
 			took = time.Since(due) // a request that had to wait for a client is late
 		}
-		g.note(took, err)
+		g.note(took, status, err)
 	}
 }
 
@@ -132,23 +136,24 @@ func (g *generator) await(left int64) time.Time {
 }
 
 // once times one request; the answer is checked after the clock has stopped.
-func (g *generator) once(c *http.Client, d *device) (time.Duration, error) {
+func (g *generator) once(c *http.Client, d *device) (time.Duration, int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	began := time.Now()
-	cert, err := g.ask(ctx, c, d)
+	status, cert, err := g.ask(ctx, c, d)
 	took := time.Since(began)
 	if err == nil && cert != nil {
 		err = d.check(cert, g.issuers)
 	}
-	return took, err
+	return took, status, err
 }
 
-func (g *generator) note(took time.Duration, err error) {
+func (g *generator) note(took time.Duration, status int, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
 		g.took = append(g.took, took)
+		g.said[status]++
 		return
 	}
 	g.bad++

@@ -7,8 +7,9 @@
 //
 //	load gen-ca DIR NAME
 //	load dps|est|get [options]
+//	load mqtt [options]           connections that are held: only memory is measured
 //
-// Called by bench/compare, bench/scale and people.
+// Called by the other commands of bench and by people.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -27,7 +29,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: load dps|est|get [options] | load gen-ca DIR NAME")
+var errUsage = errors.New("usage: load dps|est|get|mqtt [options] | load gen-ca DIR NAME")
 
 func run(args []string) error {
 	if len(args) == 3 && args[0] == "gen-ca" {
@@ -43,6 +45,13 @@ func run(args []string) error {
 	g, err := newGenerator(o)
 	if err != nil {
 		return err
+	}
+	if o.kind == "mqtt" {
+		h, err := g.hold()
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(h)
 	}
 	r, err := g.measure()
 	if err != nil {
@@ -72,6 +81,7 @@ type options struct {
 	deviceCA, issuers    string
 	groupKey             string
 	pid                  int
+	settle               time.Duration
 }
 
 func parse(kind string, args []string) (options, error) {
@@ -81,7 +91,7 @@ func parse(kind string, args []string) (options, error) {
 	fs.IntVar(&o.count, "n", 2000, "requests to measure")
 	fs.IntVar(&o.clients, "c", 8, "concurrent clients")
 	fs.IntVar(&o.warm, "warm", 50, "requests before measuring")
-	fs.IntVar(&o.pool, "pool", 500, "devices, used in turn")
+	fs.IntVar(&o.pool, "pool", 500, "devices, used in turn; for mqtt each has a connection of its own")
 	fs.StringVar(&o.prefix, "prefix", "dev-", "what device names begin with")
 	fs.BoolVar(&o.fresh, "fresh", false, "a new connection with a full handshake for every request; else each client is one device that keeps its connection")
 	fs.BoolVar(&o.newCSR, "new-csr", false, "a new key and CSR for every request")
@@ -93,11 +103,12 @@ func parse(kind string, args []string) (options, error) {
 	fs.Float64Var(&o.rate, "rate", 0, "requests a second, each on its own schedule, however long others take; latency is measured from when it was due. 0 = as fast as the clients can")
 	fs.Bool("json", true, "accepted and ignored: the report is one line of JSON")
 	switch kind {
-	case "dps":
+	case "dps", "mqtt":
 		fs.StringVar(&o.scope, "scope", "", "id scope")
 		fs.StringVar(&o.version, "api-version", "2021-06-01", "version of the device API")
 		fs.BoolVar(&o.withCSR, "with-csr", false, "ask for a certificate")
 		fs.StringVar(&o.groupKey, "group-key", "", "key of a symmetric-key group in base64: devices show a token of their derived keys, and no certificate")
+		fs.DurationVar(&o.settle, "settle", 0, "mqtt: how long the connections idle before the server's memory is looked at")
 	case "est":
 		o.withCSR = true
 	case "get":

@@ -11,7 +11,7 @@ type regCmd struct {
 	connection
 	List   regListCmd   `cmd:"" help:"List registrations."`
 	Show   regShowCmd   `cmd:"" help:"Show one."`
-	Delete regDeleteCmd `cmd:"" help:"Delete one, and the device on the built-in hub."`
+	Delete regDeleteCmd `cmd:"" help:"Delete one's record; its device stays on the hub until it is deleted through the hub's registry API."`
 }
 
 var registrationTable = table{
@@ -62,7 +62,7 @@ func (c *regDeleteCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.confirmed(s, c.ID, fmt.Sprintf("registration %s will be deleted, and its device on the built-in hub; while an entry admits it, the device can come back", c.ID)); err != nil {
+	if err := c.confirmed(s, c.ID, fmt.Sprintf("the record of registration %s will be deleted; the hub keeps its device until that is deleted through the hub's registry API, and while an entry admits it, it can register anew", c.ID)); err != nil {
 		return err
 	}
 	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"registrations", c.ID}, match: got.etag}); err != nil {

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/store"
 	"github.com/passmuster/muster/store/postgres"
 	"github.com/passmuster/muster/store/sqlite"
 )
@@ -41,8 +43,8 @@ func (x scopeCreateCmd) Run(ctx context.Context, s streams) error {
 	if id == "" {
 		id = newIDScope()
 	}
-	if !idScopes.MatchString(id) {
-		return fault.New(fault.Malformed, "id-scope", "an id scope has 4 to 32 letters and digits")
+	if err := c.checkNewIDScope(ctx, id); err != nil {
+		return err
 	}
 	if x.KeepRoot && !c.dev && !c.AllowOnlineRoot {
 		return unsafe("the key of the new root would stay on this host", "allowOnlineRoot: true")
@@ -53,6 +55,32 @@ func (x scopeCreateCmd) Run(ctx context.Context, s streams) error {
 	}
 	if err := x.make(ctx, s, c, t); err != nil {
 		return errors.Join(err, discard(ctx, t))
+	}
+	return nil
+}
+
+// checkNewIDScope refuses a name with which the server would not start: a word of its doors'
+// addresses, and the installation's own name.
+func (c config) checkNewIDScope(ctx context.Context, id string) error {
+	if !idScopes.MatchString(id) {
+		return fault.New(fault.Malformed, "id-scope", "an id scope has 4 to 32 letters and digits")
+	}
+	if err := api.CheckIDScope(id); err != nil {
+		return err
+	}
+	if _, err := os.Stat(kekFile(c)); errors.Is(err, os.ErrNotExist) {
+		return nil // nothing is there yet but the folder
+	}
+	st, err := openStoreReadOnly(ctx, c)
+	if err != nil {
+		return err
+	}
+	own, err := store.New(st).GivenIDScope(ctx)
+	if err = errors.Join(ignore(err, fault.NotFound), st.Close()); err != nil {
+		return err
+	}
+	if strings.EqualFold(own, id) {
+		return fault.New(fault.Conflict, "id-scope-exists", "%s is the id scope of this installation itself", own)
 	}
 	return nil
 }
@@ -140,7 +168,7 @@ func (x scopeDeleteCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	t, err := c.scoped(x.IDScope)
+	t, err := c.further(x.IDScope)
 	if err != nil {
 		return err
 	}
@@ -173,7 +201,7 @@ func (x scopeExportCmd) Run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	t, err := c.scoped(x.IDScope)
+	t, err := c.further(x.IDScope)
 	if err != nil {
 		return err
 	}

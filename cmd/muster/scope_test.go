@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/passmuster/muster/internal/testpg"
+	"github.com/passmuster/muster/provisioning"
 )
 
 // newTenant makes a further id scope and returns its name and first token.
@@ -49,6 +50,11 @@ func TestAnIDScopeIsMadeExportedRestoredAndDeletedAlone(t *testing.T) {
 	if out := h.scopes(); out != "" {
 		t.Errorf("id scopes of a new installation: %q", out)
 	}
+	code, out, talk := h.muster("token", "create", "--config", h.path("muster.yaml"), "own")
+	own := provisioning.TokenIDScope(strings.TrimSpace(out))
+	if code != exitDone || own == "" {
+		t.Fatalf("a token of the installation itself: exit %d: %s%s", code, out, talk)
+	}
 	id, token := h.newTenant("0neAcme")
 	if id != "0neAcme" || !strings.HasPrefix(token, "mst_0neAcme_") {
 		t.Fatalf("made %q with token %q", id, token)
@@ -78,9 +84,14 @@ func TestAnIDScopeIsMadeExportedRestoredAndDeletedAlone(t *testing.T) {
 	}{
 		{"a name that is taken", []string{"create", "0NEACME"}, exitConflict},
 		{"a name that is none", []string{"create", "a/../b"}, exitUsage},
+		{"a word of an address", []string{"create", "Devices"}, exitUsage},
+		{"the name of the installation itself", []string{"create", strings.ToUpper(own)}, exitConflict},
 		{"a root kept online against the settings", []string{"create", "--keep-root", "0neOnline"}, exitUsage},
 		{"deleting without saying yes", []string{"delete", "0neAcme"}, exitUsage},
 		{"deleting one that is not there", []string{"delete", "--yes", "0neOther"}, exitNotFound},
+		{"deleting one without a name", []string{"delete", "--yes", ""}, exitNotFound},
+		{"deleting the installation itself", []string{"delete", "--yes", own}, exitNotFound},
+		{"exporting one without a name", []string{"export", "", h.path("x.tar")}, exitNotFound},
 		{"exporting over a file", []string{"export", "0neAcme", file}, exitConflict},
 		{"exporting one that is not there", []string{"export", "0neOther", h.path("x.tar")}, exitNotFound},
 	} {

@@ -67,13 +67,18 @@ func (c config) scoped(idScope string) (config, error) {
 	if idScope == "" {
 		return c, nil
 	}
+	return c.further(idScope)
+}
+
+// further is the configuration of a further ID scope, which the installation's own is not.
+func (c config) further(idScope string) (config, error) {
 	all, err := c.tenants()
 	if err != nil {
 		return c, err
 	}
 	i := slices.IndexFunc(all, func(t config) bool { return strings.EqualFold(t.idScope, idScope) })
 	if i < 0 {
-		return c, fault.New(fault.NotFound, "id-scope-unknown", "this installation has no further id scope %s; muster scope list shows them", idScope)
+		return c, fault.New(fault.NotFound, "id-scope-unknown", "this installation has no further id scope %q; muster scope list shows them", idScope)
 	}
 	return all[i], nil
 }

@@ -38,6 +38,7 @@ const (
 	HubDeviceDisabled   Action = "hub-device.disabled"
 	HubDeviceEnabled    Action = "hub-device.enabled"
 	HubDeviceDeleted    Action = "hub-device.deleted"
+	HubDeviceKept       Action = "hub-device.kept" // its registration's record was deleted
 	TwinUpdated         Action = "twin.updated"
 	IssuerCreated       Action = "issuer.created"
 	CRLPublished        Action = "crl.published"

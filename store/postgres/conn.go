@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -51,15 +54,23 @@ func must(s *store.Stmt) string {
 	return "WITH touched AS (" + s.Numbered + " RETURNING 1) SELECT 1 / count(*) FROM touched"
 }
 
+// Exec queues a write.
 func (c *conn) Exec(s *store.Stmt, args ...any) error {
 	c.count++
+	if !storable(args) {
+		return fault.New(fault.Malformed, "text", "A text with a NUL, or one that is no UTF-8, cannot be kept.")
+	}
 	c.queue = append(c.queue, request{must(s), args, s})
 	return nil
 }
 
-// Query sends what waits and the read in one round trip.
+// Query sends what waits and the read in one round trip. A read that asks for what cannot be
+// there finds nothing, and is not sent: the server would refuse it.
 func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) error {
 	c.count++
+	if !storable(args) {
+		return nil
+	}
 	read := request{s.Numbered, args, s}
 	if s.Apart && !c.began && c.readOnly() {
 		return c.exchange([]request{read}, each)
@@ -71,6 +82,15 @@ func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) error {
 		return err
 	}
 	return c.send(each, read)
+}
+
+// storable says whether PostgreSQL can have each text: it has none with a NUL, and none
+// that is no UTF-8. Strangers send both (INV-R2).
+func storable(args []any) bool {
+	return !slices.ContainsFunc(args, func(a any) bool {
+		text, is := a.(string)
+		return is && (strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text))
+	})
 }
 
 // readOnly says that the transaction, once begun, is a View's: nothing locks.

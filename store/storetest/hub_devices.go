@@ -22,6 +22,8 @@ func hubDevices(t *testing.T, open Open) {
 	t.Run("devices are listed and counted, registered ones and others in one order", listedHubDevices(open))
 	t.Run("a change ends when its registration leaves the hub", forgottenHubChanges(open))
 	t.Run("a device made at the door becomes that of the registration that takes its name", settledHubDevices(open))
+	t.Run("a device goes on when the record of its registration goes", keptHubDevices(open))
+	t.Run("a thumbprint is taken from every device that has it", droppedThumbprints(open))
 	t.Run("a twin is written over the version it was read at, and over no other", twinVersions(open))
 }
 
@@ -237,6 +239,64 @@ func settledHubDevices(open Open) func(*testing.T) {
 		}
 		w.update(func(tx provisioning.Tx) error { return tx.ForgetHubChange(hubA, w.id("dev-3")) })
 		absent(w, func(tx provisioning.Tx) (provisioning.Twin, error) { return tx.Twin(w.id("dev-3")) })
+	}
+}
+
+func keptHubDevices(open Open) func(*testing.T) {
+	return func(t *testing.T) {
+		w := newWorld(t, open)
+		reg := w.assigned("dev-1", hubA, "Pump", provisioning.Owner{})
+		w.put(reg)
+		over := provisioning.HubChange{
+			Hub: hubA, Device: w.id("pump"), Spelled: "Pump", Registration: reg.ID, StatusAt: w.now, Created: w.now, Updated: w.now, Version: 1,
+		}
+		w.changeHub(over)
+		first := provisioning.Twin{Tags: []byte(`{"a":1}`), Desired: []byte(`{}`), Updated: w.now, Version: 1, DesiredVersion: 1}
+		w.update(func(tx provisioning.Tx) error { return tx.PutTwin(reg.ID, first) })
+		kept := over
+		kept.Registration, kept.Auth, kept.Version = verify.RegistrationID{}, provisioning.SealedAuth{Type: provisioning.HubSAS}, 9
+		w.update(func(tx provisioning.Tx) error {
+			for _, err := range []error{
+				tx.UpdateHubChange(kept, 1), tx.PutHubTwin(hubA, kept.Device, first, 0), tx.DeleteTwin(reg.ID), tx.DeleteRegistration(reg.ID, reg.Version),
+			} {
+				if err != nil {
+					return err
+				}
+			}
+			return tx.Append(w.note(audit.HubDeviceKept, "hub-device:"+hubA+"/pump"))
+		})
+		kept.Twin = &first
+		same(w, w.hubRecord(hubA, "pump"), provisioning.HubRecord{Device: kept.Device, Change: &kept})
+		if _, devices, err := hubUse(w, hubA); err != nil || devices != 1 {
+			t.Errorf("%d devices use the hub (%v), want 1", devices, err)
+		}
+		Check(t, w.db)
+	}
+}
+
+func droppedThumbprints(open Open) func(*testing.T) {
+	return func(t *testing.T) {
+		w := newWorld(t, open)
+		ours, other := strings.Repeat("A", 64), strings.Repeat("B", 64)
+		for device, has := range map[string][2]string{
+			"first": {ours, other}, "second": {other, ours}, "both": {ours, ours}, "neither": {other}, "none": {},
+		} {
+			w.changeHub(provisioning.HubChange{
+				Hub: hubA, Device: w.id(device), Spelled: device, Enabled: true, StatusAt: w.now, Created: w.now, Updated: w.now, Version: 1,
+				Auth: provisioning.SealedAuth{Type: provisioning.HubSelfSigned, Thumbprints: has},
+			})
+		}
+		later := w.now.Add(time.Second)
+		w.update(func(tx provisioning.Tx) error { return tx.DropHubThumbprint(ours, later) })
+		for device, want := range map[string][2]string{
+			"first": {"", other}, "second": {other, ""}, "both": {}, "neither": {other}, "none": {},
+		} {
+			c := w.hubRecord(hubA, device).Change
+			if touched := device != "neither" && device != "none"; c.Auth.Thumbprints != want || touched != (c.Version > 1) || touched != c.Updated.Equal(later) {
+				t.Errorf("%s has %v, version %d of %s", device, c.Auth.Thumbprints, c.Version, c.Updated)
+			}
+		}
+		Check(t, w.db)
 	}
 }
 

@@ -27,6 +27,7 @@ func Run(t *testing.T, open Open) {
 		{"certificates", certificates},
 		{"registrations", registrations},
 		{"lists", lists},
+		{"texts", texts},
 		{"hub devices", hubDevices},
 		{"facts", facts},
 		{"ordinary facts", ordinary},

@@ -154,7 +154,6 @@ const notServed = `
 | ` + "`csr`" + ` on registration | no release of these SDKs sends it | served, see the [reference](reference/dps-device-api.md) |
 | TPM attestation | ` + "`azure-iot-security-tpm`" + ` | not yet |
 | tokens of Entra ID | ` + "`fromTokenCredential`" + ` | not supported; the service takes an operator's token in their place, the hub its shared access policies alone |
-| a device of the built-in hub that outlives its registration record | ` + "`deleteDeviceRegistrationState`" + ` | deleting the record deletes the device |
 | modules, configurations, jobs and blobs of the hub | ` + "`azure-iothub`" + ` | not supported |
 | telemetry, direct methods, messages to devices | ` + "`azure-iothub`, `azure-iot-device`" + ` | not supported: the built-in hub is a registry |
 | the SDKs for C, C#, Java and Python | | not driven; the shapes they need are in the [reference](reference/dps-device-api.md) |

@@ -221,6 +221,12 @@ func (w *world) manageRegistrations(t *testing.T) {
 	w.service(t, groups.remove, "recorded").gives(nil)
 	w.service(t, get, ids[2]).gives(nil) // an orphan
 	w.service(t, remove, ids[2]).gives(nil)
+	var left []object
+	for _, id := range ids { // the hub's devices do not go with their records
+		w.registry(t, "get", id).gives(nil)
+		left = append(left, object{"deviceId": id})
+	}
+	w.registry(t, "removeDevices", left, true).gives(nil)
 	w.serviceAs(t, strangersKey(w.env["MUSTER_SERVICE_CONNECTION_STRING"]), get, ids[0]).fails(401, "UnauthorizedError")
 }
 

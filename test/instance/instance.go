@@ -6,7 +6,7 @@
 // are the same installation. It knows nothing of Muster's packages: what is tested or
 // measured through it is the program as an operator has it.
 //
-// Called by bench/* and by the tests in test/crash.
+// Called by bench/* and by the tests in test/*.
 package instance
 
 import (
@@ -39,6 +39,8 @@ type Instance struct {
 	Took    time.Duration // from the start of the process to its being ready
 	Devices string        // https://host:port
 	PKI     string        // http://host:port
+	MQTT    string        // mqtts://host:port
+	Service string        // connection string of the service API, with all its rights
 	IDScope string
 	CAFile  string // PEM, the root first: what devices trust
 
@@ -147,6 +149,7 @@ func (i *Instance) readEnv(root, path string) error {
 	}
 	for name, field := range map[string]*string{
 		"MUSTER_DEVICE_URL": &i.Devices, "MUSTER_ADMIN_URL": &i.admin, "MUSTER_PKI_URL": &i.PKI,
+		"MUSTER_MQTT_URL": &i.MQTT, "MUSTER_SERVICE_CONNECTION_STRING": &i.Service,
 		"MUSTER_TOKEN": &i.token, "MUSTER_CA_FILE": &i.CAFile, "MUSTER_ID_SCOPE": &i.IDScope,
 	} {
 		if *field = env[name]; *field == "" {

@@ -3,8 +3,7 @@ package azure
 import (
 	"crypto/sha1" // a name in answers (§2.2), never a proof
 	"crypto/x509"
-	"encoding/hex"
-	"strings"
+	"fmt"
 	"time"
 
 	"github.com/passmuster/muster/verify"
@@ -40,4 +39,4 @@ func InfoOf(l verify.Link) CertificateInfo {
 // serial is the serial number in whole octets.
 func serial(c *x509.Certificate) string { return upperHex(c.SerialNumber.Bytes()) }
 
-func upperHex(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+func upperHex(b []byte) string { return fmt.Sprintf("%X", b) }

@@ -12,11 +12,12 @@ import (
 const never = -1
 
 // ParseIfMatch reads an ETag as clients send it (§4.3): quoted or bare, with or without the
-// mark of weakness, "*" in quotes as well; "" is no condition. A list of several is
-// Malformed, rule "if-match": a caller has read one version.
+// mark of weakness, "*" in quotes as well; "" is no condition, and an empty ETag in quotes
+// one that nothing meets. A list of several is Malformed, rule "if-match": a caller has read
+// one version.
 func ParseIfMatch(header string) (provisioning.Precondition, error) {
 	switch tag := BareETag(header); {
-	case tag == "":
+	case strings.TrimSpace(header) == "":
 		return provisioning.Precondition{}, nil
 	case tag == "*":
 		return provisioning.Precondition{Any: true}, nil

@@ -11,7 +11,7 @@ func TestEntityTagsInEverySpelling(t *testing.T) {
 	version, anything := provisioning.Precondition{Version: 5}, provisioning.Precondition{Any: true}
 	for spelled, want := range map[string]provisioning.Precondition{
 		`"5"`: version, `5`: version, `W/"5"`: version, `W/5`: version, ` "5" `: version, `"*"`: anything, `*`: anything,
-		``: {}, `""`: {}, `"`: {Version: never}, `x`: {Version: never}, `-5`: {Version: never}, `0`: {Version: never},
+		``: {}, ` `: {}, `""`: {Version: never}, `W/""`: {Version: never}, `W/`: {Version: never}, `"`: {Version: never}, `x`: {Version: never}, `-5`: {Version: never}, `0`: {Version: never},
 		`99999999999999999999`: {Version: never}, `""5""`: {Version: never},
 	} {
 		if got, err := ParseIfMatch(spelled); err != nil || got != want {

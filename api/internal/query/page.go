@@ -21,6 +21,10 @@ const (
 	// maxScan is how many rows one answer looks at for a WHERE. A query that finds little
 	// gets short pages, with a continuation, and holds the database for no longer.
 	maxScan = 5000
+	// maxText is when a page is full, whatever its size: rows may have 128 KiB each. They are
+	// read maxBatch at a time (INV-R6).
+	maxText  = 2 << 20
+	maxBatch = 128
 
 	sizeHeader         = "x-ms-max-item-count"
 	continuationHeader = "x-ms-continuation"
@@ -128,7 +132,7 @@ type found struct {
 // were looked at.
 func collect[R any](ctx context.Context, q Query, l Listing[R], after verify.RegistrationID) (found, error) {
 	var p found
-	looked := 0
+	looked, length := 0, 0
 	for batch := 0; ; {
 		batch = q.batch(len(p.items), batch)
 		rows, err := l.Read(ctx, after, batch)
@@ -136,7 +140,7 @@ func collect[R any](ctx context.Context, q Query, l Listing[R], after verify.Reg
 			return p, err
 		}
 		for _, row := range rows {
-			if len(p.items) == q.size || looked == maxScan {
+			if len(p.items) == q.size || length >= maxText || looked == maxScan {
 				p.last = after
 				return p, nil
 			}
@@ -150,6 +154,7 @@ func collect[R any](ctx context.Context, q Query, l Listing[R], after verify.Reg
 			}
 			if q.keeps(item) {
 				p.items = append(p.items, item)
+				length += len(item)
 			}
 			after = l.ID(row)
 			looked++
@@ -167,7 +172,7 @@ func (q Query) batch(found, last int) int {
 	if q.where != nil {
 		n = max(n, 2*last)
 	}
-	return min(n, maxPage)
+	return min(n, maxBatch)
 }
 
 // keeps says whether an item, as it is answered, is among what the query asks for.

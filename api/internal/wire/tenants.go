@@ -30,18 +30,30 @@ var reserved = []string{
 	"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs",
 }
 
-// NewTenants checks that every id scope is fit for a path, no fixed word, and there
-// once. It is Malformed, rule "id-scope", otherwise.
-func NewTenants(list ...Tenant) (Tenants, error) {
-	var seen []string
-	for _, t := range list {
-		scope := strings.ToLower(t.Engine.IDScope())
-		if !idScopes.MatchString(scope) || slices.Contains(reserved, scope) || slices.Contains(seen, scope) {
-			return Tenants{}, fault.New(fault.Malformed, "id-scope", "The id scope %q is no id scope, a reserved word, or there twice.", scope)
-		}
-		seen = append(seen, scope)
+// CheckIDScope refuses a name that cannot stand in a path where an id scope does: Malformed,
+// rule "id-scope".
+func CheckIDScope(name string) error {
+	if !idScopes.MatchString(name) || slices.Contains(reserved, strings.ToLower(name)) {
+		return fault.New(fault.Malformed, "id-scope", "%q is no id scope, or a reserved word.", name)
 	}
-	return Tenants{list}, nil
+	return nil
+}
+
+// NewTenants checks that every id scope is fit for a path and there once. It is Malformed,
+// rule "id-scope", otherwise.
+func NewTenants(list ...Tenant) (Tenants, error) {
+	var served Tenants
+	for _, t := range list {
+		idScope := t.Engine.IDScope()
+		if err := CheckIDScope(idScope); err != nil {
+			return Tenants{}, err
+		}
+		if _, err := served.Find(idScope); err == nil {
+			return Tenants{}, fault.New(fault.Malformed, "id-scope", "The id scope %q is there twice.", idScope)
+		}
+		served.list = append(served.list, t)
+	}
+	return served, nil
 }
 
 // Find returns the tenant of an id scope, case apart; NotFound, rule [RuleIDScope].
