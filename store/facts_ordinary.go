@@ -68,7 +68,9 @@ func fleetOf(q provisioning.FactsQuery) fleetKey {
 // or key, a leaf that an entry holds or that was issued here, a claim on its id as a
 // device id.
 var selectOrdinary = statement("SELECT e.value, (SELECT CAST(enabled AS BIGINT) FROM entries WHERE kind = 0 AND id = ?)," +
-	" CASE WHEN EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest IN (?, ?, ?))" +
+	" CASE WHEN EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest = ?)" +
+	" OR EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest = ?)" +
+	" OR EXISTS (SELECT 1 FROM disallowances WHERE lifted_at = 0 AND digest = ?)" + // with IN, SQLite makes a table of the three
 	" OR EXISTS (SELECT 1 FROM entry_credentials WHERE thumbprint = ?)" +
 	" OR EXISTS (SELECT 1 FROM certificates WHERE thumb8 = ?)" +
 	" OR EXISTS (SELECT 1 FROM registrations WHERE alias = ? AND alias <> '' AND hub <> '')" +
