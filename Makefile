@@ -30,7 +30,7 @@ soak: ## the same, with the long tests and ten minutes of fuzzing
 	@scripts/setup.sh test
 	@MUSTER_SOAK=1 FUZZ_SECONDS=600 TEST_TIMEOUT=60m scripts/test.sh
 
-bench: ## figures beside the floor, and with a million certificates (BENCH_ROWS=0: without)
+bench: ## the figures and their goals (scripts/bench.sh says what to leave out)
 	@scripts/setup.sh demo
 	@scripts/bench.sh
 

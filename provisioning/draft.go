@@ -94,8 +94,9 @@ func checkSettings(tx Tx, en Enrollment) error {
 	if err := checkTwin(en.InitialTwin); err != nil {
 		return err
 	}
-	if len(en.OptionalInfo) > 0 && !json.Valid(en.OptionalInfo) {
-		return fault.New(fault.Malformed, "optional-device-information", "it is not JSON").At("/optionalDeviceInformation")
+	var info any
+	if len(en.OptionalInfo) > 0 && json.Unmarshal(en.OptionalInfo, &info) != nil {
+		return fault.New(fault.Malformed, "optional-device-information", "it is not JSON, or has a number that is too large").At("/optionalDeviceInformation")
 	}
 	for _, name := range en.Hubs {
 		if _, err := tx.Hub(name); fault.Is(err, fault.NotFound) {

@@ -46,7 +46,7 @@ func patched[T any](d *door, current T, p mergePatch) (T, error) {
 	}
 	var plain any
 	if err := json.Unmarshal(text, &plain); err != nil {
-		return next, err
+		return next, fault.New(fault.Malformed, "schema", "the patched resource has a number that is too large").Because(err)
 	}
 	registry := d.api.OpenAPI().Components.Schemas
 	path, result := huma.NewPathBuffer(nil, 0), &huma.ValidateResult{}

@@ -69,10 +69,10 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		}
 		r.named = true
 	}
-	if given(body.TPM) {
+	if wire.Given(body.TPM) {
 		return Request{}, fault.New(fault.Malformed, "tpm-not-supported", "TPM attestation is not supported yet.")
 	}
-	if given(body.Payload) {
+	if wire.Given(body.Payload) {
 		if body.Payload[0] != '{' {
 			return Request{}, fault.New(fault.Malformed, "payload", "The payload is not a JSON object.")
 		}
@@ -80,16 +80,13 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 	}
 	var err error
 	switch {
-	case given(body.CSR) && v.carriesCSR():
+	case wire.Given(body.CSR) && v.carriesCSR():
 		r.csr, err = decodeCSR(body.CSR)
-	case given(body.OldCSR) && v.carriesOldCSR():
+	case wire.Given(body.OldCSR) && v.carriesOldCSR():
 		r.csr, err = decodeOldCSR(body.OldCSR)
 	}
 	return r, err
 }
-
-// given tells a field that is there from one that is absent or null.
-func given(field json.RawMessage) bool { return len(field) > 0 && string(field) != "null" }
 
 func decodeCSR(field json.RawMessage) ([]byte, error) {
 	var text string

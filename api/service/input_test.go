@@ -60,6 +60,7 @@ func TestBadInput(t *testing.T) {
 		{"a twin with more than 8 KB of tags", request{method: "PUT", path: "/enrollments/press-1", body: twin(9 << 10)}, 400, 400000},
 		{"a twin of 1 MiB", request{method: "PUT", path: "/enrollments/press-1", body: twin(1 << 20)}, 413, 413000},
 		{"a twin that is no object", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"initialTwin":5`)}, 400, 400000},
+		{"a number beyond all others", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"optionalDeviceInformation":{"a":1e400}`)}, 400, 400000},
 		{"metadata inside a property", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"initialTwin":{"tags":{"a":{"$version":1}}}`)}, 400, 400000},
 		{"JSON nested 100 deep", request{method: "PUT", path: "/enrollments/press-1", body: keyedBody("press-1", `"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100))}, 400, 400000},
 

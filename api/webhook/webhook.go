@@ -11,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/passmuster/muster/api/internal/azure"
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -154,19 +156,22 @@ func parseAnswer(text []byte) (provisioning.AllocationAnswer, error) {
 		return provisioning.AllocationAnswer{}, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook did not answer with a JSON object of the contract").Because(err)
 	}
 	out := provisioning.AllocationAnswer{Status: http.StatusOK, Hub: said.Hub}
-	if given(said.InitialTwin) {
+	if wire.Given(said.InitialTwin) {
 		out.InitialTwin = azure.TwinWithoutMetadata(said.InitialTwin)
 	}
-	if given(said.Payload) {
+	if wire.Given(said.Payload) {
 		out.Payload = said.Payload
 	}
 	return out, nil
 }
 
-func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
-
-// unreachable says no more to the device than that it failed; the log has the cause.
+// unreachable says no more to the device than that it failed; the log has the cause, without
+// the address, in whose query webhooks have keys (INV-K4).
 func unreachable(cause error) error {
+	var call *url.Error
+	if errors.As(cause, &call) {
+		cause = call.Err
+	}
 	if errors.Is(cause, errAddress) {
 		return fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook is at an address that this server does not call").Because(cause)
 	}

@@ -189,6 +189,15 @@ func TestAddressesThatAreNotCalled(t *testing.T) {
 	}
 }
 
+func TestNoErrorHoldsAWebhooksKey(t *testing.T) {
+	for _, address := range []string{"https://127.0.0.1:1/pick?code=secret", "://?code=secret"} {
+		_, err := New(Options{Networks: prefixes("127.0.0.0/8")}).Pick(t.Context(), request(t, address))
+		if fault.RuleOf(err) != "allocation-unreachable" || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	closed, open := gate{}, gate{prefixes("10.0.0.0/8", "169.254.0.0/16", "::/0", "0.0.0.0/0")}
 	for address, want := range map[string]struct{ closed, open bool }{

@@ -51,6 +51,7 @@ type sample struct {
 	P50       float64 `json:"p50_ms"`
 	P99       float64 `json:"p99_ms"`
 	Peak      float64 `json:"server_rss_peak_mib"`
+	CPU       float64 `json:"server_cpu_us_per_op"` // all of the server's, by the requests of this run
 
 	Statuses map[int]int `json:"statuses"`
 }
@@ -90,7 +91,7 @@ func run(ctx context.Context, muster, load string, seconds int, every time.Durat
 	fmt.Printf("  let in   %6d   %4.0f/s   p50 %5.1f ms   p99 %6.1f ms (goal %.0f) %s\n", in.Count, in.PerSecond, in.P50, in.P99, p99Goal, verdict)
 	fmt.Printf("  refused  %6d   %4.0f/s   p50 %5.1f ms   p99 %6.1f ms\n", out.Count, out.PerSecond, out.P50, out.P99)
 	fmt.Printf("           %d were decided (401), %d asked more often than they had been advised to (429)\n", out.Statuses[http.StatusUnauthorized], out.Statuses[http.StatusTooManyRequests])
-	fmt.Printf("  server's memory, peak %.0f MiB\n", in.Peak)
+	fmt.Printf("  the server: %.2f of a core; memory, peak %.0f MiB\n", in.CPU*float64(in.Count)/1e6/float64(seconds), in.Peak)
 	return nil
 }
 

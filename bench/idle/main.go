@@ -35,7 +35,7 @@ func main() {
 	flag.StringVar(&b.muster, "muster", "", "the server's program")
 	flag.StringVar(&b.load, "load", "", "the load generator")
 	flag.IntVar(&b.connections, "connections", 5000, "how many")
-	flag.DurationVar(&b.settle, "settle", 5*time.Second, "how long they idle before the server's memory is looked at")
+	flag.DurationVar(&b.settle, "settle", 30*time.Second, "how long they idle before the server's memory is looked at: it gives back what it does not need when all is quiet")
 	flag.Parse()
 	if err := b.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "idle:", err)

@@ -27,7 +27,7 @@ type device struct {
 	name  string
 	tls   *tls.Certificate // nil: shows none
 	token string           // "": shows none
-	csr   []byte           // DER
+	csr   []byte           // DER; nil: asks for no certificate
 	spki  []byte           // the request's key
 }
 
@@ -43,8 +43,10 @@ func makeDevices(o options) ([]*device, error) {
 	pool := make([]*device, o.pool)
 	for i := range pool {
 		d := &device{name: fmt.Sprintf("%s%06d", o.prefix, i)}
-		if d, err = d.withNewCSR(); err != nil {
-			return nil, err
+		if o.withCSR {
+			if d, err = d.withNewCSR(); err != nil {
+				return nil, err
+			}
 		}
 		switch {
 		case o.groupKey != "":

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
@@ -166,7 +167,7 @@ func KeysOf(keys [2][]byte) *SymmetricKey {
 
 // given is free JSON of a request; nil when it is absent or null.
 func given(raw json.RawMessage) json.RawMessage {
-	if string(raw) == "null" {
+	if !wire.Given(raw) {
 		return nil
 	}
 	return raw

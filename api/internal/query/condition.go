@@ -1,6 +1,9 @@
 package query
 
-import "strings"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // condition is what a WHERE says of an item's JSON.
 type condition interface {
@@ -53,6 +56,13 @@ func (c comparison) holds(item map[string]any) bool {
 }
 
 func (c comparison) has(v any) bool {
+	if n, is := v.(json.Number); is {
+		f, err := n.Float64()
+		if err != nil {
+			return false // beyond what a query can name
+		}
+		v = f
+	}
 	for _, want := range c.values {
 		a, text := v.(string)
 		b, texts := want.(string)

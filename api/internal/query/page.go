@@ -180,9 +180,16 @@ func (q Query) keeps(item []byte) bool {
 	if q.where == nil {
 		return true
 	}
-	var fields map[string]any
-	if err := json.Unmarshal(item, &fields); err != nil {
+	return q.where.holds(fieldsOf(item))
+}
+
+// fieldsOf keeps numbers as they are written: JSON has some that no float64 is, and somebody
+// may have stored one.
+func fieldsOf(item []byte) (fields map[string]any) {
+	decoder := json.NewDecoder(bytes.NewReader(item))
+	decoder.UseNumber()
+	if err := decoder.Decode(&fields); err != nil {
 		panic("internal error: what was encoded does not decode: " + err.Error())
 	}
-	return q.where.holds(fields)
+	return fields
 }

@@ -30,6 +30,9 @@ func DecodeJSON(body []byte, into any) error {
 	return fault.New(fault.Malformed, "json", "The body is not the JSON object expected.").Because(err)
 }
 
+// Given tells a field that is there from one that is absent or null.
+func Given(field json.RawMessage) bool { return len(field) > 0 && string(field) != "null" }
+
 // depth is how deep a text is nested, if it is JSON; of other text it is some number.
 func depth(text []byte) int {
 	deepest, now, quoted := 0, 0, false
