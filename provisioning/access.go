@@ -53,13 +53,14 @@ type AccessTx interface {
 
 // Caller is whoever holds a token of a shared access policy.
 type Caller struct {
+	Plane  Plane
 	Policy string
 	Rights policies.Rights
 	Host   string // the host name that the token is for, in lower case, without its port
 }
 
 // Actor is the caller's name in the ledger.
-func (c Caller) Actor() string { return "policy:" + c.Policy }
+func (c Caller) Actor() string { return "policy:" + string(c.Plane) + "/" + c.Policy }
 
 // AccessRequest is a request that carries a token of a shared access policy. The token
 // must be for one of the hosts, with or without a port, and may be narrowed to segments
@@ -99,7 +100,7 @@ func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
 			return Caller{}, err
 		}
 		if err = r.Token.Verify(verify.NewSecret(raw), e.now()); err == nil {
-			return Caller{Policy: p.Name, Rights: p.Rights, Host: host}, nil
+			return Caller{Plane: p.Plane, Policy: p.Name, Rights: p.Rights, Host: host}, nil
 		} else if fault.RuleOf(err) != "sas-signature" {
 			return Caller{}, err
 		}

@@ -79,7 +79,7 @@ func TestATokenOfAPolicyIsForOneHostAndWhatItWasNarrowedTo(t *testing.T) {
 			if fault.RuleOf(err) != tt.rule || tt.rule != "" && !fault.Is(err, fault.Unauthenticated) {
 				t.Fatalf("error %v, want rule %q", err, tt.rule)
 			}
-			if err == nil && (caller.Actor() != "policy:reader" || !caller.Rights.Grants(policies.EnrollmentRead) || caller.Rights.Grants(policies.EnrollmentWrite)) {
+			if err == nil && (caller.Actor() != "policy:service/reader" || !caller.Rights.Grants(policies.EnrollmentRead) || caller.Rights.Grants(policies.EnrollmentWrite)) {
 				t.Errorf("caller %+v", caller)
 			}
 		})

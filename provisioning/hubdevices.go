@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/verify"
 )
@@ -88,30 +89,38 @@ type HubPage struct {
 	Hub   string
 	After verify.RegistrationID // exclusive
 	Limit int                   // at most 1000
-	Keys  bool                  // reveal symmetric keys
+	// RevealTo is the actor who is shown symmetric keys; "" = they are not shown.
+	RevealTo string
 }
 
-// HubDevice reads one device of a built-in hub, and its symmetric keys if keys says so.
-func (e *Engine) HubDevice(ctx context.Context, hub string, id verify.RegistrationID, keys bool) (d HubDevice, err error) {
+// HubDevice reads one device of a built-in hub. Its symmetric keys are shown to the actor
+// revealTo, if there is one; that is audited, and nothing is shown before it is (INV-K5).
+func (e *Engine) HubDevice(ctx context.Context, hub string, id verify.RegistrationID, revealTo string) (d HubDevice, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
 		rec, err := tx.HubRecord(hub, id)
 		if err != nil {
 			return err
 		}
-		d, err = e.readingHub(tx, hub, keys).device(rec)
+		d, err = e.readingHub(tx, hub, revealTo != "").device(rec)
 		return err
 	})
-	return d, err
+	if err == nil {
+		err = e.revealed(ctx, revealTo, hubSubject(hub, id), d)
+	}
+	if err != nil {
+		return HubDevice{}, err
+	}
+	return d, nil
 }
 
-// HubDevices lists the devices of a built-in hub.
+// HubDevices lists the devices of a built-in hub. Showing keys is audited once for a page.
 func (e *Engine) HubDevices(ctx context.Context, p HubPage) (list []HubDevice, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
 		recs, err := tx.HubRecords(p.Hub, p.After, p.Limit)
 		if err != nil {
 			return err
 		}
-		reading := e.readingHub(tx, p.Hub, p.Keys)
+		reading := e.readingHub(tx, p.Hub, p.RevealTo != "")
 		list = make([]HubDevice, len(recs))
 		for i, rec := range recs {
 			if list[i], err = reading.device(rec); err != nil {
@@ -120,7 +129,30 @@ func (e *Engine) HubDevices(ctx context.Context, p HubPage) (list []HubDevice, e
 		}
 		return nil
 	})
-	return list, err
+	if err == nil {
+		err = e.revealed(ctx, p.RevealTo, "hub:"+p.Hub, list...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// revealed puts on record that an actor is shown keys, if there are any among the devices.
+func (e *Engine) revealed(ctx context.Context, actor, subject string, devices ...HubDevice) error {
+	shown := 0
+	for _, d := range devices {
+		if !d.Auth.Keys[0].IsZero() || !d.Auth.Keys[1].IsZero() {
+			shown++
+		}
+	}
+	if actor == "" || shown == 0 {
+		return nil
+	}
+	now := e.now()
+	return e.store.Update(ctx, func(tx Tx) error {
+		return tx.Append(audit.Event{At: now, Actor: actor, Action: audit.KeysRead, Subject: subject, Body: audit.Body(map[string]any{"devices": shown})})
+	})
 }
 
 // HubCount counts the devices of a built-in hub, and those of them that are disabled.

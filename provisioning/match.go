@@ -349,7 +349,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		if individual.Role() != RoleKey {
 			return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a certificate, not with a symmetric key")
 		}
-		id, err := e.proveKey(a, individual, nil, now)
+		id, err := e.proveKey(a, individual, now)
 		if err != nil {
 			return t.refused(individual.String(), err)
 		}
@@ -358,11 +358,11 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		return nil
 	}
 	refusal := fault.New(fault.Unauthenticated, "no-enrollment", "no enrollment group derives this device's key")
-	for _, g := range d.keyGroups() {
-		if g.Enabled && !d.identity.IsZero() {
+	for _, k := range d.keyTrials() {
+		if k.entry.Enabled && !d.identity.IsZero() {
 			break // only the disabled, which come first, could change anything
 		}
-		id, err := e.proveKey(a, *g, spellings(a), now)
+		id, err := e.proveCredential(a, *k.entry, *k.credential, spellings(a), now)
 		if err != nil {
 			if f := fault.As(err); f != nil && !otherKey(f) {
 				refusal = f // the token itself is at fault: expired, for another resource
@@ -370,10 +370,10 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 			}
 			continue
 		}
-		if !g.Enabled {
-			return t.refuse("enrollment-disabled", g.String(), "the group that derives this device's key is disabled")
+		if !k.entry.Enabled {
+			return t.refuse("enrollment-disabled", k.entry.String(), "the group that derives this device's key is disabled")
 		}
-		d.identity, d.entry = id, *g
+		d.identity, d.entry = id, *k.entry
 	}
 	if d.identity.IsZero() {
 		return t.refused("", refusal)
@@ -382,29 +382,44 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 	return nil
 }
 
-// keyGroups are the groups with symmetric keys in the order they are tried: the disabled,
-// each of which can refuse; the one that owns the registration; the others by id. So a device
-// that is known costs one trial among a thousand groups.
-func (d *decision) keyGroups() []*Enrollment {
-	var groups []*Enrollment // an entry is large: a thousand are not copied, nor moved by sorting
+// keyTrial is one key of a group that may yield the device's. An entry is large: a thousand
+// are not copied, nor moved by sorting.
+type keyTrial struct {
+	entry      *Enrollment
+	credential *Credential
+	rank       int
+}
+
+// keyTrials are the keys of all symmetric-key groups in the order they are tried: those of the
+// disabled, each of which can refuse; those of the group that owns the registration, so that a
+// device that is known costs a trial or two among a thousand groups; the primary ones, which
+// most devices use; the secondary ones.
+func (d *decision) keyTrials() []keyTrial {
+	var trials []keyTrial
 	for i := range d.facts.Enrollments {
-		if g := &d.facts.Enrollments[i]; g.Kind == Group && g.Role() == RoleKey {
-			groups = append(groups, g)
+		g := &d.facts.Enrollments[i]
+		if g.Kind != Group {
+			continue
+		}
+		for n := range g.Credentials {
+			c := &g.Credentials[n]
+			if c.Role != RoleKey {
+				continue
+			}
+			rank := 2 + int(c.Slot)
+			switch {
+			case !g.Enabled:
+				rank = 0
+			case d.facts.Registration != nil && g.Owner == d.facts.Registration.Owner:
+				rank = 1
+			}
+			trials = append(trials, keyTrial{g, c, rank})
 		}
 	}
-	rank := func(g *Enrollment) int {
-		switch {
-		case !g.Enabled:
-			return 0
-		case d.facts.Registration != nil && g.Owner == d.facts.Registration.Owner:
-			return 1
-		}
-		return 2
-	}
-	slices.SortStableFunc(groups, func(a, b *Enrollment) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID.String(), b.ID.String()))
+	slices.SortStableFunc(trials, func(a, b keyTrial) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.entry.ID.String(), b.entry.ID.String()))
 	})
-	return groups
+	return trials
 }
 
 // otherKey says that verify refused only because the signature or key is not this key's.
@@ -419,32 +434,34 @@ func spellings(a Attempt) []string {
 	return []string{a.Spelled}
 }
 
-// proveKey tries both slots of an entry. With spellings the slots hold a group's
-// keys, and the device's are derived from them.
-func (e *Engine) proveKey(a Attempt, entry Enrollment, derive []string, now time.Time) (verify.Identity, error) {
-	var last error = fault.New(fault.Unauthenticated, "key-mismatch", "the entry has no key")
+// proveKey tries both slots of an individual entry.
+func (e *Engine) proveKey(a Attempt, entry Enrollment, now time.Time) (id verify.Identity, err error) {
+	err = fault.New(fault.Unauthenticated, "key-mismatch", "the entry has no key")
 	for _, c := range entry.Credentials {
-		plain, err := e.box.Open(keyPurpose(entry.Owner, c.Slot), c.SealedKey)
-		if err != nil {
-			return verify.Identity{}, err
-		}
-		keys := []verify.Secret{verify.NewSecret(plain)}
-		if derive != nil {
-			group := keys[0]
-			keys = keys[:0]
-			for _, s := range derive {
-				keys = append(keys, verify.DeriveKey(group, s))
-			}
-		}
-		for _, k := range keys {
-			id, err := e.proveOne(a, k, now)
-			if err == nil {
-				return id, nil
-			}
-			last = err
+		if id, err = e.proveCredential(a, entry, c, nil, now); err == nil {
+			return id, nil
 		}
 	}
-	return verify.Identity{}, last
+	return verify.Identity{}, err
+}
+
+// proveCredential tries one key. With spellings it is a group's, from which the device's are
+// derived.
+func (e *Engine) proveCredential(a Attempt, entry Enrollment, c Credential, derive []string, now time.Time) (id verify.Identity, err error) {
+	plain, err := e.box.Open(keyPurpose(entry.Owner, c.Slot), c.SealedKey)
+	if err != nil {
+		return verify.Identity{}, err
+	}
+	key := verify.NewSecret(plain)
+	if derive == nil {
+		return e.proveOne(a, key, now)
+	}
+	for _, spelled := range derive {
+		if id, err = e.proveOne(a, verify.DeriveKey(key, spelled), now); err == nil {
+			return id, nil
+		}
+	}
+	return verify.Identity{}, err
 }
 
 func (e *Engine) proveOne(a Attempt, key verify.Secret, now time.Time) (verify.Identity, error) {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -64,22 +65,8 @@ func DeriveKey(group Secret, spelled string) Secret {
 	return NewSecret(mac(group, spelled))
 }
 
-// mac is HMAC-SHA256 (RFC 2104). It is not crypto/hmac's, which makes some ten objects for
-// a key: a new device has the keys of all groups tried, each key once.
 func mac(key Secret, text string) []byte {
-	raw := key.raw()
-	if len(raw) > sha256.BlockSize {
-		short := sha256.Sum256(raw)
-		raw = short[:]
-	}
-	var block [sha256.BlockSize]byte
-	copy(block[:], raw)
-	// With room for a token's text, so that neither leaves the stack.
-	inner, outer := make([]byte, 0, 512), make([]byte, 0, sha256.BlockSize+sha256.Size)
-	for _, b := range block {
-		inner, outer = append(inner, b^0x36), append(outer, b^0x5c)
-	}
-	digest := sha256.Sum256(append(inner, text...))
-	sum := sha256.Sum256(append(outer, digest[:]...))
-	return sum[:]
+	h := hmac.New(sha256.New, key.raw())
+	h.Write([]byte(text))
+	return h.Sum(nil)
 }

@@ -54,7 +54,11 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 		return call{}, fault.New(fault.Forbidden, "right-missing", "This needs a shared access policy with the right %s.", n).About("policy " + who.Policy)
 	}
 	hub, err := hubOf(c.Request.Context(), tenant.Engine, who.Host)
-	return call{c: c, engine: tenant.Engine, hub: hub, actor: who.Actor(), keys: who.Rights.Grants(policies.RegistryWrite)}, err
+	k := call{c: c, engine: tenant.Engine, hub: hub, actor: who.Actor()}
+	if who.Rights.Grants(policies.RegistryWrite) {
+		k.revealTo = k.actor
+	}
+	return k, err
 }
 
 // admit asks one tenant. A token is for a name of this server or for one of the tenant's

@@ -20,7 +20,7 @@ func getDevice(k call) error {
 	if err != nil {
 		return err
 	}
-	d, err := k.engine.HubDevice(k.ctx(), k.hub, id, k.keys)
+	d, err := k.engine.HubDevice(k.ctx(), k.hub, id, k.revealTo)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func listDevices(k call) error {
 		limit = n
 	}
 	// Some at a time: a registration may hold as much as its device could send (INV-R6).
-	page := provisioning.HubPage{Hub: k.hub, Keys: k.keys}
+	page := provisioning.HubPage{Hub: k.hub, RevealTo: k.revealTo}
 	out := []device{}
 	for {
 		page.Limit = min(limit-len(out), atOnce)

@@ -6,7 +6,7 @@
 //   - Whoever asks is known before anything of the request is read but its address. Every
 //     refusal until then is the same 401.
 //   - The token alone says which tenant and which hub are meant. Neither Host nor SNI counts.
-//   - Symmetric keys are shown to those who may write devices, and to nobody else (INV-K5).
+//   - Symmetric keys are shown to those who may write devices, and to nobody else; that is on record (INV-K5).
 //   - PUT over a device that exists needs If-Match: without, it is 409.
 //   - Errors have the hub's shape, which is not that of the other planes.
 //
@@ -64,7 +64,8 @@ type call struct {
 	engine *provisioning.Engine
 	hub    string
 	actor  string
-	keys   bool // the caller may see symmetric keys
+	// revealTo is the actor again if he may see symmetric keys, else "".
+	revealTo string
 }
 
 // handle adds a route for whoever has what it needs.

@@ -281,7 +281,7 @@ func TestEveryRouteAsksForItsRight(t *testing.T) {
 			}
 		}
 	}
-	refused := must(w.engine().Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: "policy:device"}))
+	refused := must(w.engine().Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: "policy:hub/device"}))
 	if len(refused) != 1 || refused[0].Action != audit.ActRefused || refused[0].Subject != "act:PUT /twins/dev-1" || string(refused[0].Body) != `{"may":"DeviceConnect"}` {
 		t.Errorf("the ledger's newest entry of who may do nothing is %+v", refused)
 	}

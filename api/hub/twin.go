@@ -74,7 +74,7 @@ func getTwin(k call) error {
 	if err != nil {
 		return err
 	}
-	d, err := k.engine.HubDevice(k.ctx(), k.hub, id, false)
+	d, err := k.engine.HubDevice(k.ctx(), k.hub, id, "")
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func everyCallNeedsItsRight(w *world) {
 			}
 		}
 	}
-	for actor, may := range map[string]string{"operator:hub": "hub", "policy:dc": "DeviceConnect"} {
+	for actor, may := range map[string]string{"operator:hub": "hub", "policy:service/dc": "DeviceConnect"} {
 		refused := must(w.scopes[0].engine.Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1, Actor: actor}))
 		if len(refused) != 1 || refused[0].Action != audit.ActRefused || refused[0].Subject != "act:POST /registrations/x/query" || string(refused[0].Body) != `{"may":"`+may+`"}` {
 			t.Errorf("the ledger's newest entry of %s, who lacks a right, is %+v", actor, refused)

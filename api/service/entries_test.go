@@ -223,7 +223,7 @@ func readingSecretsIsOnRecord(w *world) {
 	w.keyed("press-1")
 	w.post("/enrollments/press-1/attestationmechanism", "").want(200)
 	ledger := must(w.scopes[0].engine.Ledger(t.Context(), provisioning.LedgerFilter{Limit: 1}))
-	if got := ledger[0]; got.Actor != "policy:provisioningserviceowner" || got.Subject != "enrollment:press-1" {
+	if got := ledger[0]; got.Actor != "policy:service/provisioningserviceowner" || got.Subject != "enrollment:press-1" {
 		t.Errorf("the newest entry of the ledger is %+v", got)
 	}
 }
@@ -239,7 +239,7 @@ func registrationRecords(w *world) {
 	w.delete("/registrations/press-1", a.etag()).want(204)
 	w.get("/registrations/press-1").want(404, 404202)
 	w.get("/enrollments/press-1").want(200).has("registrationState", nil)
-	d, err := w.scopes[0].engine.HubDevice(w.t.Context(), hub, must(verify.ParseRegistrationID("press-1")), false)
+	d, err := w.scopes[0].engine.HubDevice(w.t.Context(), hub, must(verify.ParseRegistrationID("press-1")), "")
 	if err != nil || !d.Enabled {
 		w.t.Errorf("the device went with its record (%v)", err)
 	}

@@ -183,7 +183,7 @@ func (o azureObject) anchor(shelf shelf) (translated, error) {
 		text = shelf[strings.ToUpper(o.Properties.Thumbprint)]
 	}
 	if text == "" {
-		return translated{}, errors.New("Azure did not show the certificate: put its file into the folder of --certificates")
+		return translated{}, fault.New(fault.Malformed, "certificate-missing", "Azure did not show the certificate: put its file into the folder of --certificates")
 	}
 	note := "prove it: muster verify prove " + o.name + " --print-openssl"
 	return translated{[]string{"anchors", o.name}, map[string]any{"name": o.name, "certificate": text}, note}, nil
