@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -95,7 +96,7 @@ func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, cs
 			return fault.New(fault.Unavailable, "request-ended", "the request ended before the allocation webhook answered").Because(ctx.Err())
 		}
 		*r.asked = asked{done: true, question: q, answer: answer, err: err}
-		if err != nil {
+		if err != nil && e.complaints.due(d.entry.Owner, e.now()) {
 			e.log.Warn("custom allocation failed", "registrationId", r.ID.String(), "entry", d.entry.String(), "problem", err.Error())
 		}
 	}
@@ -203,4 +204,26 @@ func (c CustomAllocation) withoutQuery() string {
 		return fmt.Sprintf("%s?(%d characters)", address, len(query))
 	}
 	return address
+}
+
+// complaints lets one line a minute through per entry: behind a webhook that is down, a whole
+// fleet has the same thing to say.
+type complaints struct {
+	mu   sync.Mutex
+	last map[Owner]time.Time
+}
+
+const maxComplaints = 1024
+
+func (c *complaints) due(o Owner, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.last[o]; ok && now.Sub(last) < refusalLogGap {
+		return false
+	}
+	if c.last == nil || len(c.last) >= maxComplaints {
+		c.last = make(map[Owner]time.Time)
+	}
+	c.last[o] = now
+	return true
 }

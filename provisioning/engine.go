@@ -49,6 +49,8 @@ type Engine struct {
 	chains   knownChains      // chains known to be on record: rows that are never deleted
 	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
 	pace     *pace            // who asks too often; bounded memory, never a decision
+
+	complaints complaints // when a webhook was last complained of in the log
 }
 
 // New makes an Engine.

@@ -73,10 +73,14 @@ func (s *serveCmd) Run(ctx context.Context, out streams) error {
 	if err := srv.prepare(ctx); err != nil {
 		return errors.Join(err, closeHouses(all))
 	}
+	doors, err := srv.doors()
+	if err != nil {
+		return errors.Join(err, closeHouses(all))
+	}
 	srv.ready(out, time.Since(began))
 	settleHeap()
 	go giveBack(ctx)
-	return errors.Join(srv.serve(ctx), closeHouses(all))
+	return errors.Join(srv.serve(ctx, doors), closeHouses(all))
 }
 
 func newLogger(c config, w interface{ Write([]byte) (int, error) }) *slog.Logger {
@@ -228,11 +232,7 @@ const (
 
 // serve runs the doors and the sweep until ctx ends; then it stops accepting, finishes
 // requests, and stops the sweep.
-func (s *server) serve(ctx context.Context) error {
-	doors, err := s.doors()
-	if err != nil {
-		return err
-	}
+func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { s.sweep(jobs) })
