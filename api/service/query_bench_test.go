@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
@@ -13,10 +15,11 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// BenchmarkQueryPage is a page of 100 out of 100,000 enrollments with a certificate each, from
-// the request to the body: the first, one in the middle, and the last.
+// BenchmarkQueryPage is a page of 100 out of a million enrollments with a certificate each, from
+// the request to the body: the first, one in the middle, and the last. The goal is a p95 of
+// 5 ms, which is reported beside the mean.
 func BenchmarkQueryPage(b *testing.B) {
-	const fleet, text = 100_000, `{"query":"SELECT * FROM enrollments"}`
+	const fleet, text = 1_000_000, `{"query":"SELECT * FROM enrollments"}`
 	w := newWorld(b)
 	w.fill(fleet, testkit.Chain(b, "root > dev").Leaf().Cert.Raw)
 	for name, after := range map[string]int{"first": 0, "middle": fleet / 2, "last": fleet - 101} {
@@ -25,7 +28,9 @@ func BenchmarkQueryPage(b *testing.B) {
 			continuation = w.scopes[0].engine.Cursor("enrollments|SELECT * FROM enrollments", numbered(after).String())
 		}
 		b.Run(name, func(b *testing.B) {
+			var took []time.Duration
 			for b.Loop() {
+				began := time.Now()
 				r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/enrollments/query?"+version, strings.NewReader(text))
 				r.Header.Set("Authorization", w.sas())
 				r.Header.Set("Content-Type", "application/json")
@@ -36,7 +41,10 @@ func BenchmarkQueryPage(b *testing.B) {
 				if answer.Code != http.StatusOK {
 					b.Fatal(answer.Body)
 				}
+				took = append(took, time.Since(began))
 			}
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)*95/100].Seconds()*1000, "p95-ms")
 		})
 	}
 }
