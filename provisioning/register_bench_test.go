@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
 )
@@ -84,4 +85,40 @@ func BenchmarkRegisterAmongKeyGroups(b *testing.B) {
 			register(b, a)
 		}
 	})
+}
+
+// A device of one among ten thousand X.509 groups, each on a trust anchor of its own: what a
+// request costs may not grow with them, since a chain is looked up and never searched for.
+func BenchmarkRegisterAmongX509Groups(b *testing.B) {
+	for _, groups := range []int{1, 10_000} {
+		b.Run(fmt.Sprint(groups), func(b *testing.B) {
+			w := newWorld(b)
+			f := testkit.Chain(b, "root > mid[ca]")
+			w.anchor(f.Get("root"), true)
+			w.group("g", f.Get("mid"))
+			for n := range groups - 1 {
+				other := testkit.Chain(b, fmt.Sprintf("ca-%d[ca]", n)).Leaf()
+				name := fmt.Sprintf("other-%d", n)
+				_, err := w.engine.UploadAnchor(w.ctx, "operator:test", name, other.PEM(), true, provisioning.Precondition{})
+				w.must(err)
+				_, _, err = w.engine.Put(w.ctx, "operator:test", provisioning.Draft{
+					Owner: provisioning.Owner{Kind: provisioning.Group, ID: id(w, name)}, Spelled: name, Enabled: true, Allocation: policies.Hashed,
+					Attestation: provisioning.Attestation{Role: provisioning.RoleSigning, Slots: [2]provisioning.SlotDraft{{Certificate: other.PEM()}}},
+				}, provisioning.Precondition{})
+				w.must(err)
+			}
+			n := 0
+			b.ResetTimer()
+			for b.Loop() {
+				b.StopTimer()
+				n++
+				name := fmt.Sprintf("dev-%d", n)
+				a := w.presenting(name, f.Get("mid").Issue(b, name).Chain()...)
+				b.StartTimer()
+				if _, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: a}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
