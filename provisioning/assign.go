@@ -207,7 +207,7 @@ func (d *decision) fail(p *plan, f *fault.Error) {
 
 // candidates are the linked hubs the entry allows.
 func (d *decision) candidates() []policies.Candidate {
-	var out []policies.Candidate
+	out := make([]policies.Candidate, 0, len(d.facts.Hubs))
 	for _, h := range d.facts.Hubs {
 		if len(d.entry.Hubs) == 0 || slices.ContainsFunc(d.entry.Hubs, func(n string) bool { return strings.EqualFold(n, h.Name) }) {
 			out = append(out, policies.Candidate{Hub: h.Name, Location: h.Location, Weight: h.Weight, Draining: h.Draining})

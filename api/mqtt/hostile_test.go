@@ -146,6 +146,7 @@ func TestTheDoor(t *testing.T) {
 	w := newWorld(t)
 	t.Run("refuses CONNECTs", func(t *testing.T) { refusesCONNECTs(t, w) })
 	t.Run("takes nothing but a CONNECT at first", func(t *testing.T) { takesNothingButCONNECT(t, w) })
+	t.Run("ends a flood, however cheap its packets are", func(t *testing.T) { endsAFlood(t, w) })
 	t.Run("ends conversations that are not of its protocol", func(t *testing.T) { endsForeignConversations(t, w) })
 	t.Run("answers with the QoS of the subscription", func(t *testing.T) { answersWithTheQoSAskedFor(t, w) })
 	t.Run("waits for acknowledgements", func(t *testing.T) { waitsForAcknowledgements(t, w) })
@@ -286,6 +287,22 @@ func endsForeignConversations(t *testing.T, w *world) {
 			go func() { _, _ = r.Write(sent) }() // it may be closed halfway
 			r.expectEnd()
 		})
+	}
+	w.connections(0)
+}
+
+func endsAFlood(t *testing.T, w *world) {
+	r := w.connected(t, "dev-7")
+	go func() {
+		for { // until it is closed
+			if _, err := r.Write(pingreq); err != nil {
+				return
+			}
+		}
+	}()
+	answers, _ := io.ReadAll(r) // its error is how a pipe is closed
+	if n := len(answers) / len(pingresp); n == 0 || n > 2*maxPackets {
+		t.Errorf("%d packets were answered, want %d or so", n, maxPackets)
 	}
 	w.connections(0)
 }

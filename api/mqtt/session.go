@@ -17,6 +17,9 @@ const (
 	requestLimit = 30 * time.Second
 	// maxUnacknowledged bounds the answers that a device has not acknowledged.
 	maxUnacknowledged = 16
+	// maxPackets bounds what a device sends in a second, many times what any client does: a
+	// packet is cheap, and a flood of them would still keep a processor busy.
+	maxPackets = 100
 )
 
 // session is one device on one connection. The goroutine that reads the connection is the
@@ -37,6 +40,9 @@ type session struct {
 	qos        byte     // of answers
 	packetID   uint16   // of the last answer
 	unacked    []uint16 // packet ids of answers
+
+	second  time.Time // when packets began to be counted
+	packets int
 }
 
 func newSession(s *Server, conn *connection, chain []*x509.Certificate) *session {
@@ -60,11 +66,23 @@ func (s *session) converse() error {
 		if err := s.client.ReadFixedHeader(&header); err != nil {
 			return err
 		}
+		if s.floods(time.Now()) {
+			return ended("too many packets in a second")
+		}
 		if err := s.take(header); err != nil {
 			return err
 		}
 		s.conn.rest(s.idle)
 	}
+}
+
+// floods counts a packet, and says whether it is one too many.
+func (s *session) floods(now time.Time) bool {
+	if now.Sub(s.second) >= time.Second {
+		s.second, s.packets = now, 0
+	}
+	s.packets++
+	return s.packets > maxPackets
 }
 
 // take lets pass what the protocol has (§3): one CONNECT, a subscription to the answers,
