@@ -136,6 +136,43 @@ func TestProductionIsSetUpAndServes(t *testing.T) {
 	}
 }
 
+func TestADoorIsMovedToAListenerOfItsOwn(t *testing.T) {
+	h := newHost(t)
+	h.init("--root-key-out", filepath.Join(t.TempDir(), "root-key.pem"))
+	moved := strings.Replace(h.read("muster.yaml"), `service: ""`, "service: 127.0.0.1:0", 1)
+	moved = strings.Replace(moved, `hub: ""`, "hub: 127.0.0.1:0", 1)
+	h.write("muster.yaml", moved, 0o600)
+	ready := h.serve()
+	at := func(name string) string {
+		return "https://" + strings.TrimPrefix(between(ready, `"`+name+`":"`, `"`), "https://")
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(h.read("data/ca.pem")))
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	t.Cleanup(client.CloseIdleConnections)
+	const arm = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/p/certificates?api-version=2022-02-05"
+	for _, c := range []struct {
+		listener, path string
+		status         int
+	}{
+		{"service", "/enrollments/a?api-version=2021-10-01", 401},
+		{"devices", "/enrollments/a?api-version=2021-10-01", 404}, // moved away
+		{"hub", "/devices/a?api-version=2021-04-12", 401},
+		{"devices", "/devices/a?api-version=2021-04-12", 404},
+		{"devices", arm, 401}, // it stayed
+		{"service", arm, 404},
+	} {
+		resp, err := client.Get(at(c.listener) + c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != c.status {
+			t.Errorf("GET %s at the %s listener: %d, want %d", c.path, c.listener, resp.StatusCode, c.status)
+		}
+	}
+}
+
 func TestTheHostMakesATokenWhenNoneIsLeft(t *testing.T) {
 	h := newHost(t)
 	h.init("--root-key-out", h.path("root-key.pem"))

@@ -214,7 +214,7 @@ func (s *server) ready(out streams, took time.Duration) {
 	}
 	if !c.dev {
 		s.log.Info("ready", "took", took.String(), "devices", c.devicesURL(), "mqtt", c.Listen.MQTT, "admin", c.Listen.Admin, "pki", c.pkiURL(),
-			"idScope", own.idScope, "idScopes", others)
+			"service", c.Listen.Service, "certificates", c.Listen.Certificates, "hub", c.Listen.Hub, "idScope", own.idScope, "idScopes", others)
 		return
 	}
 	fmt.Fprintf(out.Out, "ready in %.1f s · data %s · root and issuer made, CN says DEV · group %q · hub %q (built in)\n", took.Seconds(), c.Data, devGroup, devHub)
