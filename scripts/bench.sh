@@ -40,6 +40,17 @@ if [ "$rows" -gt 0 ]; then
 	echo
 	"$work/scale" -muster "$work/muster" -load "$work/load" -rows "$rows" -enrollments "$rows" -rounds "$rounds" -n "$count"
 fi
+if [ "$rows" -gt 0 ]; then
+	echo
+	echo "The same page at the server, from the request to the body, of a million enrollments with certificates; p95, ms"
+	echo
+	said=$(go test -run '^$' -bench '^BenchmarkQueryPage$' -benchtime 400x ./api/service) || { echo "$said"; exit 1; }
+	awk '/^BenchmarkQueryPage\// {
+		sub(/^[^\/]*\//, "", $1); sub(/-[0-9]+$/, "", $1)
+		printf "  %-8s %6.2f  ≤ 5  %s\n", $1, $5, ($5 <= 5 ? "met" : "MISSED"); n++
+	}
+	END { exit n != 3 }' <<<"$said"
+fi
 if [ "$groups" -gt 0 ]; then
 	echo
 	echo "A device's group found among 1000 with symmetric keys; ms from the request to its commit"
