@@ -199,8 +199,8 @@ func (p *plan) claimsAlias(was *Registration) bool {
 func (d *decision) fail(p *plan, f *fault.Error) {
 	p.next.State, p.next.Substatus = Failed, ""
 	p.next.ErrorCode, p.next.ErrorMessage = codeUnassignable, f.Detail
-	if d.webhook != nil {
-		p.next.ErrorCode = codeOfAllocation(d.webhook.answer)
+	if d.webhook != nil && d.webhook.answer.Code != 0 {
+		p.next.ErrorCode = d.webhook.answer.Code
 	}
 	d.trace.note(f.Rule, f.Object, f.Detail)
 }

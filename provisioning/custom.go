@@ -30,7 +30,7 @@ type CustomAllocation struct {
 // What it answers is not believed: the engine checks it.
 type Allocator interface {
 	// Pick's faults are told to the device by their detail: Unavailable when there is no
-	// answer, Malformed when it is none of the contract's.
+	// answer or a refusal, whose Code comes with it, Malformed when it is none of the contract's.
 	Pick(context.Context, AllocationRequest) (AllocationAnswer, error)
 }
 
@@ -46,16 +46,13 @@ type AllocationRequest struct {
 	Hubs          []string      // what may be answered
 }
 
-// AllocationAnswer is what a webhook said. With another Status than 200 there is no more.
+// AllocationAnswer is what a webhook said.
 type AllocationAnswer struct {
-	Status      int // of HTTP
 	Hub         string
 	InitialTwin []byte // JSON; nil = none
 	Payload     []byte // JSON for the device; nil = none
+	Code        int    // error code of the registration where it refused and Azure has one (contract §1.1); 0 = none
 }
-
-// statusOK is the one Status of an answer that has more in it.
-const statusOK = 200
 
 // allocationLimit is how long a webhook may take, and a device waits for it (contract §4.7).
 const allocationLimit = 5 * time.Second
@@ -135,8 +132,6 @@ func (e *Engine) pick(ctx context.Context, q AllocationRequest) (AllocationAnswe
 		return answer, err
 	case err != nil:
 		return answer, fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook cannot be asked").Because(err)
-	case answer.Status != statusOK:
-		return answer, fault.New(fault.Unavailable, "allocation-refused", "Custom allocation failed with status code: %d", answer.Status)
 	}
 	if err := checkTwin(answer.InitialTwin); err != nil {
 		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a twin that no device can have").Because(err)
@@ -145,18 +140,6 @@ func (e *Engine) pick(ctx context.Context, q AllocationRequest) (AllocationAnswe
 		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a payload that is not JSON")
 	}
 	return answer, nil
-}
-
-// codeOfAllocation is the error code of a registration that a webhook failed: Azure's
-// where it is known (contract §1.1).
-func codeOfAllocation(a AllocationAnswer) int {
-	switch a.Status {
-	case 400:
-		return 400207
-	case 401:
-		return 400209
-	}
-	return codeUnassignable
 }
 
 // Bounds of what an entry says of its webhook.

@@ -34,7 +34,7 @@ func (h *webhook) says(a provisioning.AllocationAnswer, err error) {
 }
 
 func picked(hub string) provisioning.AllocationAnswer {
-	return provisioning.AllocationAnswer{Status: 200, Hub: hub}
+	return provisioning.AllocationAnswer{Hub: hub}
 }
 
 const otherHub = "hub-2.example.net"
@@ -63,7 +63,7 @@ func (w *world) registerWith(a provisioning.Attempt, payload string) provisionin
 func TestAWebhookChoosesTheHub(t *testing.T) { // F5
 	t.Parallel()
 	w, device := asking(t, func(d *provisioning.Draft) { d.InitialTwin = []byte(`{"tags":{"floor":3}}`) })
-	w.webhook.says(provisioning.AllocationAnswer{Status: 200, Hub: "HUB-2.example.net", Payload: []byte(`{"k":1}`)}, nil)
+	w.webhook.says(provisioning.AllocationAnswer{Hub: "HUB-2.example.net", Payload: []byte(`{"k":1}`)}, nil)
 	op := w.registerWith(device, `{"model":"pump"}`)
 	if op.State != provisioning.Assigned || op.Hub != otherHub || string(op.Returned) != `{"k":1}` || op.Substatus != policies.InitialAssignment {
 		t.Fatalf("%+v", op.Registration)
@@ -86,7 +86,7 @@ func TestAWebhookChoosesTheHub(t *testing.T) { // F5
 
 	// Later it is asked again, with where the device lives; its twin goes before the one that
 	// would migrate, and what it has no more to say is gone.
-	w.webhook.says(provisioning.AllocationAnswer{Status: 200, Hub: builtIn, InitialTwin: []byte(`{"properties":{"desired":{"a":1}}}`)}, nil)
+	w.webhook.says(provisioning.AllocationAnswer{Hub: builtIn, InitialTwin: []byte(`{"properties":{"desired":{"a":1}}}`)}, nil)
 	op = w.registerWith(device, `{}`)
 	if op.Hub != builtIn || op.Returned != nil || op.Substatus != policies.DeviceDataMigrated {
 		t.Errorf("%+v", op.Registration)
@@ -99,7 +99,7 @@ func TestAWebhookChoosesTheHub(t *testing.T) { // F5
 	}
 
 	// On its own hub a device keeps its twin.
-	w.webhook.says(provisioning.AllocationAnswer{Status: 200, Hub: builtIn, InitialTwin: []byte(`{"tags":{"b":2}}`)}, nil)
+	w.webhook.says(provisioning.AllocationAnswer{Hub: builtIn, InitialTwin: []byte(`{"tags":{"b":2}}`)}, nil)
 	if op = w.registerWith(device, `{}`); op.Substatus != policies.ReprovisionedToInitialAssignment || string(w.twin("pump-1").Tags) != `{}` {
 		t.Errorf("%+v, tags %s", op.Registration, w.twin("pump-1").Tags)
 	}
@@ -125,17 +125,15 @@ func TestAWebhookThatFailsLeavesNothingOnAnyHub(t *testing.T) {
 	twin.InitialTwin = []byte(`{"tags":{"$x":1}}`)
 	payload := picked(builtIn)
 	payload.Payload = []byte(`{`)
+	refusal := fault.New(fault.Unavailable, "allocation-refused", "Custom allocation failed with status code: 400")
 	for name, c := range map[string]struct {
 		answer  provisioning.AllocationAnswer
 		err     error
 		code    int
 		message string
 	}{
-		"400":                       {provisioning.AllocationAnswer{Status: 400}, nil, 400207, "Custom allocation failed with status code: 400"},
-		"401":                       {provisioning.AllocationAnswer{Status: 401}, nil, 400209, "Custom allocation failed with status code: 401"},
-		"500":                       {provisioning.AllocationAnswer{Status: 500}, nil, 400000, "Custom allocation failed with status code: 500"},
-		"a redirect":                {provisioning.AllocationAnswer{Status: 302}, nil, 400000, "Custom allocation failed with status code: 302"},
-		"204":                       {provisioning.AllocationAnswer{Status: 204}, nil, 400000, "Custom allocation failed with status code: 204"},
+		"a refusal with a code":     {provisioning.AllocationAnswer{Code: 400207}, refusal, 400207, refusal.Detail},
+		"a refusal without one":     {provisioning.AllocationAnswer{}, refusal, 400000, refusal.Detail},
 		"a hub that is not linked":  {picked("gone.example.net"), nil, 400000, "named a hub that"},
 		"a hub that is draining":    {picked(draining), nil, 400000, "named a hub that|takes no new devices"},
 		"no hub":                    {picked(""), nil, 400000, "named a hub that"},
@@ -219,7 +217,7 @@ func TestAWebhookIsNotAskedInVain(t *testing.T) {
 func TestACertificateDoesNotWaitForAWebhook(t *testing.T) {
 	t.Parallel()
 	w, device := asking(t)
-	w.webhook.says(provisioning.AllocationAnswer{Status: 500}, nil)
+	w.webhook.says(provisioning.AllocationAnswer{}, fault.New(fault.Unavailable, "allocation-refused", "no"))
 	op, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{
 		Attempt: device, CSR: testkit.CSR(t, testkit.NewKey(t, "p256"), "Pump-1"), HubOptional: true,
 	})

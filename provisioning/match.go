@@ -359,14 +359,10 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 	}
 	refusal := fault.New(fault.Unauthenticated, "no-enrollment", "no enrollment group derives this device's key")
 	for _, k := range d.keyTrials() {
-		if k.entry.Enabled && !d.identity.IsZero() {
-			break // only the disabled, which come first, could change anything
-		}
 		id, err := e.proveCredential(a, *k.entry, *k.credential, spellings(a), now)
 		if err != nil {
 			if f := fault.As(err); f != nil && !otherKey(f) {
 				refusal = f // the token itself is at fault: expired, for another resource
-				break
 			}
 			continue
 		}
@@ -374,6 +370,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 			return t.refuse("enrollment-disabled", k.entry.String(), "the group that derives this device's key is disabled")
 		}
 		d.identity, d.entry = id, *k.entry
+		break // the disabled have been tried: nothing behind could change anything
 	}
 	if d.identity.IsZero() {
 		return t.refused("", refusal)

@@ -340,9 +340,12 @@ func FuzzUpload(f *testing.F) {
 	f.Add(`{"properties":{"certificate":"MIIB","isVerified":true}}`, `"*"`)
 	f.Add(`{"properties":null}`, "AAAAAAExpTQ=")
 	f.Fuzz(func(t *testing.T, body, ifMatch string) {
-		if strings.ContainsFunc(ifMatch, func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Skip()
-		}
+		ifMatch = strings.Map(func(r rune) rune { // what a header can hold
+			if r < ' ' || r > '~' {
+				return -1
+			}
+			return r
+		}, ifMatch)
 		here := *w
 		here.t = t
 		a := here.ask("PUT", folder+"/fuzz"+version, w.security, body, "If-Match", ifMatch)

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,9 @@ func TestADeviceIsToldWhatTheWebhookSaid(t *testing.T) {
 		switch text := <-answers; text {
 		case "307":
 			http.Redirect(w, r, "http://169.254.169.254/", http.StatusTemporaryRedirect)
+		case "204", "400", "401", "500":
+			code, _ := strconv.Atoi(text)
+			w.WriteHeader(code)
 		default:
 			_, _ = io.WriteString(w, text)
 		}
@@ -84,6 +88,10 @@ func TestADeviceIsToldWhatTheWebhookSaid(t *testing.T) {
 
 	for _, c := range []struct{ answer, want string }{
 		{`{"iotHubHostName":"hub-1"}`, `"status":"failed","errorCode":400000,"errorMessage":"the allocation webhook named a hub`},
+		{`400`, `"status":"failed","errorCode":400207,"errorMessage":"Custom allocation failed with status code: 400"`},
+		{`401`, `"status":"failed","errorCode":400209,"errorMessage":"Custom allocation failed with status code: 401"`},
+		{`500`, `"status":"failed","errorCode":400000,"errorMessage":"Custom allocation failed with status code: 500"`},
+		{`204`, `"status":"failed","errorCode":400000,"errorMessage":"Custom allocation failed with status code: 204"`},
 		{`307`, `"status":"failed","errorCode":400000,"errorMessage":"Custom allocation failed with status code: 307"`},
 		{`{"iotHubHostName":"hub-2","payload":{"k":1}}`, `"assignedHub":"hub-2","deviceId":"dev-1","status":"assigned"`},
 	} {

@@ -108,7 +108,8 @@ func questionOf(r provisioning.AllocationRequest) (question, error) {
 
 // Pick asks the webhook of the request's entry.
 //
-// Errors: Unavailable "allocation-unreachable", Malformed "allocation-answer".
+// Errors: Unavailable "allocation-unreachable" and "allocation-refused", Malformed
+// "allocation-answer".
 func (a *Allocator) Pick(ctx context.Context, r provisioning.AllocationRequest) (provisioning.AllocationAnswer, error) {
 	q, err := questionOf(r)
 	if err != nil {
@@ -131,13 +132,24 @@ func (a *Allocator) Pick(ctx context.Context, r provisioning.AllocationRequest) 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return provisioning.AllocationAnswer{Status: resp.StatusCode}, nil
+		return refusal(resp.StatusCode)
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return provisioning.AllocationAnswer{}, unreachable(err)
 	}
 	return parseAnswer(text)
+}
+
+// refusal is a status other than 200, in Azure's words; two have an error code (contract §1.1).
+func refusal(status int) (a provisioning.AllocationAnswer, err error) {
+	switch status {
+	case http.StatusBadRequest:
+		a.Code = 400207
+	case http.StatusUnauthorized:
+		a.Code = 400209
+	}
+	return a, fault.New(fault.Unavailable, "allocation-refused", "Custom allocation failed with status code: %d", status)
 }
 
 // answer is what a webhook says. What else is in it is passed over.
@@ -155,7 +167,7 @@ func parseAnswer(text []byte) (provisioning.AllocationAnswer, error) {
 	if err := json.Unmarshal(text, &said); err != nil {
 		return provisioning.AllocationAnswer{}, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook did not answer with a JSON object of the contract").Because(err)
 	}
-	out := provisioning.AllocationAnswer{Status: http.StatusOK, Hub: said.Hub}
+	out := provisioning.AllocationAnswer{Hub: said.Hub}
 	if wire.Given(said.InitialTwin) {
 		out.InitialTwin = azure.TwinWithoutMetadata(said.InitialTwin)
 	}

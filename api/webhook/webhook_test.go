@@ -67,7 +67,7 @@ func TestTheQuestionIsTheContracts(t *testing.T) {
 	})
 	answer, err := a.Pick(t.Context(), r)
 	want := provisioning.AllocationAnswer{
-		Status: 200, Hub: "hub-2.example.net", InitialTwin: []byte(`{"properties":{"desired":{"b":2}},"tags":{"a":1}}`), Payload: []byte(`{"k":1}`),
+		Hub: "hub-2.example.net", InitialTwin: []byte(`{"properties":{"desired":{"b":2}},"tags":{"a":1}}`), Payload: []byte(`{"k":1}`),
 	}
 	if d := cmp.Diff(want, answer); d != "" || err != nil {
 		t.Errorf("%v %s", err, d)
@@ -107,16 +107,16 @@ func TestAnswersThatAreNone(t *testing.T) {
 	defer elsewhere.Close()
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
-		status  int
+		code    int
 		rule    string
 	}{
-		"400": {status(400), 400, ""},
-		"401": {status(401), 401, ""},
-		"500": {status(500), 500, ""},
-		"204": {status(204), 204, ""},
+		"400": {status(400), 400207, "allocation-refused"},
+		"401": {status(401), 400209, "allocation-refused"},
+		"500": {status(500), 0, "allocation-refused"},
+		"204": {status(204), 0, "allocation-refused"},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
-		}, http.StatusTemporaryRedirect, ""},
+		}, 0, "allocation-refused"},
 		"nothing":     {says(""), 0, "allocation-answer"},
 		"no JSON":     {says("hub-1"), 0, "allocation-answer"},
 		"an array":    {says("[]"), 0, "allocation-answer"},
@@ -135,7 +135,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, r := serving(t, c.handler)
 			got, err := a.Pick(t.Context(), r)
-			if fault.RuleOf(err) != c.rule || (c.rule == "") != (err == nil) || got.Status != c.status || got.Hub != "" {
+			if fault.RuleOf(err) != c.rule || got.Code != c.code || got.Hub != "" {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})
@@ -232,7 +232,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		a, err := parseAnswer(text)
 		if err != nil {
-			if !fault.Is(err, fault.Malformed) || a.Status != 0 {
+			if !fault.Is(err, fault.Malformed) || a.Code != 0 || a.Hub != "" {
 				t.Errorf("%+v, %v", a, err)
 			}
 			return
