@@ -56,7 +56,6 @@ type Caller struct {
 	Plane  Plane
 	Policy string
 	Rights policies.Rights
-	Host   string // the host name that the token is for, in lower case, without its port
 }
 
 // Actor is the caller's name in the ledger.
@@ -79,8 +78,7 @@ const accessKeySize = 32
 // Every refusal is Unauthenticated: "sas-other-resource", "sas-key-name" when there is no
 // such policy, and those of [verify.SASToken.Verify].
 func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
-	host, ok := resourceHost(r)
-	if !ok {
+	if !r.forItself() {
 		return Caller{}, fault.New(fault.Unauthenticated, "sas-other-resource", "the token is for another host or path")
 	}
 	var p AccessPolicy
@@ -100,7 +98,7 @@ func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
 			return Caller{}, err
 		}
 		if err = r.Token.Verify(verify.NewSecret(raw), e.now()); err == nil {
-			return Caller{Plane: p.Plane, Policy: p.Name, Rights: p.Rights, Host: host}, nil
+			return Caller{Plane: p.Plane, Policy: p.Name, Rights: p.Rights}, nil
 		} else if fault.RuleOf(err) != "sas-signature" {
 			return Caller{}, err
 		}
@@ -108,18 +106,14 @@ func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
 	return Caller{}, fault.New(fault.Unauthenticated, "sas-signature", "the token is signed with neither key of the policy")
 }
 
-// resourceHost is the host that a request's token is for; false when the token is not for
-// this request.
-func resourceHost(r AccessRequest) (string, bool) {
+// forItself says whether the request's token is for this very request.
+func (r AccessRequest) forItself() bool {
 	host, path := r.Token.Target()
 	if !slices.ContainsFunc(r.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
-		return "", false
-	}
-	if path == "" {
-		return host, true
+		return false
 	}
 	asked := strings.ToLower(strings.TrimPrefix(r.Path, "/"))
-	return host, asked == path || strings.HasPrefix(asked, path+"/")
+	return path == "" || asked == path || strings.HasPrefix(asked, path+"/")
 }
 
 // PutAccess creates a policy, with two new keys, or changes what one grants. It is

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
@@ -28,7 +27,8 @@ func (d *door) authorize(ctx huma.Context, next func(huma.Context)) {
 		next(ctx)
 		return
 	}
-	who, err := d.Engine.Authenticate(ctx.Context(), bearerToken(ctx.Header("Authorization")))
+	token, _ := wire.Bearer(ctx.Header("Authorization"))
+	who, err := d.Engine.Authenticate(ctx.Context(), token)
 	if err != nil {
 		d.refuse(ctx, err)
 		return
@@ -38,15 +38,6 @@ func (d *door) authorize(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	next(huma.WithValue(ctx, operatorKey{}, who))
-}
-
-// bearerToken reads a token as RFC 6750 §2.1 has it, "" for anything else.
-func bearerToken(header string) string {
-	scheme, token, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
 }
 
 // forbid puts the refusal on record (INV-L1).

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/provisioning"
 )
 
@@ -15,7 +16,8 @@ func ByIDScope(first string, handlers map[string]http.Handler) http.Handler {
 		return handlers[first]
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		named := provisioning.TokenIDScope(bearerToken(r.Header.Get("Authorization")))
+		token, _ := wire.Bearer(r.Header.Get("Authorization"))
+		named := provisioning.TokenIDScope(token)
 		for idScope, h := range handlers {
 			if strings.EqualFold(idScope, named) {
 				h.ServeHTTP(w, r)

@@ -2,7 +2,6 @@ package certificates
 
 import (
 	"log/slog"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -43,16 +42,10 @@ func (h *handler) as(scope policies.Scope, f func(*gin.Context, call) error) wir
 	}
 }
 
-// authenticate finds the operator of a bearer token (RFC 6750 §2.1). The token names its id
-// scope, and is good there only.
+// authenticate finds the operator of a bearer token.
 func (h *handler) authenticate(c *gin.Context) (call, error) {
-	scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
-	token = strings.TrimSpace(token)
-	tenant, err := h.tenants.Find(provisioning.TokenIDScope(token))
-	if err != nil || !strings.EqualFold(scheme, "Bearer") {
-		return call{}, fault.New(fault.Unauthenticated, "token", "There is no bearer token of an id scope here.")
-	}
-	who, err := tenant.Engine.Authenticate(c.Request.Context(), token)
+	token, _ := wire.Bearer(c.GetHeader("Authorization"))
+	tenant, who, err := h.tenants.Operator(c.Request.Context(), token)
 	return call{engine: tenant.Engine, operator: who}, err
 }
 

@@ -45,7 +45,7 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 	if err != nil {
 		return call{}, err
 	}
-	tenant, who, err := azure.First(h.tenants, func(t wire.Tenant) (provisioning.Caller, error) { return h.admit(c, t, token) })
+	tenant, who, err := azure.First(h.tenants, func(t wire.Tenant) (caller, error) { return h.admit(c, t, token) })
 	if err != nil {
 		return call{}, err
 	}
@@ -53,46 +53,43 @@ func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 		wire.OnRecord(h.log, tenant.Engine, c.Request, who.Actor(), who.Rights.String())
 		return call{}, fault.New(fault.Forbidden, "right-missing", "This needs a shared access policy with the right %s.", n).About("policy " + who.Policy)
 	}
-	hub, err := hubOf(c.Request.Context(), tenant.Engine, who.Host)
-	k := call{c: c, engine: tenant.Engine, hub: hub, actor: who.Actor()}
+	k := call{c: c, engine: tenant.Engine, hub: who.hub, actor: who.Actor()}
+	if k.hub == "" {
+		k.hub, err = onlyHub(c.Request.Context(), tenant.Engine)
+	}
 	if who.Rights.Grants(policies.RegistryWrite) {
 		k.revealTo = k.actor
 	}
 	return k, err
 }
 
+// caller is the bearer of a token, and the built-in hub that it is for; "" when it is for a
+// name of this server.
+type caller struct {
+	provisioning.Caller
+	hub string
+}
+
 // admit asks one tenant. A token is for a name of this server or for one of the tenant's
 // built-in hubs, of which there may be many: no more of them is read for a stranger than the
 // one he names (INV-R3).
-func (h *handler) admit(c *gin.Context, t wire.Tenant, token verify.SASToken) (provisioning.Caller, error) {
+func (h *handler) admit(c *gin.Context, t wire.Tenant, token verify.SASToken) (who caller, err error) {
 	ctx, hosts := c.Request.Context(), h.hosts
 	host, _ := token.Target()
-	named, err := builtIn(ctx, t.Engine, host)
-	switch {
-	case err != nil:
-		return provisioning.Caller{}, err
-	case named:
-		hosts = []string{host}
+	switch hub, err := t.Engine.Hub(ctx, host); {
+	case err == nil && hub.Driver == provisioning.BuiltIn:
+		who.hub, hosts = hub.Name, []string{host}
+	case err != nil && !fault.Is(err, fault.NotFound):
+		return caller{}, err
 	}
-	return t.Engine.Admit(ctx, provisioning.AccessRequest{
+	who.Caller, err = t.Engine.Admit(ctx, provisioning.AccessRequest{
 		Plane: provisioning.HubPlane, Token: token, Hosts: hosts, Path: c.Request.URL.Path,
 	})
+	return who, err
 }
 
-// builtIn says whether a tenant has a built-in hub of a name.
-func builtIn(ctx context.Context, e *provisioning.Engine, name string) (bool, error) {
-	hub, err := e.Hub(ctx, name)
-	if fault.Is(err, fault.NotFound) {
-		return false, nil
-	}
-	return hub.Driver == provisioning.BuiltIn, err
-}
-
-// hubOf is the hub that a token for a host is for: the one it names, or the only one there is.
-func hubOf(ctx context.Context, e *provisioning.Engine, host string) (string, error) {
-	if named, err := builtIn(ctx, e, host); err != nil || named {
-		return host, err
-	}
+// onlyHub is the built-in hub of a tenant that has one alone.
+func onlyHub(ctx context.Context, e *provisioning.Engine) (string, error) {
 	linked, err := e.Hubs(ctx)
 	if err != nil {
 		return "", err

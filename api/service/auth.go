@@ -1,8 +1,6 @@
 package service
 
 import (
-	"strings"
-
 	"github.com/gin-gonic/gin"
 
 	"github.com/passmuster/muster/api/internal/azure"
@@ -33,8 +31,8 @@ var (
 // not good, and then Forbidden, which says what is missing and is on record (INV-L1).
 func (h *handler) authorize(c *gin.Context, n need) (call, error) {
 	header := c.Request.Header.Get("Authorization")
-	if scheme, token, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Bearer") {
-		return h.operator(c, strings.TrimSpace(token), n)
+	if token, is := wire.Bearer(header); is {
+		return h.operator(c, token, n)
 	}
 	tenant, caller, err := azure.Admit(c.Request.Context(), h.tenants, header, provisioning.AccessRequest{
 		Plane: provisioning.ServicePlane, Hosts: h.hosts, Path: c.Request.URL.Path,
@@ -53,9 +51,7 @@ func (h *handler) operator(c *gin.Context, token string, n need) (call, error) {
 	if token == "" {
 		return call{}, fault.New(fault.Unauthenticated, azure.RuleToken, "there is no token")
 	}
-	tenant, who, err := azure.First(h.tenants, func(t wire.Tenant) (provisioning.Operator, error) {
-		return t.Engine.Authenticate(c.Request.Context(), token)
-	})
+	tenant, who, err := h.tenants.Operator(c.Request.Context(), token)
 	if err != nil {
 		return call{}, err
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,6 +73,27 @@ func (ts Tenants) Only() (Tenant, error) {
 		return Tenant{}, unknownIDScope()
 	}
 	return ts.list[0], nil
+}
+
+// Operator says whose bearer token a request carries, and who that is there. The token names
+// its id scope, and is good there alone (architecture §7). Every refusal is
+// Unauthenticated, rule "token".
+func (ts Tenants) Operator(ctx context.Context, token string) (Tenant, provisioning.Operator, error) {
+	tenant, err := ts.Find(provisioning.TokenIDScope(token))
+	if err != nil {
+		return Tenant{}, provisioning.Operator{}, fault.New(fault.Unauthenticated, "token", "There is no bearer token of an id scope here.")
+	}
+	who, err := tenant.Engine.Authenticate(ctx, token)
+	return tenant, who, err
+}
+
+// Bearer reads a bearer token as RFC 6750 §2.1 has it; false for another scheme, or none.
+func Bearer(header string) (token string, is bool) {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	return strings.TrimSpace(token), true
 }
 
 // RuleIDScope is the rule word for an id scope that is not here.
