@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,16 +21,13 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/api"
+	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
-	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
-	"github.com/passmuster/muster/store"
-	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -55,7 +51,7 @@ type world struct {
 	groupKey  []byte
 	issuing   ca.Issuer
 	clock     atomic.Int64
-	log       *lines
+	log       *apitest.Lines
 
 	mu       sync.Mutex
 	observed []api.Observation
@@ -67,7 +63,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{t: t, groupKey: bytes.Repeat([]byte{7}, 32), log: &lines{}}
+	w := &world{t: t, groupKey: bytes.Repeat([]byte{7}, 32), log: &apitest.Lines{}}
 	w.clock.Store(testkit.Now().UnixNano())
 	w.factory = testkit.Chain(t, "root > line-3 > dev-1; line-3 > dev-2; line-3 > dev-9 [expired]; stranger > dev-3")
 	w.open()
@@ -86,21 +82,8 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) open() {
 	w.t.Helper()
-	ctx, dir := w.t.Context(), w.t.TempDir()
-	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))
-	w.down = sync.OnceValue(database.Close)
-	w.t.Cleanup(func() { check(w.t, w.down()) })
-	check(w.t, database.Migrate(ctx))
-	db := store.New(database)
-	folder := must(keys.OpenFolder(filepath.Join(dir, "keys"), nil))
-	w.authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, w.now))
-	root := must(w.authority.CreateRoot(ctx, operator, ca.RootRequest{Name: "Example Root"}))
-	w.issuing = must(w.authority.CreateIssuing(ctx, operator, root.ID, ca.IssuingRequest{Name: "Example Issuing"}))
-	kek := must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))
-	w.engine = provisioning.New(provisioning.Config{
-		IDScope: idScope, Store: db.Provisioning(), Authority: w.authority, Box: seal.NewBox(kek),
-		Now: w.now, Log: slog.New(slog.DiscardHandler),
-	})
+	s := apitest.Open(w.t, idScope, w.now)
+	w.engine, w.authority, w.issuing, w.down = s.Engine, s.Authority, s.Issuing, s.Close
 }
 
 func (w *world) serve() {
@@ -267,24 +250,6 @@ func credential(t testing.TB, key crypto.Signer, chain ...[]byte) *tls.Certifica
 	t.Helper()
 	leaf := must(x509.ParseCertificate(chain[0]))
 	return &tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: leaf}
-}
-
-// lines is a log that tests read.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func must[T any](v T, err error) T {

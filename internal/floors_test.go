@@ -37,7 +37,7 @@ var places = []struct {
 }
 
 // testSupport is imported by _test.go files and by other test support only.
-var testSupport = []string{"internal/testkit", "internal/testpg", "store/storetest", "hub/hubtest"}
+var testSupport = []string{"internal/testkit", "internal/testpg", "store/storetest", "hub/hubtest", "api/internal/apitest"}
 
 // neighbours are the imports allowed between two packages of one floor.
 var neighbours = [][2]string{

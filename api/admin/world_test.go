@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,14 +16,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
+	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/ca/keys"
-	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
-	"github.com/passmuster/muster/store"
-	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -49,20 +45,9 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, tokens: map[policies.Role]string{}}
 	w.clock.Store(testkit.Now().UnixNano())
-	ctx, dir := t.Context(), t.TempDir()
-	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))
-	t.Cleanup(func() { check(t, database.Close()) })
-	check(t, database.Migrate(ctx))
-	db := store.New(database)
-	folder := must(keys.OpenFolder(filepath.Join(dir, "keys"), nil))
-	w.authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, w.now))
-	root := must(w.authority.CreateRoot(ctx, "operator:test", ca.RootRequest{Name: "Example Root"}))
-	must(w.authority.CreateIssuing(ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Example Issuing"}))
-	kek := must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))
-	w.engine = provisioning.New(provisioning.Config{
-		IDScope: idScope, Store: db.Provisioning(), Authority: w.authority, Box: seal.NewBox(kek),
-		Now: w.now, Log: slog.New(slog.DiscardHandler),
-	})
+	ctx := t.Context()
+	s := apitest.Open(t, idScope, w.now)
+	w.engine, w.authority = s.Engine, s.Authority
 	for _, r := range []policies.Role{policies.RoleViewer, policies.RoleOperator, policies.RoleSecurity, policies.RoleAdmin} {
 		text, _, err := w.engine.CreateToken(ctx, "operator:test", string(r), r.Scopes(), time.Hour)
 		check(t, err)

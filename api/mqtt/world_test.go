@@ -7,22 +7,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/api/internal/wire"
-	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/ca/keys"
-	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
-	"github.com/passmuster/muster/store"
-	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -44,7 +39,7 @@ type world struct {
 	factory  *testkit.Family
 	groupKey []byte
 	clock    atomic.Int64
-	log      lines
+	log      apitest.Lines
 
 	tls, webSocket string // addresses
 
@@ -87,19 +82,9 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) open() {
 	w.t.Helper()
-	ctx, dir := w.t.Context(), w.t.TempDir()
-	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))
-	w.t.Cleanup(func() { check(w.t, database.Close()) })
-	check(w.t, database.Migrate(ctx))
-	db := store.New(database)
-	authority := must(ca.New(ctx, db.CA(), must(keys.OpenFolder(filepath.Join(dir, "keys"), nil)), ca.Config{PKIURL: "http://pki.example"}, w.now))
-	root := must(authority.CreateRoot(ctx, operator, ca.RootRequest{Name: "Example Root"}))
-	must(authority.CreateIssuing(ctx, operator, root.ID, ca.IssuingRequest{Name: "Example Issuing"}))
-	w.engine = provisioning.New(provisioning.Config{
-		IDScope: idScope, Store: db.Provisioning(), Authority: authority,
-		Box: seal.NewBox(must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))), Now: w.now, Log: slog.New(slog.DiscardHandler),
-	})
-	w.tenants = must(wire.NewTenants(wire.Tenant{Engine: w.engine, Authority: authority}))
+	s := apitest.Open(w.t, idScope, w.now)
+	w.engine = s.Engine
+	w.tenants = must(wire.NewTenants(wire.Tenant{Engine: s.Engine, Authority: s.Authority}))
 }
 
 // serve makes a server that takes the place of the one before.
@@ -192,24 +177,6 @@ func (w *world) connections(want int) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// lines is a log that tests read.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func must[T any](v T, err error) T {

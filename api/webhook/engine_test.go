@@ -3,26 +3,20 @@ package webhook_test
 import (
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/api/webhook"
-	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/ca/keys"
-	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
-	"github.com/passmuster/muster/store"
-	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -52,22 +46,9 @@ func TestADeviceIsToldWhatTheWebhookSaid(t *testing.T) {
 	}))
 	defer server.Close()
 
-	dir := t.TempDir()
-	file, err := sqlite.Open(t.Context(), filepath.Join(dir, "muster.db"), sqlite.Options{})
-	must(err)
-	defer file.Close()
-	must(file.Migrate(t.Context()))
-	db := store.New(file)
-	folder, err := keys.OpenFolder(filepath.Join(dir, "keys"), nil)
-	must(err)
-	authority, err := ca.New(t.Context(), db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, testkit.Now)
-	must(err)
-	kek, err := seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil)
-	must(err)
-	engine := provisioning.New(provisioning.Config{
-		IDScope: "0neTEST", Store: db.Provisioning(), Authority: authority, Box: seal.NewBox(kek), Now: testkit.Now, Log: slog.New(slog.DiscardHandler),
-		Allocator: webhook.New(webhook.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), LocalWebhooks: true,
-	})
+	engine := apitest.Open(t, "0neTEST", testkit.Now, func(c *provisioning.Config) {
+		c.Allocator, c.LocalWebhooks = webhook.New(webhook.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), true
+	}).Engine
 	for _, hub := range []string{"hub-1", "hub-2"} {
 		_, err := engine.PutHub(t.Context(), "operator:test", provisioning.Hub{Name: hub, Driver: provisioning.BuiltIn}, provisioning.Precondition{})
 		must(err)
