@@ -199,15 +199,23 @@ func (h *hierarchy) byID(id IssuerID) *issuer {
 	return nil
 }
 
-// active is the issuing CA that signs devices, nil where there is none; there is at
-// most one (architecture §7, one-open). Its key may be elsewhere.
-func (h *hierarchy) active() *issuer {
+// active is the issuing CA that signs certificates of a profile: the profile's own, or
+// the one for all others; nil where there is none. There is at most one of each
+// (architecture §7, one-open). Its key may be elsewhere.
+func (h *hierarchy) active(profile string) *issuer {
+	var general *issuer
 	for _, i := range h.issuers {
-		if i.Role == RoleIssuing && i.State == IssuerActive {
+		if i.Role != RoleIssuing || i.State != IssuerActive {
+			continue
+		}
+		if i.Profile == profile {
 			return i
 		}
+		if i.Profile == "" {
+			general = i
+		}
 	}
-	return nil
+	return general
 }
 
 func noIssuer(id IssuerID) error {

@@ -100,7 +100,7 @@ func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Ke
 	if err != nil {
 		return Issuer{}, Issuer{}, err
 	}
-	crl, err := signCRL(top, nil, 0, now, offlineCRLLifetime)
+	crl, err := signCRL(top, CRLShard{Issuer: top.ID}, nil, now, offlineCRLLifetime)
 	if err != nil {
 		return Issuer{}, Issuer{}, err
 	}
@@ -150,7 +150,7 @@ func (a *Authority) draftRoot(ctx context.Context, keys Keys, r RootRequest, now
 }
 
 func (a *Authority) draftIssuing(ctx context.Context, root *issuer, r IssuingRequest, now time.Time) (*issuer, error) {
-	if active := a.current.Load().active(); active != nil {
+	if active := a.current.Load().active(""); active != nil {
 		return nil, fault.New(fault.Conflict, "issuer-active", "There is an active issuing CA.").About("issuer " + string(active.ID))
 	}
 	t, err := caTemplate(r.Name, r.Lifetime, defaultIssuingLifetime, now)

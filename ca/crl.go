@@ -22,7 +22,7 @@ const crlPage = 500
 func (a *Authority) PublishedCRL(ctx context.Context, id IssuerID) (CRL, error) {
 	var crl CRL
 	err := a.store.View(ctx, func(tx Tx) (err error) {
-		crl, err = tx.LatestCRL(id)
+		crl, err = tx.LatestCRL(id, 0)
 		return err
 	})
 	return crl, err
@@ -36,39 +36,46 @@ func (a *Authority) PublishedCRL(ctx context.Context, id IssuerID) (CRL, error) 
 // An issuer whose key is elsewhere, such as an offline root, or that has expired is
 // passed over. One issuer's failure does not hold up the others; all are reported.
 func (a *Authority) SweepCRLs(ctx context.Context) error {
-	rows, err := a.Issuers(ctx)
+	shards, err := a.CRLShards(ctx)
 	if err != nil {
 		return err
 	}
 	now := a.now().UTC().Truncate(time.Second)
 	h := a.current.Load()
 	var failed []error
-	for _, row := range rows {
-		i := h.byID(row.ID)
-		if i == nil || i.signer == nil || now.After(i.certificate.NotAfter) || !a.crlDue(row, now) {
+	for _, shard := range shards {
+		i := h.byID(shard.Issuer)
+		if i == nil || i.signer == nil || now.After(i.certificate.NotAfter) || !a.crlDue(shard, now) {
 			continue
 		}
-		if err := a.publishCRL(ctx, i, now); err != nil {
+		if err := a.publishCRL(ctx, i, shard.Shard, now); err != nil {
 			failed = append(failed, err)
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (a *Authority) crlDue(row Issuer, now time.Time) bool {
-	left := time.Duration((1 - a.config.CRLRefresh) * float64(a.config.CRLLifetime))
-	return row.CRLNumber == 0 || row.Revocations > row.CRLCovers || !now.Before(row.CRLNext.Add(-left))
+// CRLShards lists the shards of all issuers, read now.
+func (a *Authority) CRLShards(ctx context.Context) ([]CRLShard, error) {
+	var shards []CRLShard
+	err := a.store.View(ctx, func(tx Tx) (err error) {
+		shards, err = tx.CRLShards()
+		return err
+	})
+	return shards, err
 }
 
-func (a *Authority) publishCRL(ctx context.Context, i *issuer, now time.Time) error {
-	latest, revoked, err := a.revokedBy(ctx, i, now)
+func (a *Authority) crlDue(s CRLShard, now time.Time) bool {
+	left := time.Duration((1 - a.config.CRLRefresh) * float64(a.config.CRLLifetime))
+	return s.Number == 0 || s.Revocations > s.Covers || !now.Before(s.Next.Add(-left))
+}
+
+func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, now time.Time) error {
+	latest, revoked, err := a.revokedBy(ctx, i, shard, now)
 	if err != nil {
 		return err
 	}
-	// A copy with the row as just read: the loaded one may have an older CRL number.
-	fresh := *i
-	fresh.Issuer = latest
-	crl, err := signCRL(&fresh, revoked, latest.Revocations, now, a.config.CRLLifetime)
+	crl, err := signCRL(i, latest, revoked, now, a.config.CRLLifetime)
 	if err != nil {
 		return err
 	}
@@ -79,21 +86,21 @@ func (a *Authority) publishCRL(ctx context.Context, i *issuer, now time.Time) er
 	return err
 }
 
-// revokedBy reads what the next CRL lists. The issuer's row is read before the
+// revokedBy reads what the next CRL lists. The shard's row is read before the
 // entries: if the View is no snapshot, entries may be more than Revocations says, and
 // the next sweep signs once more for nothing; the other way round one would be lost.
 //
 // An expired certificate stays until a CRL that was signed regularly after its expiry
 // (RFC 5280 §3.3). A CRL signed early, for a new revocation, is not such a one, so an
 // entry stays a whole CRL lifetime longer than the CRL before this.
-func (a *Authority) revokedBy(ctx context.Context, i *issuer, now time.Time) (latest Issuer, revoked []Certificate, err error) {
+func (a *Authority) revokedBy(ctx context.Context, i *issuer, shard int, now time.Time) (latest CRLShard, revoked []Certificate, err error) {
 	err = a.store.View(ctx, func(tx Tx) error {
 		revoked = nil
-		if latest, err = issuerIn(tx, i.ID); err != nil {
+		if latest, err = shardIn(tx, i.ID, shard); err != nil {
 			return err
 		}
 		since := i.certificate.NotBefore
-		switch crl, err := tx.LatestCRL(i.ID); {
+		switch crl, err := tx.LatestCRL(i.ID, shard); {
 		case err == nil:
 			since = crl.ThisUpdate.Add(-a.config.CRLLifetime)
 		case !fault.Is(err, fault.NotFound):
@@ -101,7 +108,7 @@ func (a *Authority) revokedBy(ctx context.Context, i *issuer, now time.Time) (la
 		}
 		var after Serial
 		for {
-			page, err := tx.RevokedCertificates(i.ID, since, after, crlPage)
+			page, err := tx.RevokedCertificates(i.ID, shard, since, after, crlPage)
 			if err != nil {
 				return err
 			}
@@ -115,24 +122,24 @@ func (a *Authority) revokedBy(ctx context.Context, i *issuer, now time.Time) (la
 	return latest, revoked, err
 }
 
-func issuerIn(tx Tx, id IssuerID) (Issuer, error) {
-	rows, err := tx.Issuers()
+func shardIn(tx Tx, id IssuerID, shard int) (CRLShard, error) {
+	rows, err := tx.CRLShards()
 	if err != nil {
-		return Issuer{}, err
+		return CRLShard{}, err
 	}
 	for _, row := range rows {
-		if row.ID == id {
+		if row.Issuer == id && row.Shard == shard {
 			return row, nil
 		}
 	}
-	return Issuer{}, noIssuer(id)
+	return CRLShard{}, noIssuer(id)
 }
 
-// signCRL signs the issuer's next CRL (RFC 5280 §5): a full one, with authority key
+// signCRL signs a shard's next CRL (RFC 5280 §5): a full one, with authority key
 // identifier and number. The reason "unspecified" is left out (§5.3.1).
-func signCRL(i *issuer, revoked []Certificate, covers int64, now time.Time, lifetime time.Duration) (CRL, error) {
+func signCRL(i *issuer, shard CRLShard, revoked []Certificate, now time.Time, lifetime time.Duration) (CRL, error) {
 	crl := CRL{
-		Issuer: i.ID, Number: i.CRLNumber + 1, Entries: len(revoked), Covers: covers,
+		Issuer: i.ID, Shard: shard.Shard, Number: shard.Number + 1, Entries: len(revoked), Covers: shard.Revocations,
 		ThisUpdate: now.UTC().Truncate(time.Second),
 	}
 	crl.NextUpdate = crl.ThisUpdate.Add(lifetime)

@@ -53,7 +53,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err != nil {
 		return Unrecorded{}, err
 	}
-	by := a.current.Load().active()
+	by := a.current.Load().active(p.Name)
 	if by == nil || by.signer == nil {
 		return Unrecorded{}, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.")
 	}

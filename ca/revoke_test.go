@@ -80,7 +80,7 @@ func TestARevocationIsRecordedOnce(t *testing.T) {
 	if got := r.certificates[0]; got.Reason != ca.Superseded || !got.RevokedAt.Equal(w.now) {
 		t.Errorf("row: %v at %v", got.Reason, got.RevokedAt)
 	}
-	if n := r.issuer(issuing.ID).Revocations; n != 1 {
+	if n := r.shard(issuing.ID, 0).Revocations; n != 1 {
 		t.Errorf("%d revocations counted", n)
 	}
 	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued, audit.Revoked)

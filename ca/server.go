@@ -24,7 +24,7 @@ func (a *Authority) IssueServer(ctx context.Context, actor string, public crypto
 	if len(names) == 0 {
 		return nil, fault.New(fault.Malformed, "server-names", "A server certificate needs a name.")
 	}
-	by := a.current.Load().active()
+	by := a.current.Load().active("")
 	if by == nil || by.signer == nil {
 		return nil, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.")
 	}

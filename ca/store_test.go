@@ -2,7 +2,6 @@ package ca_test
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -26,12 +25,13 @@ type memStore struct {
 type rows struct {
 	issuers      []ca.Issuer
 	certificates []ca.Certificate
-	crls         map[ca.IssuerID][]ca.CRL
+	shards       []ca.CRLShard
+	crls         []ca.CRL
 	ledger       []audit.Event
 }
 
 func (r rows) clone() *rows {
-	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), maps.Clone(r.crls), slices.Clone(r.ledger)}
+	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger)}
 }
 
 func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {
@@ -71,15 +71,23 @@ func (r *rows) issuer(id ca.IssuerID) *ca.Issuer {
 	return &r.issuers[i]
 }
 
+func (r *rows) shard(id ca.IssuerID, shard int) *ca.CRLShard {
+	i := slices.IndexFunc(r.shards, func(s ca.CRLShard) bool { return s.Issuer == id && s.Shard == shard })
+	return &r.shards[i]
+}
+
+func (r *rows) CRLShards() ([]ca.CRLShard, error) { return slices.Clone(r.shards), nil }
+
 func (r *rows) Issuers() ([]ca.Issuer, error) { return slices.Clone(r.issuers), nil }
 
 func (r *rows) InsertIssuer(i ca.Issuer) error {
 	for _, other := range r.issuers {
-		if other.ID == i.ID || (i.Role == ca.RoleIssuing && other.Role == ca.RoleIssuing && other.State == ca.IssuerActive) {
+		if other.ID == i.ID || (i.Role != ca.RoleExternal && other.Role == i.Role && other.Profile == i.Profile && i.State == ca.IssuerActive && other.State == ca.IssuerActive) {
 			return fault.New(fault.Conflict, "issuer-active", "")
 		}
 	}
 	r.issuers = append(r.issuers, i)
+	r.shards = append(r.shards, ca.CRLShard{Issuer: i.ID})
 	return nil
 }
 
@@ -105,16 +113,16 @@ func (r *rows) MarkRevoked(c ca.Certificate) error {
 	for i := range r.certificates {
 		if r.certificates[i].Thumbprint == c.Thumbprint {
 			r.certificates[i].RevokedAt, r.certificates[i].Reason = c.RevokedAt, c.Reason
-			r.issuer(c.Issuer).Revocations++
+			r.shard(c.Issuer, c.Shard).Revocations++
 		}
 	}
 	return nil
 }
 
-func (r *rows) RevokedCertificates(issuer ca.IssuerID, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
+func (r *rows) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
 	var out []ca.Certificate
 	for _, c := range r.certificates {
-		if c.Issuer == issuer && c.IsRevoked() && !c.NotAfter.Before(notAfter) && c.Serial > after {
+		if c.Issuer == issuer && c.Shard == shard && c.IsRevoked() && !c.NotAfter.Before(notAfter) && c.Serial > after {
 			out = append(out, c)
 		}
 	}
@@ -128,21 +136,20 @@ func (r *rows) RevokedCertificates(issuer ca.IssuerID, notAfter time.Time, after
 }
 
 func (r *rows) InsertCRL(c ca.CRL) error {
-	i := r.issuer(c.Issuer)
-	if c.Number <= i.CRLNumber {
+	s := r.shard(c.Issuer, c.Shard)
+	if c.Number <= s.Number {
 		return fault.New(fault.Conflict, "crl-number", "")
 	}
-	i.CRLNumber, i.CRLCovers, i.CRLNext = c.Number, c.Covers, c.NextUpdate
-	if r.crls == nil {
-		r.crls = map[ca.IssuerID][]ca.CRL{}
-	}
-	r.crls[c.Issuer] = append(slices.Clone(r.crls[c.Issuer]), c)
+	s.Number, s.Covers, s.Next = c.Number, c.Covers, c.NextUpdate
+	r.crls = append(r.crls, c)
 	return nil
 }
 
-func (r *rows) LatestCRL(issuer ca.IssuerID) (ca.CRL, error) {
-	if list := r.crls[issuer]; len(list) > 0 {
-		return list[len(list)-1], nil
+func (r *rows) LatestCRL(issuer ca.IssuerID, shard int) (ca.CRL, error) {
+	for _, c := range slices.Backward(r.crls) {
+		if c.Issuer == issuer && c.Shard == shard && c.Base == 0 {
+			return c, nil
+		}
 	}
 	return ca.CRL{}, fault.New(fault.NotFound, "no-crl", "")
 }

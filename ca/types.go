@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -14,20 +15,26 @@ type IssuerID string
 // Role says what an issuer signs.
 type Role string
 
-// A root signs issuing CAs only; an issuing CA signs devices.
+// A root signs issuing CAs only; an issuing CA signs devices. An external CA is somebody
+// else's that stands above one of ours: it is here for chains and bundles alone.
 const (
-	RoleRoot    Role = "root"
-	RoleIssuing Role = "issuing"
+	RoleRoot     Role = "root"
+	RoleIssuing  Role = "issuing"
+	RoleExternal Role = "external"
 )
 
 // IssuerState is where an issuer stands; it moves one way (architecture §7).
 type IssuerState string
 
-// The states of the spine. Only an Active issuing CA signs devices; an Active root
-// whose key is not on this host (KeyURI empty) signs nothing here.
+// Prepared is published and does not sign yet; only an Active issuing CA signs devices;
+// Retiring signs status alone, until Retired ends that too. Revoked is Retired by a
+// breach. An Active root whose key is not on this host (KeyURI empty) signs nothing here.
 const (
-	IssuerActive  IssuerState = "active"
-	IssuerRetired IssuerState = "retired"
+	IssuerPrepared IssuerState = "prepared"
+	IssuerActive   IssuerState = "active"
+	IssuerRetiring IssuerState = "retiring"
+	IssuerRetired  IssuerState = "retired"
+	IssuerRevoked  IssuerState = "revoked"
 )
 
 // Issuer is a CA of ours. KeyURI names its key for a KMS; the key itself is never
@@ -36,15 +43,28 @@ type Issuer struct {
 	ID          IssuerID
 	Name        string
 	Role        Role
+	Profile     string // the profile it signs for; "" for all that have no issuer of their own
 	State       IssuerState
-	Parent      IssuerID // the issuer that signed it; its own ID for a root
+	Slot        rotation.Slot // its place in the pair of its role and profile
+	RetireAt    time.Time     // of a Retiring issuer: when it is Retired
+	Parent      IssuerID      // the issuer that signed it; its own ID for a root
 	KeyURI      string
+	Upstream    string // the authority elsewhere that signs for it; "" where a key of ours does
 	Certificate []byte // DER
 	Created     time.Time
+}
+
+// CRLShard is one part of an issuer's certificates, with a CRL of its own. Shard 0 always
+// exists and is what the issuer's one address publishes.
+type CRLShard struct {
+	Issuer      IssuerID
+	Shard       int
+	Issued      int64     // how many certificates it may have been given
+	Ends        time.Time // when the last of them ends; zero: with the issuer
 	Revocations int64     // counts MarkRevoked calls; only grows
-	CRLNumber   int64     // of the latest CRL; 0 = none yet
-	CRLCovers   int64     // Revocations when the latest CRL's entries were read
-	CRLNext     time.Time // nextUpdate of the latest CRL
+	Number      int64     // of the latest CRL; 0 = none yet
+	Covers      int64     // Revocations when the latest CRL's entries were read
+	Next        time.Time // nextUpdate of the latest CRL
 }
 
 // Serial is a certificate's serial number: lower-case hex in whole bytes.
@@ -68,13 +88,16 @@ type Certificate struct {
 	DER            []byte
 	RevokedAt      time.Time // zero: not revoked
 	Reason         Reason
+	Shard          int   // of the CRL that its address names
 	Position       int64 // place in the inventory, set by the store: newer is larger
 }
 
 // CRL is one certificate revocation list as signed.
 type CRL struct {
 	Issuer     IssuerID
+	Shard      int
 	Number     int64
+	Base       int64 // the CRL that a delta list adds to; 0: a whole one
 	ThisUpdate time.Time
 	NextUpdate time.Time
 	DER        []byte
@@ -87,22 +110,26 @@ type CRL struct {
 // return fault.NotFound.
 type Tx interface {
 	Issuers() ([]Issuer, error)
-	// InsertIssuer fails with fault.Conflict when the id exists or another issuing CA is active.
+	// InsertIssuer also makes its shard 0. It fails with fault.Conflict when the id exists, or
+	// another issuer of this role and profile is active.
 	InsertIssuer(Issuer) error
 	// InsertCertificate fails with fault.Conflict, rule "serial-taken", when the issuer
 	// already has this serial: the unique index has the last word (INV-P8).
 	InsertCertificate(Certificate) error
 	Certificate(issuer IssuerID, serial Serial) (Certificate, error)
 	// MarkRevoked sets the revocation fields where they were not set, or where
-	// keyCompromise replaces a weaker reason, and adds one to the issuer's Revocations.
+	// keyCompromise replaces a weaker reason, and adds one to its shard's Revocations.
 	MarkRevoked(Certificate) error
-	// RevokedCertificates lists an issuer's revoked certificates that had not expired
-	// at notAfter, by serial from after (exclusive), at most limit.
-	RevokedCertificates(issuer IssuerID, notAfter time.Time, after Serial, limit int) ([]Certificate, error)
-	// InsertCRL stores a CRL and makes it the issuer's latest (CRLNumber, CRLCovers, CRLNext);
-	// fault.Conflict when its number is not above the issuer's latest (INV-S7).
+	// CRLShards lists the shards of all issuers, by issuer and number.
+	CRLShards() ([]CRLShard, error)
+	// RevokedCertificates lists the revoked certificates of a shard that had not expired
+	// at notAfter, by serial from after (exclusive), at most limit, without their DER.
+	RevokedCertificates(issuer IssuerID, shard int, notAfter time.Time, after Serial, limit int) ([]Certificate, error)
+	// InsertCRL stores a CRL and makes it its shard's latest (Number, Covers, Next);
+	// fault.Conflict when its number is not above the shard's latest (INV-S7).
 	InsertCRL(CRL) error
-	LatestCRL(issuer IssuerID) (CRL, error)
+	// LatestCRL is the latest whole CRL of a shard.
+	LatestCRL(issuer IssuerID, shard int) (CRL, error)
 	// Append writes one ledger row.
 	Append(audit.Event) error
 }

@@ -13,15 +13,15 @@ import (
 
 // certificateColumns are read without the DER, which comes last where it is wanted.
 var certificateColumns = cols("t issuer, b serial, b thumbprint, b key_hash, t registration_id, b parent, " +
-	"i not_before, i not_after, i issued, i revoked_at, t reason, i position")
+	"i not_before, i not_after, i issued, i revoked_at, t reason, i shard, i position")
 
 var (
-	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, der) VALUES (" + marks(13) + ")").
+	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, shard, der) VALUES (" + marks(14) + ")").
 				unique(fault.New(fault.Conflict, "serial-taken", "The issuer has a certificate of this serial number.")).
 				foreign(notFound("issuer"))
 	selectCertificate = statement("SELECT " + certificateColumns.list("") + ", der FROM certificates WHERE issuer = ? AND serial = ?")
-	selectRevoked     = statement("SELECT " + certificateColumns.list("") + ", der FROM certificates " +
-		"WHERE issuer = ? AND revoked_at <> 0 AND not_after >= ? AND serial > ? ORDER BY serial LIMIT ?")
+	selectRevoked     = statement("SELECT " + certificateColumns.list("") + " FROM certificates " +
+		"WHERE issuer = ? AND shard = ? AND revoked_at <> 0 AND not_after >= ? AND serial > ? ORDER BY serial LIMIT ?")
 	markRevoked = statement("UPDATE certificates SET revoked_at = ?, reason = ? WHERE issuer = ? AND serial = ? " +
 		"AND (revoked_at = 0 OR (? = 'keyCompromise' AND reason <> 'keyCompromise'))").trust().
 		missed(fault.New(fault.Conflict, "already-revoked", "The certificate is not on record, or is revoked already."))
@@ -31,7 +31,7 @@ func scanCertificate(r *row) ca.Certificate {
 	return ca.Certificate{
 		Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex()), Thumbprint: r.hash(), KeyHash: r.hash(),
 		RegistrationID: r.id(), Parent: r.hash(), NotBefore: r.time(), NotAfter: r.time(), Issued: r.time(),
-		RevokedAt: r.time(), Reason: ca.Reason(r.text()), Position: r.int(),
+		RevokedAt: r.time(), Reason: ca.Reason(r.text()), Shard: int(r.int()), Position: r.int(),
 	}
 }
 
@@ -61,7 +61,7 @@ func (t *tx) InsertCertificate(c ca.Certificate) error {
 	}
 	return t.exec(insertCertificate, string(c.Issuer), serial, thumb8(c.Thumbprint), c.Thumbprint[:], c.KeyHash[:],
 		c.RegistrationID.String(), digest(c.Parent), micros(c.NotBefore), micros(c.NotAfter), micros(c.Issued),
-		micros(c.RevokedAt), string(c.Reason), octets(c.DER))
+		micros(c.RevokedAt), string(c.Reason), int64(c.Shard), octets(c.DER))
 }
 
 func (t *tx) Certificate(issuer ca.IssuerID, serial ca.Serial) (ca.Certificate, error) {
@@ -80,15 +80,15 @@ func (t *tx) MarkRevoked(c ca.Certificate) error {
 	if err := t.exec(markRevoked, micros(c.RevokedAt), string(c.Reason), string(c.Issuer), serial, string(c.Reason)); err != nil {
 		return err
 	}
-	return t.exec(countRevocation, string(c.Issuer))
+	return t.exec(countRevocation, string(c.Issuer), int64(c.Shard))
 }
 
-func (t *tx) RevokedCertificates(issuer ca.IssuerID, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
+func (t *tx) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
 	serial, err := serialBytes(after)
 	if err != nil {
 		return nil, err
 	}
-	return all(t, selectRevoked, scanCertificateDER, string(issuer), micros(notAfter), octets(serial), atMost(limit))
+	return all(t, selectRevoked, scanCertificate, string(issuer), int64(shard), micros(notAfter), octets(serial), atMost(limit))
 }
 
 func (t *tx) Certificates(f provisioning.CertificateFilter) ([]ca.Certificate, error) {

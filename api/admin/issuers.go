@@ -18,8 +18,8 @@ import (
 type issuer struct {
 	ID          string     `json:"id"`
 	Name        string     `json:"name"`
-	Role        string     `json:"role" enum:"root,issuing"`
-	State       string     `json:"state" enum:"active,retired"`
+	Role        string     `json:"role" enum:"root,issuing,external"`
+	State       string     `json:"state" enum:"prepared,active,retiring,retired,revoked"`
 	Parent      string     `json:"parent" doc:"The issuer that signed it; its own id for a root."`
 	KeyHere     bool       `json:"keyHere" doc:"Its key is on this host."`
 	Subject     string     `json:"subject"`
@@ -38,7 +38,7 @@ type crl struct {
 	IsCurrent  bool       `json:"isCurrent" doc:"It lists every revocation there is."`
 }
 
-func issuerOf(i ca.Issuer) (issuer, error) {
+func issuerOf(i ca.Issuer, shards []ca.CRLShard) (issuer, error) {
 	cert, err := x509.ParseCertificate(i.Certificate)
 	if err != nil {
 		return issuer{}, err
@@ -48,10 +48,30 @@ func issuerOf(i ca.Issuer) (issuer, error) {
 		Subject: cert.Subject.String(), Serial: string(ca.SerialOf(cert.SerialNumber)), Thumbprint: verify.ThumbprintOf(i.Certificate).String(),
 		NotBefore: instant(cert.NotBefore), NotAfter: instant(cert.NotAfter), Certificate: pemOf(i.Certificate), Created: instant(i.Created),
 	}
-	if i.CRLNumber > 0 {
-		out.CRL = &crl{Number: i.CRLNumber, NextUpdate: instant(i.CRLNext), IsCurrent: i.CRLCovers >= i.Revocations}
-	}
+	out.CRL = crlOf(i.ID, shards)
 	return out, nil
+}
+
+// crlOf sums up the lists of an issuer's shards: the number of the first, the earliest
+// nextUpdate, and whether all of them are current; nil while one of them has none.
+func crlOf(id ca.IssuerID, shards []ca.CRLShard) *crl {
+	var out *crl
+	for _, s := range shards {
+		if s.Issuer != id {
+			continue
+		}
+		if s.Number == 0 {
+			return nil
+		}
+		if out == nil {
+			out = &crl{Number: s.Number, NextUpdate: instant(s.Next), IsCurrent: true}
+		}
+		if s.Next.Before(*out.NextUpdate) {
+			out.NextUpdate = instant(s.Next)
+		}
+		out.IsCurrent = out.IsCurrent && s.Covers >= s.Revocations
+	}
+	return out
 }
 
 // IssuerID is the id in a path.
@@ -72,8 +92,12 @@ func (d *door) listIssuers(ctx context.Context, in *Paging) (*listed[issuer], er
 	if err != nil {
 		return nil, err
 	}
+	shards, err := d.Authority.CRLShards(ctx)
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(rows, func(a, b ca.Issuer) int { return cmp.Compare(a.ID, b.ID) })
-	return pageOfAll(d.Engine, rows, *in, "issuers", issuerKey, issuerOf)
+	return pageOfAll(d.Engine, rows, *in, "issuers", issuerKey, func(i ca.Issuer) (issuer, error) { return issuerOf(i, shards) })
 }
 
 func (d *door) getIssuer(ctx context.Context, in *IssuerID) (*found[issuer], error) {
@@ -85,6 +109,10 @@ func (d *door) getIssuer(ctx context.Context, in *IssuerID) (*found[issuer], err
 	if i < 0 {
 		return nil, fault.New(fault.NotFound, "no-issuer", "there is no such issuer")
 	}
-	body, err := issuerOf(rows[i])
+	shards, err := d.Authority.CRLShards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body, err := issuerOf(rows[i], shards)
 	return &found[issuer]{Body: body}, err
 }

@@ -158,8 +158,19 @@ func (h *house) collect(ctx context.Context, ch chan<- prometheus.Metric) {
 		if cert, err := h.authority.IssuerCertificate(i.ID); err == nil {
 			ch <- prometheus.MustNewConstMetric(issuerNotAfter, prometheus.GaugeValue, float64(cert.NotAfter.Unix()), string(i.ID), string(i.Role))
 		}
-		if !i.CRLNext.IsZero() {
-			ch <- prometheus.MustNewConstMetric(crlNextUpdate, prometheus.GaugeValue, float64(i.CRLNext.Unix()), string(i.ID))
+	}
+	shards, err := h.authority.CRLShards(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(crlNextUpdate, err)
+		return
+	}
+	earliest := map[ca.IssuerID]time.Time{}
+	for _, s := range shards {
+		if was, seen := earliest[s.Issuer]; !s.Next.IsZero() && (!seen || s.Next.Before(was)) {
+			earliest[s.Issuer] = s.Next
 		}
+	}
+	for id, next := range earliest {
+		ch <- prometheus.MustNewConstMetric(crlNextUpdate, prometheus.GaugeValue, float64(next.Unix()), string(id))
 	}
 }

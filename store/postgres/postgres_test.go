@@ -46,7 +46,8 @@ func emptied(t *testing.T) storetest.Open {
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	// Without triggers and foreign keys, which would refuse it.
 	empty := "BEGIN; SET LOCAL session_replication_role = replica; "
-	for table := range strings.FieldsSeq("meta issuers certificates ledger crls trust_anchors entries entry_credentials chains " +
+	for table := range strings.FieldsSeq("meta issuers crl_shards certificates ledger crls ocsp_responders issuer_requests cross_certificates intents " +
+		"trust_anchors entries entry_credentials enrollment_codes chains profile_versions recent_requests " +
 		"chain_links registrations twins hubs hub_devices profiles disallowances tokens") {
 		empty += "DELETE FROM " + table + "; "
 	}

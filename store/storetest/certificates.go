@@ -94,7 +94,7 @@ func revoking(open Open) func(*testing.T) {
 		if got.Reason != "keyCompromise" || !got.RevokedAt.Equal(w.now) {
 			t.Errorf("revoked %q at %v", got.Reason, got.RevokedAt)
 		}
-		if n := view(w, provisioning.Tx.Issuers)[0].Revocations; n != 2 {
+		if n := view(w, provisioning.Tx.CRLShards)[0].Revocations; n != 2 {
 			t.Errorf("%d revocations counted, want 2", n)
 		}
 		Check(t, w.db)
@@ -135,7 +135,7 @@ func revokedPages(open Open) func(*testing.T) {
 		var got []ca.Serial
 		for after := ca.Serial(""); ; after = got[len(got)-1] {
 			page := view(w, func(tx provisioning.Tx) ([]ca.Certificate, error) {
-				return tx.RevokedCertificates(i.ID, w.now, after, 3)
+				return tx.RevokedCertificates(i.ID, 0, w.now, after, 3)
 			})
 			for _, c := range page {
 				got = append(got, c.Serial)
@@ -153,7 +153,7 @@ func crls(open Open) func(*testing.T) {
 		w := newWorld(t, open)
 		i := w.issuer(1)
 		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
-		latest := func(tx provisioning.Tx) (ca.CRL, error) { return tx.LatestCRL(i.ID) }
+		latest := func(tx provisioning.Tx) (ca.CRL, error) { return tx.LatestCRL(i.ID, 0) }
 		absent(w, latest)
 		crl := func(n int64) ca.CRL {
 			return ca.CRL{Issuer: i.ID, Number: n, ThisUpdate: w.now, NextUpdate: w.now.Add(time.Duration(n) * time.Hour), DER: []byte{byte(n)}, Entries: int(n)}
@@ -165,9 +165,9 @@ func crls(open Open) func(*testing.T) {
 		for _, n := range []int64{5, 4, 1} {
 			w.refused(fault.Conflict, "crl-number", func(tx provisioning.Tx) error { return tx.InsertCRL(crl(n)) })
 		}
-		row := view(w, provisioning.Tx.Issuers)[0]
-		if row.CRLNumber != 5 || !row.CRLNext.Equal(w.now.Add(5*time.Hour)) {
-			t.Errorf("the issuer's latest CRL is %d until %v", row.CRLNumber, row.CRLNext)
+		row := view(w, provisioning.Tx.CRLShards)[0]
+		if row.Number != 5 || !row.Next.Equal(w.now.Add(5*time.Hour)) {
+			t.Errorf("the shard's latest CRL is %d until %v", row.Number, row.Next)
 		}
 	}
 }

@@ -180,7 +180,7 @@ func untouchable(open Open) func(*testing.T) {
 		for _, text := range []string{
 			"DELETE FROM ledger", "UPDATE ledger SET actor = 'nobody'", "DELETE FROM certificates",
 			"UPDATE certificates SET registration_id = 'dev-9'", "UPDATE certificates SET not_after = 0",
-			"UPDATE issuers SET crl_number = crl_number - 1", "UPDATE issuers SET state = 'void'",
+			"UPDATE crl_shards SET crl_number = crl_number - 1", "UPDATE issuers SET state = 'prepared'", "UPDATE issuers SET state = 'void'",
 			"UPDATE registrations SET primary_state = 2, secondary_state = 2, secondary_ref = operation_digest",
 		} {
 			err := w.engine.Update(bg, store.Devices, func(c store.Conn) error {

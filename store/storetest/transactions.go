@@ -106,7 +106,7 @@ func transactions(t *testing.T, open Open) {
 		if err := errors.Join(certs...); err != nil {
 			t.Fatal(err)
 		}
-		if got := view(w, provisioning.Tx.Issuers)[0].Revocations; got != n {
+		if got := view(w, provisioning.Tx.CRLShards)[0].Revocations; got != n {
 			t.Errorf("%d revocations counted, want %d", got, n)
 		}
 		Check(t, w.db)
