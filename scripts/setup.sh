@@ -30,6 +30,7 @@ need() { # PACKAGE COMMAND...: the package is missing if the command fails
 }
 has_postgres() { ls /usr/lib/postgresql/*/bin/postgres || command -v initdb postgres; }
 has_c_headers() { echo '#include <stdlib.h>' | cc -E -; }
+has_strongswan_plugin() { ls /usr/lib/ipsec/plugins/libstrongswan-"$1".so; }
 has_node() { node --eval 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'; }
 
 # The copy of the lockfile says what was installed; none of the packages needs its scripts.
@@ -53,6 +54,12 @@ test)
 	need postgresql has_postgres
 	need nodejs has_node
 	need npm command -v npm
+	# What reads our certificates, lists and answers beside openssl, and what we read of theirs.
+	need softhsm2 command -v softhsm2-util
+	need gnutls-bin command -v ocsptool
+	need strongswan-pki command -v pki
+	need libstrongswan-standard-plugins has_strongswan_plugin openssl
+	need libstrongswan-extra-plugins has_strongswan_plugin curl
 	;;
 demo) ;;
 *)
