@@ -153,21 +153,9 @@ func (a *Authority) draftIssuing(ctx context.Context, root *issuer, r IssuingReq
 	if active := a.current.Load().active(""); active != nil {
 		return nil, fault.New(fault.Conflict, "issuer-active", "There is an active issuing CA.").About("issuer " + string(active.ID))
 	}
-	t, err := caTemplate(r.Name, r.Lifetime, defaultIssuingLifetime, now)
+	t, err := issuingTemplate(root, r, Addresses{Certificate: a.certificateURL(root.ID), CRL: a.crlURL(root.ID)}, now)
 	if err != nil {
 		return nil, err
-	}
-	t.MaxPathLenZero = true
-	t.IssuingCertificateURL = []string{a.certificateURL(root.ID)}
-	t.CRLDistributionPoints = []string{a.crlURL(root.ID)}
-	if end := root.certificate.NotAfter; t.NotAfter.After(end) {
-		t.NotAfter = end
-	}
-	if start := root.certificate.NotBefore; t.NotBefore.Before(start) {
-		t.NotBefore = start
-	}
-	if !t.NotAfter.After(now) {
-		return nil, fault.New(fault.Unavailable, "issuer-expiring", "The root has expired.").About("issuer " + string(root.ID))
 	}
 	return a.draft(ctx, a.keys, t, r.KeyType, root, now)
 }

@@ -65,8 +65,12 @@ type exit int
 // run is main without the process: it parses, runs one command and returns its exit code.
 func run(ctx context.Context, args []string, s streams) (code int) {
 	defer func() {
-		if e, ok := recover().(exit); ok {
+		switch e := recover().(type) {
+		case nil:
+		case exit:
 			code = int(e)
+		default:
+			panic(e)
 		}
 	}()
 	var c cli
