@@ -165,4 +165,3 @@ func TestSigningResumesWhenTheHSMIsBack(t *testing.T) {
 		}
 	}
 }
-

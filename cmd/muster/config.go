@@ -39,7 +39,7 @@ type config struct {
 
 	dev     bool
 	device  *keys.Device // once one is open
-	idScope string // of a tenant that has a name already; "" = the database's own, or a new one
+	idScope string       // of a tenant that has a name already; "" = the database's own, or a new one
 }
 
 type storeConfig struct {

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/passmuster/muster/ca/keys"
 )
+
+// keyRetryEvery is how often a key device that is away is asked whether it is back, beside
+// every request that needs it.
+const keyRetryEvery = 5 * time.Second
 
 // openKeys joins the keys folder with the device that the configuration names. The houses
 // of one process share a device: the first opens it, and closes it.
@@ -47,6 +52,7 @@ func (s *server) retryKeys(ctx context.Context) {
 			return
 		}
 		s.log.Info("the key device is back")
+		s.nudgeCRL()
 	}
 	if s.cert.absent() {
 		if err := s.cert.load(ctx); err != nil {

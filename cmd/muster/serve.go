@@ -374,14 +374,18 @@ func (s *server) nudgeCRL() {
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
+	again := time.NewTicker(keyRetryEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-s.crlDue:
+		case <-again.C:
+			s.retryKeys(ctx)
+			continue
 		}
-		s.retryKeys(ctx)
 		for _, h := range s.houses {
 			if err := h.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("publishing CRLs", "idScope", h.idScope, "problem", err)
