@@ -2,6 +2,8 @@
 # make help     lists the rest
 
 GO      ?= go
+# Key managers to build in, by their tags: awskms,cloudkms,azurekms,tpmkms.
+KMS     ?=
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 
 # Files that `make generate` writes and that are checked in.
@@ -16,11 +18,15 @@ endif
 export GOFLAGS GENERATED
 
 .DEFAULT_GOAL := build
-.PHONY: build test soak bench demo fmt generate clean help
+.PHONY: build build-cgo test soak bench demo fmt generate clean help
 
-build: ## build bin/muster: one static binary
+build: ## build bin/muster: one static binary (KMS=awskms,… adds key managers)
 	@scripts/setup.sh build
-	CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/muster ./cmd/muster
+	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(KMS)' -ldflags '-s -w -X main.version=$(VERSION)' -o bin/muster ./cmd/muster
+
+build-cgo: ## build bin/muster-cgo, which has PKCS#11 too (needs a C compiler)
+	@scripts/setup.sh build
+	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(KMS)' -ldflags '-s -w -X main.version=$(VERSION)' -o bin/muster-cgo ./cmd/muster
 
 test: ## everything CI checks, in under 15 minutes; installs what it needs when root
 	@scripts/setup.sh test
@@ -48,4 +54,4 @@ clean: ## remove what make made (Go's caches stay)
 	rm -rf bin .cache
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

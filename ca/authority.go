@@ -3,7 +3,6 @@ package ca
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"net/url"
 	"slices"
@@ -62,7 +61,8 @@ type Authority struct {
 }
 
 // New loads the issuers on record and opens the keys of those that sign here. A key
-// that is missing, locked or another issuer's is an error: see Reload.
+// that is missing, locked or another issuer's is an error: see Reload. One that is only
+// away (fault.Unavailable) is not: status goes on, and issuing begins when it is back.
 func New(ctx context.Context, store Store, keys Keys, config Config, now func() time.Time) (*Authority, error) {
 	config, err := config.checked()
 	if err != nil {
@@ -113,10 +113,14 @@ func (a *Authority) open(ctx context.Context, row Issuer) (*issuer, error) {
 		return newIssuer(row, certificate, nil), nil
 	}
 	signer, err := a.keys.Open(ctx, row.KeyURI)
+	if fault.Is(err, fault.Unavailable) {
+		late := &lateKey{keys: a.keys, uri: row.KeyURI, public: certificate.PublicKey}
+		return newIssuer(row, certificate, late), nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	if public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certificate.PublicKey) {
+	if !belongs(signer, certificate.PublicKey) {
 		return nil, fault.New(fault.Conflict, "issuer-key-mismatch", "The key does not belong to the issuer's certificate.").About(about)
 	}
 	return newIssuer(row, certificate, signer), nil

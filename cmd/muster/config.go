@@ -17,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/passmuster/muster/api/webhook"
+	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
 )
 
@@ -37,7 +38,8 @@ type config struct {
 	LogLevel             string         `yaml:"logLevel"`
 
 	dev     bool
-	idScope string // of a tenant that has a name already; "" = the database's own, or a new one
+	device  *keys.Device // once one is open
+	idScope string       // of a tenant that has a name already; "" = the database's own, or a new one
 }
 
 type storeConfig struct {
@@ -48,6 +50,10 @@ type storeConfig struct {
 type keysConfig struct {
 	// PassphraseFile opens the key-encryption key and the CA keys.
 	PassphraseFile string `yaml:"passphraseFile"`
+	// URI is the device in which new keys of issuers are made (pkcs11:…); empty = files in Data.
+	URI string `yaml:"uri,omitempty"`
+	// PINFile opens the device.
+	PINFile string `yaml:"pinFile,omitempty"`
 }
 
 const defaultMQTT = "127.0.0.1:8883"
@@ -184,8 +190,10 @@ func (c config) checkProduction() error {
 	if info, err := os.Stat(c.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
 		return fault.New(fault.Malformed, "config-unsafe", "the data folder can be read by others; run: chmod 700 %s", c.Data)
 	}
-	if info, err := os.Stat(c.Keys.PassphraseFile); err == nil && info.Mode().Perm()&0o077 != 0 {
-		return fault.New(fault.Malformed, "config-unsafe", "the passphrase file can be read by others; run: chmod 600 %s", c.Keys.PassphraseFile)
+	for name, path := range map[string]string{"passphrase": c.Keys.PassphraseFile, "PIN": c.Keys.PINFile} {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+			return fault.New(fault.Malformed, "config-unsafe", "the %s file can be read by others; run: chmod 600 %s", name, path)
+		}
 	}
 	return nil
 }

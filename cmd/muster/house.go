@@ -15,7 +15,6 @@ import (
 
 	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/provisioning"
@@ -33,6 +32,8 @@ type house struct {
 	sweeper   *ca.Authority // for jobs: its transactions let devices go first
 	engine    *provisioning.Engine
 	idScope   string
+
+	ownsDevice bool // the key device in config is this house's to close
 }
 
 // storage is a store engine with its migrations.
@@ -90,7 +91,7 @@ func openHouse(ctx context.Context, c config, log *slog.Logger, observe func(pro
 		return nil, err
 	}
 	if err := h.open(ctx, seal.NewBox(kek), passphrase, log, observe); err != nil {
-		return nil, errors.Join(err, h.storage.Close())
+		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
 }
@@ -104,15 +105,15 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if h.idScope, err = h.db.IDScope(ctx, cmp.Or(h.config.idScope, newIDScope())); err != nil {
 		return err
 	}
-	folder, err := keys.OpenFolder(keysFolder(h.config), passphrase)
+	kept, err := h.openKeys(passphrase)
 	if err != nil {
 		return err
 	}
 	conf := ca.Config{PKIURL: h.config.pkiURL()}
-	if h.authority, err = ca.New(ctx, h.db.CA(), folder, conf, time.Now); err != nil {
+	if h.authority, err = ca.New(ctx, h.db.CA(), kept, conf, time.Now); err != nil {
 		return err
 	}
-	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), folder, conf, time.Now); err != nil {
+	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), kept, conf, time.Now); err != nil {
 		return err
 	}
 	webhooks, err := h.config.Webhooks.options(h.config.dev)
@@ -127,7 +128,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	return nil
 }
 
-func (h *house) Close() error { return h.storage.Close() }
+func (h *house) Close() error { return errors.Join(h.closeKeys(), h.storage.Close()) }
 
 // pkiURL is the base of addresses in certificates.
 func (c config) pkiURL() string {

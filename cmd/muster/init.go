@@ -22,6 +22,8 @@ type initCmd struct {
 	Config         string `help:"Configuration file to write." default:"muster.yaml" type:"path"`
 	Data           string `help:"Data folder to make." default:"muster-data" type:"path"`
 	PassphraseFile string `help:"File with the passphrase that protects every key at rest." required:"" type:"path"`
+	KeysURI        string `help:"Device in which the CAs' keys are made and stay (pkcs11:…, awskms:…); default files in the data folder." name:"keys-uri"`
+	PINFile        string `help:"File with the PIN of that device." name:"pin-file" type:"path"`
 	authorityFlags
 	DSNFile    string   `help:"File with a PostgreSQL connection string; default SQLite in the data folder." type:"path"`
 	Devices    string   `help:"Address of the device listener." default:"0.0.0.0:8443"`
@@ -53,7 +55,7 @@ func (i initCmd) Run(ctx context.Context, s streams) error {
 		return fault.New(fault.Conflict, "config-exists", "%s exists and is not replaced", i.Config)
 	}
 	c := config{
-		Data: i.Data, Store: storeConfig{DSNFile: i.DSNFile}, Keys: keysConfig{PassphraseFile: i.PassphraseFile},
+		Data: i.Data, Store: storeConfig{DSNFile: i.DSNFile}, Keys: keysConfig{PassphraseFile: i.PassphraseFile, URI: i.KeysURI, PINFile: i.PINFile},
 		Listen: listenConfig{Devices: i.Devices, Admin: i.Admin, PKI: i.PKI, Ops: i.Ops, MQTT: i.MQTT},
 		TLS:    tlsConfig{Names: i.ServerName}, PublicURL: publicConfig{PKI: i.PKIURL}, AllowOnlineRoot: i.KeepRoot, LogLevel: "info",
 	}

@@ -91,7 +91,7 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	checks := map[string]string{"store": "ok", "issuer": "ok", "mode": mode(o.dev)}
-	ready := !o.stopping.Load()
+	ready, ok := !o.stopping.Load(), "ok\n"
 	if !ready {
 		checks["stopping"] = "yes"
 	}
@@ -100,9 +100,12 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 			checks["store"], ready = "cannot be read: id scope "+h.idScope, false
 		} else if !canSign(issuers) {
 			checks["issuer"], ready = "no active issuer has its key here: id scope "+h.idScope, false
+		} else if h.keyProblem() != nil {
+			// Status and everything else that needs no signature goes on: still ready.
+			checks["issuer"], ok = "the key device is away: nothing is signed", "ok, but nothing is signed: the key device is away\n"
 		}
 	}
-	code, text := http.StatusOK, "ok\n"
+	code, text := http.StatusOK, ok
 	if !ready {
 		code, text = http.StatusServiceUnavailable, "not ready\n"
 	}

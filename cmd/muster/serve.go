@@ -153,15 +153,19 @@ func (s *server) prepare(ctx context.Context) error {
 	}
 	s.ops.watch(s.houses)
 	var err error
-	if s.cert, err = newServerCertificate(ctx, s.config.TLS, own.authority); err != nil {
+	s.cert, err = newServerCertificate(ctx, s.config.TLS, own.authority)
+	if err != nil && own.keyProblem() == nil {
 		return err
+	}
+	if err != nil {
+		s.log.Error("the key device is away: there is no certificate for the TLS listeners yet", "problem", err)
 	}
 	for _, h := range s.houses {
 		if err := refuseOnlineRoot(ctx, h); err != nil {
 			return err
 		}
-		if err := h.sweeper.SweepCRLs(ctx); err != nil {
-			return err
+		if err := h.sweeper.SweepCRLs(ctx); err != nil && h.keyProblem() == nil {
+			return err // while the key device is away the lists on record are served
 		}
 		if _, err := writeBundle(h, own); err != nil {
 			return err
@@ -370,12 +374,17 @@ func (s *server) nudgeCRL() {
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
+	again := time.NewTicker(keyRetryEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-s.crlDue:
+		case <-again.C:
+			s.retryKeys(ctx)
+			continue
 		}
 		for _, h := range s.houses {
 			if err := h.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {

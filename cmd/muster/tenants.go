@@ -90,6 +90,9 @@ func openHouses(ctx context.Context, c config, log *slog.Logger, observe func(pr
 		return nil, err
 	}
 	for i, t := range append([]config{c}, tenants...) {
+		if i > 0 {
+			t.device = all[0].config.device
+		}
 		h, err := openHouse(ctx, t, log, observe, i == 0 && c.dev)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("opening %s: %w", t.Data, err), closeHouses(all))

@@ -36,6 +36,10 @@ func newServerCertificate(ctx context.Context, c tlsConfig, authority *ca.Author
 	return s, s.load(ctx)
 }
 
+// absent says that the key device was away when the certificate was to be made: TLS
+// handshakes fail until it is back.
+func (s *serverCertificate) absent() bool { return s.current.Load() == nil }
+
 func (s *serverCertificate) load(ctx context.Context) error {
 	if s.config.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(s.config.Certificate, s.config.Key)
@@ -62,7 +66,7 @@ func (s *serverCertificate) load(ctx context.Context) error {
 // due says whether two thirds of the life of a certificate of our own making are over;
 // files are read again every time.
 func (s *serverCertificate) due(now time.Time) bool {
-	if s.config.Certificate != "" {
+	if s.config.Certificate != "" || s.absent() {
 		return true
 	}
 	leaf := s.current.Load().Leaf

@@ -1,0 +1,5 @@
+//go:build cloudkms
+
+package keys
+
+import _ "go.step.sm/crypto/kms/cloudkms" // Google Cloud KMS
