@@ -35,6 +35,9 @@ type Profile struct {
 	Keys        []KeyType          // allowed types of device keys, at least one
 	ExtKeyUsage []x509.ExtKeyUsage // at least one; never OCSPSigning or any (INV-P4)
 	Renewal     RotationPolicy
+
+	// ServerKeygen lets a device have its key made here (RFC 7030 §4.4; INV-P9).
+	ServerKeygen bool
 }
 
 // DefaultProfile is the profile a new installation starts with, and the one to copy:

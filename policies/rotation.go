@@ -8,6 +8,7 @@ const (
 	minPrepareAt = 0.1
 	maxPrepareAt = 0.99
 	maxOverlap   = 366 * 24 * time.Hour
+	maxGrace     = 366 * 24 * time.Hour
 )
 
 // RotationPolicy says when the successor of a credential is prepared, and for how
@@ -15,6 +16,9 @@ const (
 type RotationPolicy struct {
 	PrepareAt float64       // share of the life that has passed, 0.1 to 0.99
 	Overlap   time.Duration // 0 to 366 days; longer than the life is harmless, the old one expires
+	// Grace is how long past its end a certificate may still be renewed, over EST and by
+	// itself alone: 0 (never) to 366 days.
+	Grace time.Duration
 }
 
 // DefaultRotationPolicy prepares at two thirds of the life, with an overlap of 24 hours.
@@ -36,6 +40,9 @@ func (p RotationPolicy) check(bad *findings, at string) {
 	}
 	if p.Overlap < 0 || p.Overlap > maxOverlap {
 		bad.add(at+"/overlap", "an overlap is between 0 and 366 days")
+	}
+	if p.Grace < 0 || p.Grace > maxGrace {
+		bad.add(at+"/grace", "a grace after the end is between 0 and 366 days")
 	}
 }
 

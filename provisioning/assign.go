@@ -37,7 +37,7 @@ const codeUnassignable = 400000
 func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (*plan, error) {
 	p := &plan{next: d.nextRegistration(r, now)}
 	if csr != nil {
-		profile, err := d.admitCSR(csr)
+		profile, err := d.admitCSR(r, csr)
 		if err != nil {
 			return nil, err
 		}
@@ -71,15 +71,11 @@ func (d *decision) nextRegistration(r RegisterRequest, now time.Time) Registrati
 
 // admitCSR applies the issuing profile of the entry to a CSR. What it says is told
 // to the device: it has proved who it is.
-func (d *decision) admitCSR(csr *x509.CertificateRequest) (policies.Profile, error) {
-	if d.entry.Profile == "" {
-		return policies.Profile{}, fault.New(fault.Malformed, "no-issuing-profile", "the enrollment has no issuing profile (credentialPolicyName), so no certificate can be asked for").About(d.entry.String()).At("/csr")
+func (d *decision) admitCSR(r RegisterRequest, csr *x509.CertificateRequest) (policies.Profile, error) {
+	profile, err := d.profile(r)
+	if err != nil {
+		return profile, err
 	}
-	i := slices.IndexFunc(d.facts.Profiles, func(p Profile) bool { return p.Name == d.entry.Profile })
-	if i < 0 {
-		return policies.Profile{}, fault.New(fault.Unavailable, "profile-missing", "the enrollment's issuing profile does not exist").About("profile " + d.entry.Profile)
-	}
-	profile := d.facts.Profiles[i].Profile
 	if err := policies.CheckCSR(profile, csr, d.identity.ID().String()); err != nil {
 		return policies.Profile{}, err
 	}
@@ -89,6 +85,21 @@ func (d *decision) admitCSR(csr *x509.CertificateRequest) (policies.Profile, err
 		}
 	}
 	return profile, nil
+}
+
+// profile is the issuing profile of the entry. A device that names one must name that.
+func (d *decision) profile(r RegisterRequest) (policies.Profile, error) {
+	if d.entry.Profile == "" {
+		return policies.Profile{}, fault.New(fault.Malformed, "no-issuing-profile", "the enrollment has no issuing profile (credentialPolicyName), so no certificate can be asked for").About(d.entry.String()).At("/csr")
+	}
+	if r.Profile != "" && r.Profile != d.entry.Profile {
+		return policies.Profile{}, fault.New(fault.Forbidden, "profile-not-allowed", "the device's enrollment has another issuing profile than the one asked for").About(d.entry.String())
+	}
+	i := slices.IndexFunc(d.facts.Profiles, func(p Profile) bool { return p.Name == d.entry.Profile })
+	if i < 0 {
+		return policies.Profile{}, fault.New(fault.Unavailable, "profile-missing", "the enrollment's issuing profile does not exist").About("profile " + d.entry.Profile)
+	}
+	return d.facts.Profiles[i].Profile, nil
 }
 
 // assign chooses the hub and what happens to the twin (contract §6.5 to 6.7).
@@ -261,6 +272,20 @@ func (d *decision) overlap() time.Duration {
 		}
 	}
 	return policies.DefaultRotationPolicy().Overlap
+}
+
+// grace is how long past its end the certificate being renewed may be; nothing else
+// that a certificate is shown for has any.
+func (d *decision) grace() time.Duration {
+	if !d.renewal {
+		return 0
+	}
+	for _, p := range d.facts.Profiles {
+		if p.Name == d.entry.Profile {
+			return p.Renewal.Grace
+		}
+	}
+	return 0
 }
 
 // stage puts the signed certificate into the device's standby slot.

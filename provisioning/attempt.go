@@ -19,18 +19,21 @@ type Attempt struct {
 	Address string
 }
 
-// Evidence is what the device showed. A token or key counts before a certificate.
+// Evidence is what the device showed. A token, key or code counts before a certificate.
 type Evidence struct {
 	Chain      verify.Chain // TLS client certificates as sent, leaf first
 	Connection *Connection  // the one they came on; nil: nothing is remembered
 	Token      *verify.SASToken
-	Key        *verify.Secret // HTTP basic password of EST: the device's own key
+	Key        *verify.Secret  // HTTP basic password of EST: the device's own key
+	Code       verify.CodeHash // or a one-time code; zero: none
 }
 
 func (ev Evidence) sharedKey() bool { return ev.Token != nil || ev.Key != nil }
 
 func (ev Evidence) mechanism() string {
 	switch {
+	case !ev.Code.IsZero():
+		return string(verify.MechanismCode)
 	case ev.sharedKey():
 		return string(verify.MechanismSymmetricKey)
 	case len(ev.Chain) > 0:

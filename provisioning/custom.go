@@ -82,7 +82,7 @@ func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, cs
 	}
 	if csr != nil {
 		// A request that comes to nothing anyway is nothing to ask about.
-		if _, err := d.admitCSR(csr); err != nil {
+		if _, err := d.admitCSR(r, csr); err != nil {
 			return err
 		}
 	}

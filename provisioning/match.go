@@ -25,17 +25,22 @@ type decision struct {
 	trace    Trace
 	webhook  *asked // what it answered; nil: it was not asked
 
+	csr     *x509.CertificateRequest // nil: no certificate is asked for
+	renewal bool                     // it is asked for by the one it replaces
+	shown   verify.CodeHash          // a one-time code; zero: none
+	code    *EnrollmentCode          // on record; nil: there is no such code
+
 	connection *Connection
 }
 
 // newDecision asks for the facts of an attempt.
 func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
-	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}, connection: a.Evidence.Connection}
+	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}, csr: csr, shown: a.Evidence.Code, connection: a.Evidence.Connection}
 	if csr != nil {
 		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
 		d.query.Keys = append(d.query.Keys, d.csrKey)
 	}
-	if !d.query.SharedKey && len(a.Evidence.Chain) > 0 {
+	if !d.query.SharedKey && d.shown.IsZero() && len(a.Evidence.Chain) > 0 {
 		for _, l := range a.Evidence.Chain {
 			d.cover(l)
 		}
@@ -57,7 +62,11 @@ func (d *decision) cover(l verify.Link) {
 // refuses. The cheap refusals come first: what the one indexed read shows needs no
 // signature (INV-R3). The trace is complete in either case.
 func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateRequest, now time.Time) (*decision, error) {
-	d := newDecision(a, csr)
+	return e.reach(ctx, newDecision(a, csr), a, now)
+}
+
+// reach is decide for a decision that has been begun.
+func (e *Engine) reach(ctx context.Context, d *decision, a Attempt, now time.Time) (*decision, error) {
 	if err := e.store.View(ctx, func(tx Tx) error { return e.readFacts(tx, d) }); err != nil {
 		return d, err
 	}
@@ -70,6 +79,9 @@ func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateReq
 // never admit (architecture §7, invariant 3; scenarios X2). Every certificate sent is
 // asked about, not only the topmost by name: a client chooses what it puts on top.
 func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
+	if !d.shown.IsZero() {
+		return d.readCode(tx)
+	}
 	for d.facts, err = facts(tx, d.query); err == nil; d.facts, err = facts(tx, d.query) {
 		above, ok := e.continued(d)
 		if !ok || len(d.chain) >= maxQueryThumbs {
@@ -125,6 +137,9 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	default:
 		t.note("individual-enrollment", "", "no individual enrollment for this id: groups are searched")
 	}
+	if !d.shown.IsZero() {
+		return e.judgeCode(d, individual, shadowed, now)
+	}
 	if d.query.SharedKey {
 		return e.judgeKey(d, a, individual, shadowed, now)
 	}
@@ -142,7 +157,7 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	case pinned:
 		return d.prove(a, individual, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}}, now)
 	case d.own:
-		return d.prove(a, d.entry, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}}, now)
+		return d.prove(a, d.entry, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}, Grace: d.grace()}, now)
 	case shadowed && individual.Role() != RoleClient:
 		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a symmetric key, not with a certificate")
 	case shadowed:

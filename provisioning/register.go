@@ -25,8 +25,14 @@ type RegisterRequest struct {
 	HubOptional bool
 	// Renewal admits only a certificate of ours standing in the pair (EST simplereenroll).
 	Renewal bool
+	// Profile names the issuing profile that the device expects; "" = its entry's.
+	Profile string
+	// ServerKey has the key made here (EST serverkeygen): of CSR its key and signature count
+	// for nothing.
+	ServerKey bool
 
-	asked *asked // what a webhook was asked for this request
+	asked *asked   // what a webhook was asked for this request
+	made  *madeKey // the key made here for this request
 }
 
 // errMoved says that the facts a decision rests on changed before its commit.
@@ -61,7 +67,7 @@ func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (
 	if err != nil {
 		return Operation{}, err
 	}
-	r.asked = new(asked)
+	r.asked, r.made = new(asked), new(madeKey)
 	for range moves {
 		op, err := e.register(ctx, r, csr, now)
 		if !errors.Is(err, errMoved) {
@@ -95,7 +101,9 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	if op, done := e.registerAgain(ctx, r, csr, now); done {
 		return op, nil
 	}
-	d, err := e.decide(ctx, r.Attempt, csr, now)
+	d := newDecision(r.Attempt, csr)
+	d.renewal = r.Renewal
+	d, err := e.reach(ctx, d, r.Attempt, now)
 	if err == nil && r.Renewal && !d.own {
 		err = d.trace.refuse("renewal-needs-issued-certificate", "", "a renewal is authenticated by the certificate it renews, issued here and standing in the device's pair")
 	}
@@ -105,6 +113,9 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	if err != nil {
 		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
 		return Operation{}, err
+	}
+	if r.ServerKey {
+		return e.withServerKey(ctx, d, r, csr, now)
 	}
 	if csr != nil && d.repeats(csr, now) {
 		return e.recorded(ctx, d, now)
@@ -118,7 +129,7 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 // comes of them is decided anew, from a View.
 func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, bool) {
 	d := newDecision(r.Attempt, csr)
-	if r.Renewal || !r.Evidence.Connection.recall(d) {
+	if r.Renewal || r.ServerKey || !r.Evidence.Connection.recall(d) {
 		return Operation{}, false
 	}
 	if e.judge(d, r.Attempt, now) != nil || csr != nil && d.repeats(csr, now) {
@@ -187,6 +198,9 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 			return err
 		}
 		if plan.issue != nil {
+			if err := d.spend(tx, plan.next); err != nil {
+				return err
+			}
 			if cert, err = ca.Record(tx, unrecorded, plan.event); err != nil {
 				return err
 			}
@@ -234,7 +248,7 @@ func (d *decision) still(tx Tx, claim bool) error {
 // moved says that the store saw something change while it was being read or written.
 func moved(err error) bool {
 	rule := fault.RuleOf(err)
-	return rule == "registration-moved" || rule == "snapshot-moved"
+	return rule == "registration-moved" || rule == "snapshot-moved" || rule == RuleCodeMoved
 }
 
 // repeatWindow is how long the same CSR gets the certificate it already got.
@@ -284,6 +298,12 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 		if value != "" {
 			facts[name] = value
 		}
+	}
+	if d.code != nil {
+		add("code", d.code.Hash.Name())
+	}
+	if r.ServerKey {
+		add("key", "made here")
 	}
 	add("hub", next.Hub)
 	add("substatus", next.Substatus)

@@ -92,6 +92,8 @@ type Tx interface {
 	ca.Tx
 	AccessTx
 	HubDeviceTx
+	CodeTx
+	LineageTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

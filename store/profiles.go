@@ -30,6 +30,9 @@ type profileSettings struct {
 	ExtKeyUsage []x509.ExtKeyUsage `json:"extKeyUsage"`
 	PrepareAt   float64            `json:"prepareAt"`
 	Overlap     time.Duration      `json:"overlap"`
+	Grace       time.Duration      `json:"grace,omitempty"`
+
+	ServerKeygen bool `json:"serverKeygen,omitempty"`
 }
 
 func scanProfile(r *row) provisioning.Profile {
@@ -40,7 +43,8 @@ func scanProfile(r *row) provisioning.Profile {
 		r.err = fmt.Errorf("profile %q on record: %w", p.Name, err)
 	}
 	p.Lifetime, p.Backdate, p.Keys, p.ExtKeyUsage = s.Lifetime, s.Backdate, s.Keys, s.ExtKeyUsage
-	p.Renewal = policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap}
+	p.Renewal = policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace}
+	p.ServerKeygen = s.ServerKeygen
 	p.Created, p.Updated, p.Version = r.time(), r.time(), r.int()
 	return p
 }
@@ -48,7 +52,7 @@ func scanProfile(r *row) provisioning.Profile {
 func profileArgs(p provisioning.Profile) ([]any, error) {
 	s, err := json.Marshal(profileSettings{
 		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
-		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap,
+		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace, ServerKeygen: p.ServerKeygen,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("storing profile %q: %w", p.Name, err)

@@ -13,6 +13,7 @@ type Mechanism string
 const (
 	MechanismX509         Mechanism = "x509"
 	MechanismSymmetricKey Mechanism = "symmetricKey"
+	MechanismCode         Mechanism = "code" // one-time, over EST; ours alone
 )
 
 // Identity says that one device has proven, at one moment, to be who it says. Only
@@ -32,7 +33,7 @@ func (i Identity) ID() RegistrationID { return i.id }
 func (i Identity) Mechanism() Mechanism { return i.mechanism }
 
 // Path is the verified path, leaf first and anchor last: the leaf alone where the
-// leaf itself was pinned, nil where a key spoke. The caller owns the slice.
+// leaf itself was pinned, nil where a key or a code spoke. The caller owns the slice.
 func (i Identity) Path() []Link { return slices.Clone(i.path) }
 
 // At is the moment for which it was proven.

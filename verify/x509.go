@@ -11,9 +11,13 @@ import (
 // anything in Pinned the leaf must be one of those, byte for byte (an individual
 // entry, or a leaf of ours standing in the pair; INV-C3); otherwise the path must end
 // at one of Verified (anchors that proved possession, and our own issuers).
+//
+// Grace is how long past its end a pinned leaf still speaks: for the renewal by a device
+// that slept, and nothing else.
 type Anchors struct {
 	Pinned   []Thumbprint
 	Verified []Link
+	Grace    time.Duration
 }
 
 // X509Evidence is a client certificate that TLS has proven the key of, with the
@@ -38,7 +42,7 @@ func X509(ev X509Evidence, roots Anchors, now time.Time) (Identity, error) {
 	}
 	path, err := []Link{leaf}, error(nil)
 	if len(roots.Pinned) > 0 {
-		err = checkPinned(leaf, roots.Pinned, now)
+		err = checkPinned(leaf, roots, now)
 	} else {
 		path, err = CheckDeviceChain(ev.Chain, roots.Verified, now, ev.Memo)
 	}
@@ -48,11 +52,15 @@ func X509(ev X509Evidence, roots Anchors, now time.Time) (Identity, error) {
 	return Identity{id: ev.ID, mechanism: MechanismX509, path: path, at: now}, nil
 }
 
-func checkPinned(leaf Link, pins []Thumbprint, now time.Time) error {
-	if err := checkDeviceLeaf(leaf.Cert, wholeSecond(now)); err != nil {
+func checkPinned(leaf Link, roots Anchors, now time.Time) error {
+	at := wholeSecond(now)
+	if end := leaf.Cert.NotAfter; at.After(end) && !at.After(end.Add(roots.Grace)) {
+		at = end
+	}
+	if err := checkDeviceLeaf(leaf.Cert, at); err != nil {
 		return err
 	}
-	if !slices.Contains(pins, leaf.Thumbprint) {
+	if !slices.Contains(roots.Pinned, leaf.Thumbprint) {
 		return refuse("leaf-not-pinned", "The client certificate is not the one enrolled.")
 	}
 	return nil

@@ -22,6 +22,7 @@ type profile struct {
 	Keys                []string   `json:"keys,omitempty" nullable:"false" doc:"EC-P256, EC-P384, EC-P521, Ed25519, RSA-2048, RSA-3072, RSA-4096."`
 	ExtKeyUsage         []string   `json:"extKeyUsage,omitempty" nullable:"false" doc:"clientAuth, serverAuth, codeSigning, emailProtection, timeStamping, ipsecEndSystem, ipsecTunnel, ipsecUser."`
 	Renewal             *renewal   `json:"renewal,omitempty"`
+	ServerKeygen        bool       `json:"serverKeygen,omitempty" doc:"Whether EST serverkeygen makes keys here for devices."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
@@ -30,6 +31,7 @@ type profile struct {
 type renewal struct {
 	PrepareAt *float64 `json:"prepareAt,omitempty" doc:"The share of its life after which a certificate is renewed, 0.1 to 0.99."`
 	Overlap   string   `json:"overlap,omitempty" doc:"How long the old one stands beside the new, ISO 8601." example:"PT24H"`
+	Grace     string   `json:"grace,omitempty" doc:"How long past its end a certificate may still be renewed by itself over EST, ISO 8601, at most 366 days; PT0S unless given." example:"P30D"`
 }
 
 // usages spells the extended key usages a profile may have as RFC 5280 §4.2.1.12.
@@ -50,8 +52,9 @@ var usages = [...]struct {
 func profileOf(p provisioning.Profile) (profile, error) {
 	out := profile{
 		Name: p.Name, Lifetime: formatDuration(p.Lifetime), Backdate: formatDuration(p.Backdate),
-		Renewal: &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap)},
-		Etag:    etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
+		Renewal:      &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace)},
+		ServerKeygen: p.ServerKeygen,
+		Etag:         etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
 	}
 	for _, k := range p.Keys {
 		out.Keys = append(out.Keys, string(k))
@@ -68,7 +71,7 @@ func profileOf(p provisioning.Profile) (profile, error) {
 // the engine to say.
 func (p profile) policy(name string) (policies.Profile, error) {
 	out := policies.DefaultProfile()
-	out.Name = name
+	out.Name, out.ServerKeygen = name, p.ServerKeygen
 	if p.Name != "" && p.Name != name {
 		return out, otherName("/name")
 	}
@@ -78,7 +81,7 @@ func (p profile) policy(name string) (policies.Profile, error) {
 	}
 	parts := []part{{p.Lifetime, "/lifetime", &out.Lifetime}, {p.Backdate, "/backdate", &out.Backdate}}
 	if p.Renewal != nil {
-		parts = append(parts, part{p.Renewal.Overlap, "/renewal/overlap", &out.Renewal.Overlap})
+		parts = append(parts, part{p.Renewal.Overlap, "/renewal/overlap", &out.Renewal.Overlap}, part{p.Renewal.Grace, "/renewal/grace", &out.Renewal.Grace})
 		if p.Renewal.PrepareAt != nil {
 			out.Renewal.PrepareAt = *p.Renewal.PrepareAt
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
 )
@@ -18,12 +19,27 @@ const maxBody = 64 << 10
 
 const mediaTypePKCS10 = "application/pkcs10"
 
-func readCSR(r *http.Request) ([]byte, error) {
+// readCSR reads a request and holds it to the attributes that EST gives a meaning to.
+func readCSR(r *http.Request, serverKey bool) ([]byte, error) {
 	body, err := wire.ReadBody(r, maxBody, mediaTypePKCS10)
 	if err != nil {
 		return nil, err
 	}
-	return decodeCSR(body)
+	der, err := decodeCSR(body)
+	if err != nil {
+		return nil, err
+	}
+	attributes, err := policies.ReadAttributes(der)
+	if err != nil {
+		return nil, err
+	}
+	if serverKey && attributes.EncryptKey {
+		return nil, fault.New(fault.Malformed, "key-encryption", "A key made here is protected by TLS alone; leave out the attribute that asks for its encryption.")
+	}
+	if attributes.HasChallenge {
+		return der, checkLinkage(attributes.ChallengePassword, r.TLS)
+	}
+	return der, nil
 }
 
 // decodeCSR reads base64 of DER, with or without line breaks and whatever
@@ -51,7 +67,7 @@ func decodePEM(body []byte) ([]byte, error) {
 
 // attemptOf is the caller's claim. EST names no device in its path: who it is about
 // comes from the credential, so a credential that names nobody is refused like any
-// other. A key counts before a certificate.
+// other. A key or code counts before a certificate.
 func attemptOf(r *http.Request) (provisioning.Attempt, error) {
 	a := provisioning.Attempt{Door: "est", Address: wire.Address(r)}
 	var err error
@@ -69,15 +85,20 @@ func attemptOf(r *http.Request) (provisioning.Attempt, error) {
 	return a, nil
 }
 
-// basic reads HTTP Basic (RFC 7617): the registration id and the device's own key.
+// basic reads HTTP Basic (RFC 7617): the registration id, and the device's own key or a
+// one-time code.
 func basic(r *http.Request) (id string, ev provisioning.Evidence, err error) {
 	id, password, ok := r.BasicAuth()
 	if !ok {
 		return "", ev, fault.New(fault.Unauthenticated, "basic-malformed", "The Authorization header is not HTTP Basic.")
 	}
+	if code, is := verify.ParseCode(password); is {
+		ev.Code = code
+		return id, ev, nil
+	}
 	raw, err := base64.StdEncoding.DecodeString(password)
 	if err != nil {
-		return "", ev, fault.New(fault.Unauthenticated, "basic-key", "The password is not a key in base64.")
+		return "", ev, fault.New(fault.Unauthenticated, "basic-key", "The password is neither a key in base64 nor a one-time code.")
 	}
 	key := verify.NewSecret(raw)
 	ev.Key = &key

@@ -53,7 +53,10 @@ type Error struct {
 	// RetryAfter is how long the caller should wait at least before it asks again; 0 says
 	// nothing. Doors add the jitter (INV-R4).
 	RetryAfter time.Duration
-	cause      error
+	// Pending says of something Unavailable that it was accepted and is under way: the
+	// same request, asked again later, is answered.
+	Pending bool
+	cause   error
 }
 
 // Field names one bad input value by JSON pointer ("/attestation/x509").
@@ -106,6 +109,13 @@ func (e *Error) Because(cause error) *Error {
 func (e *Error) Later(wait time.Duration) *Error {
 	c := *e
 	c.RetryAfter = wait
+	return &c
+}
+
+// Accepted returns a copy that is Pending.
+func (e *Error) Accepted() *Error {
+	c := *e
+	c.Pending = true
 	return &c
 }
 

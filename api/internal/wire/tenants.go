@@ -61,16 +61,16 @@ func NewTenants(list ...Tenant) (Tenants, error) {
 func (ts Tenants) Find(idScope string) (Tenant, error) {
 	i := slices.IndexFunc(ts.list, func(t Tenant) bool { return strings.EqualFold(t.Engine.IDScope(), idScope) })
 	if i < 0 {
-		return Tenant{}, unknownIDScope()
+		return Tenant{}, UnknownIDScope()
 	}
 	return ts.list[i], nil
 }
 
-// Only returns the one tenant there is, for requests that name none; NotFound, rule
-// [RuleIDScope], where there are several.
-func (ts Tenants) Only() (Tenant, error) {
-	if len(ts.list) != 1 {
-		return Tenant{}, unknownIDScope()
+// First returns the installation's own id scope, which is served first, for requests that
+// name none; NotFound, rule [RuleIDScope], where there is none.
+func (ts Tenants) First() (Tenant, error) {
+	if len(ts.list) == 0 {
+		return Tenant{}, UnknownIDScope()
 	}
 	return ts.list[0], nil
 }
@@ -99,7 +99,8 @@ func Bearer(header string) (token string, is bool) {
 // RuleIDScope is the rule word for an id scope that is not here.
 const RuleIDScope = "id-scope-unknown"
 
-func unknownIDScope() error {
+// UnknownIDScope is NotFound, rule [RuleIDScope]: what names nothing here is told no more.
+func UnknownIDScope() error {
 	return fault.New(fault.NotFound, RuleIDScope, "There is no such id scope here.")
 }
 

@@ -120,6 +120,7 @@ CREATE TABLE recent_requests (
 CREATE TABLE enrollment_codes (
   hash            BYTEA PRIMARY KEY CHECK (length(hash) = 32),
   registration_id TEXT COLLATE "C" NOT NULL,
+  group_id        TEXT COLLATE "C" NOT NULL, -- the group it makes the device a member of; '' = the device has an enrollment of its own
   created         BIGINT NOT NULL,
   created_by      TEXT COLLATE "C" NOT NULL,
   expires         BIGINT NOT NULL,

@@ -128,6 +128,7 @@ CREATE TABLE recent_requests (
 CREATE TABLE enrollment_codes (
   hash            BLOB PRIMARY KEY CHECK (length(hash) = 32),
   registration_id TEXT NOT NULL,
+  group_id        TEXT NOT NULL, -- the group it makes the device a member of; '' = the device has an enrollment of its own
   created         INTEGER NOT NULL,
   created_by      TEXT NOT NULL,
   expires         INTEGER NOT NULL,
