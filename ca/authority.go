@@ -24,6 +24,10 @@ type Config struct {
 	// CRLRefresh is the share of that time after which the next CRL is signed even when
 	// nothing has changed: above 0, below 1; zero is 0.5.
 	CRLRefresh float64
+	// Upstreams are the CAs elsewhere that sign for issuers, by the name in their rows.
+	Upstreams map[string]Upstream
+	// UpstreamTimeout is how long one is waited for; zero is 15 seconds.
+	UpstreamTimeout time.Duration
 }
 
 func (c Config) checked() (Config, error) {
@@ -32,6 +36,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if c.CRLRefresh == 0 {
 		c.CRLRefresh = 0.5
+	}
+	if c.UpstreamTimeout == 0 {
+		c.UpstreamTimeout = 15 * time.Second
 	}
 	u, err := url.Parse(c.PKIURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {
@@ -55,6 +62,7 @@ type Authority struct {
 	config Config
 	now    func() time.Time
 	shapes *shapes
+	calls  calls
 
 	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
 	current   atomic.Pointer[hierarchy]
@@ -68,7 +76,7 @@ func New(ctx context.Context, store Store, keys Keys, config Config, now func() 
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes()}
+	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes(), calls: make(calls, maxCalls)}
 	a.current.Store(&hierarchy{})
 	if err := a.Reload(ctx); err != nil {
 		return nil, err

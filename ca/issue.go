@@ -23,7 +23,9 @@ import (
 // maxCommonName is ub-common-name of RFC 5280 appendix A.1.
 const maxCommonName = 64
 
-// Issue signs a certificate for an identity, in memory: nothing is on record yet.
+// Issue signs a certificate for an identity, in memory: nothing is on record yet. Where the
+// issuer's key is with an upstream, that is asked, and an intent is on record: an Unrecorded
+// that is not recorded is then given to Abandon.
 //
 // The caller has called policies.CheckCSR with this profile and identity: Issue does
 // not check the request's signature, its key's soundness or what it asks for. It is
@@ -39,7 +41,9 @@ const maxCommonName = 64
 // Refusals: Unauthenticated "identity-missing"; Malformed "csr-missing",
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
 // "key-malformed"; Unavailable "no-active-issuer", "issuer-expiring",
-// "issuer-not-yet-valid", "certificate-lint", "signing-failed".
+// "issuer-not-yet-valid", "certificate-lint", "signing-failed"; of an upstream
+// "upstream-missing", "upstream-busy", "upstream-refused", "upstream-unanswered",
+// "upstream-certificate".
 func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.CertificateRequest, p policies.Profile,
 	parent verify.Thumbprint, now time.Time,
 ) (Unrecorded, error) {
@@ -54,12 +58,15 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		return Unrecorded{}, err
 	}
 	by := a.current.Load().active(p.Name)
-	if by == nil || by.signer == nil {
+	if by == nil || by.signer == nil && by.Upstream == "" {
 		return Unrecorded{}, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.")
 	}
 	template, err := a.deviceTemplate(csr, kt, p, by, now)
 	if err != nil {
 		return Unrecorded{}, err
+	}
+	if by.Upstream != "" {
+		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC()})
 	}
 	if err := a.shapes.check(shapeOf(by.ID, p, kt, template), template, by); err != nil {
 		return Unrecorded{}, err
@@ -72,7 +79,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		// Keys are blocked by the hash of their encoding: one key has one (INV-D3).
 		return Unrecorded{}, fault.New(fault.Malformed, "key-malformed", "The public key in the request is not in its canonical encoding.")
 	}
-	return Unrecorded{Certificate{
+	return Unrecorded{certificate: Certificate{
 		Issuer:         by.ID,
 		Serial:         SerialOf(made.SerialNumber),
 		Thumbprint:     verify.ThumbprintOf(made.Raw),

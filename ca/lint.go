@@ -95,15 +95,19 @@ func (s *shapes) lint(template *x509.Certificate, by *standIn) *fault.Error {
 	if err != nil {
 		return fault.New(fault.Unavailable, "certificate-lint", "The certificate cannot be read.").Because(err)
 	}
-	var found []string
+	if found := s.findings(certificate); len(found) > 0 {
+		return fault.New(fault.Unavailable, "certificate-lint", "The certificate would break a rule: %s.", strings.Join(found, ", "))
+	}
+	return nil
+}
+
+// findings are the lints that a certificate breaks, in order.
+func (s *shapes) findings(certificate *zx509.Certificate) (found []string) {
 	for name, result := range zlint.LintCertificateEx(certificate, s.linter).Results {
 		if result.Status == lint.Error || result.Status == lint.Fatal {
 			found = append(found, strings.TrimSpace(fmt.Sprint(name, " ", result.Details)))
 		}
 	}
-	if len(found) > 0 {
-		slices.Sort(found)
-		return fault.New(fault.Unavailable, "certificate-lint", "The certificate would break a rule: %s.", strings.Join(found, ", "))
-	}
-	return nil
+	slices.Sort(found)
+	return found
 }

@@ -92,6 +92,9 @@ func RevokeIn(tx Tx, c Certificate, r Reason, e audit.Event, now time.Time) (Cer
 	if err := tx.MarkRevoked(c); err != nil {
 		return Certificate{}, err
 	}
+	if err := tx.TellUpstream(c, now); err != nil {
+		return Certificate{}, err
+	}
 	if err := tx.Append(e); err != nil {
 		return Certificate{}, err
 	}

@@ -44,7 +44,7 @@ func (a *Authority) IssueServer(ctx context.Context, actor string, public crypto
 	if err != nil {
 		return nil, err
 	}
-	u := Unrecorded{Certificate{
+	u := Unrecorded{certificate: Certificate{
 		Issuer: by.ID, Serial: SerialOf(made.SerialNumber), Thumbprint: verify.ThumbprintOf(made.Raw),
 		KeyHash: verify.KeyHashOf(made.RawSubjectPublicKeyInfo), NotBefore: made.NotBefore, NotAfter: made.NotAfter, Issued: now, DER: made.Raw,
 	}}

@@ -28,10 +28,11 @@ type rows struct {
 	shards       []ca.CRLShard
 	crls         []ca.CRL
 	ledger       []audit.Event
+	upstream     upstreamRows
 }
 
 func (r rows) clone() *rows {
-	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger)}
+	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger), r.upstream.clone()}
 }
 
 func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {

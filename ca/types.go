@@ -109,6 +109,8 @@ type CRL struct {
 // their errors can surface when the transaction commits. Reads of something absent
 // return fault.NotFound.
 type Tx interface {
+	UpstreamTx
+
 	Issuers() ([]Issuer, error)
 	// InsertIssuer also makes its shard 0. It fails with fault.Conflict when the id exists, or
 	// another issuer of this role and profile is active.

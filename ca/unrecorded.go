@@ -12,7 +12,10 @@ import (
 // Unrecorded is a certificate that has been signed and is not on record yet. It tells
 // what is needed to plan the transaction and gives its bytes to Record alone. Thrown
 // away, it was never issued.
-type Unrecorded struct{ certificate Certificate }
+type Unrecorded struct {
+	certificate Certificate
+	intent      string // of the upstream that signed it; "" where a key of ours did
+}
 
 // Thumbprint is the SHA-256 of the certificate.
 func (u Unrecorded) Thumbprint() verify.Thumbprint { return u.certificate.Thumbprint }
@@ -57,6 +60,9 @@ func Record(tx Tx, u Unrecorded, e audit.Event) (Certificate, error) {
 	}
 	if err := tx.Append(e); err != nil {
 		return Certificate{}, err
+	}
+	if u.intent != "" {
+		return c, tx.CloseIntent(u.intent, c.Issued)
 	}
 	return c, nil
 }

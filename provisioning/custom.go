@@ -64,6 +64,8 @@ type asked struct {
 	question AllocationRequest
 	answer   AllocationAnswer
 	err      error
+
+	signed *signed // what an authority elsewhere signed for it
 }
 
 // same says whether a question is the one that was put. Who asks, and what the device
@@ -92,7 +94,7 @@ func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, cs
 		if ctx.Err() != nil {
 			return fault.New(fault.Unavailable, "request-ended", "the request ended before the allocation webhook answered").Because(ctx.Err())
 		}
-		*r.asked = asked{done: true, question: q, answer: answer, err: err}
+		*r.asked = asked{done: true, question: q, answer: answer, err: err, signed: r.asked.signed}
 		if err != nil && e.complaints.due(d.entry.Owner, e.now()) {
 			e.log.Warn("custom allocation failed", "registrationId", r.ID.String(), "entry", d.entry.String(), "problem", err.Error())
 		}

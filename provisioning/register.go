@@ -62,12 +62,13 @@ func (e *Engine) Register(ctx context.Context, r RegisterRequest) (op Operation,
 }
 
 // settle decides until the facts hold still.
-func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (Operation, error) {
+func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (op Operation, err error) {
 	csr, err := r.parse()
 	if err != nil {
 		return Operation{}, err
 	}
 	r.asked, r.made = new(asked), new(madeKey)
+	defer func() { e.abandon(ctx, r.asked, err) }()
 	for range moves {
 		op, err := e.register(ctx, r, csr, now)
 		if !errors.Is(err, errMoved) {
@@ -153,8 +154,9 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 		return e.commit(ctx, d, plan, ca.Unrecorded{})
 	}
 	// Signed in memory, outside any transaction. From here to the commit a crash leaves
-	// nothing: the certificate has not left, and its serial was never used (INV-S2).
-	unrecorded, err := e.authority.Issue(ctx, d.identity, csr, *plan.issue, d.attestedBy(), now)
+	// nothing: the certificate has not left, and its serial was never used (INV-S2). What an
+	// authority elsewhere signs has an intent on record.
+	unrecorded, err := e.sign(ctx, d, r, csr, *plan.issue, now)
 	if err != nil {
 		return Operation{}, err
 	}
@@ -162,10 +164,7 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 		return Operation{}, err
 	}
 	op, err := e.commit(ctx, d, plan, unrecorded)
-	if fault.RuleOf(err) == "serial-taken" {
-		return Operation{}, errMoved // the unsent certificate is thrown away (INV-P8)
-	}
-	return op, err
+	return op, r.asked.outcome(unrecorded, err)
 }
 
 // commit writes the plan if the facts are still those that decided: the answer that

@@ -41,6 +41,9 @@ const (
 	HubDeviceKept       Action = "hub-device.kept" // its registration's record was deleted
 	TwinUpdated         Action = "twin.updated"
 	IssuerCreated       Action = "issuer.created"
+	UpstreamOrphaned    Action = "upstream.orphaned"
+	UpstreamRevoked     Action = "upstream.revoked"
+	UpstreamResolved    Action = "upstream.resolved" // an operator found out what became of an orphan
 	CRLPublished        Action = "crl.published"
 	KeyDisallowed       Action = "key.disallowed"
 	CodeMade            Action = "code.made"

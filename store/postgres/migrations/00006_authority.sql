@@ -81,8 +81,8 @@ CREATE TABLE cross_certificates (
   created     BIGINT NOT NULL
 );
 
--- What was asked of an authority elsewhere, before it was asked. An open intent without a
--- certificate is an orphan.
+-- What was asked of an authority elsewhere, before it was asked. serial and certificate are
+-- what came back, once that is known.
 CREATE TABLE intents (
   id              TEXT COLLATE "C" PRIMARY KEY,
   issuer          TEXT COLLATE "C" NOT NULL REFERENCES issuers (id),
@@ -92,10 +92,28 @@ CREATE TABLE intents (
   state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('open', 'issued', 'refused', 'orphaned', 'revoked')),
   settled         BIGINT NOT NULL,
   serial          BYTEA NOT NULL,
+  certificate     BYTEA NOT NULL,
   detail          TEXT COLLATE "C" NOT NULL,
   CHECK ((state = 'open') = (settled = 0))
 );
 CREATE INDEX intents_unsettled ON intents (created) WHERE state IN ('open', 'orphaned');
+
+-- What an authority elsewhere is still to be told, or has been told, to revoke: certificates
+-- on record, and those that an orphaned intent came to. told is when it confirmed.
+CREATE TABLE upstream_revocations (
+  issuer      TEXT COLLATE "C" NOT NULL REFERENCES issuers (id),
+  serial      BYTEA NOT NULL CHECK (length(serial) BETWEEN 1 AND 20),
+  reason      TEXT COLLATE "C" NOT NULL,
+  certificate BYTEA NOT NULL,
+  intent      TEXT COLLATE "C" NOT NULL,
+  created     BIGINT NOT NULL,
+  tries       BIGINT NOT NULL,
+  next_try    BIGINT NOT NULL,
+  told        BIGINT NOT NULL,
+  detail      TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (issuer, serial)
+);
+CREATE INDEX upstream_revocations_due ON upstream_revocations (issuer, next_try) WHERE told = 0;
 
 CREATE TABLE profile_versions (
   name     TEXT COLLATE "C" NOT NULL,

@@ -89,8 +89,8 @@ CREATE TABLE cross_certificates (
   created     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What was asked of an authority elsewhere, before it was asked. An open intent without a
--- certificate is an orphan.
+-- What was asked of an authority elsewhere, before it was asked. serial and certificate are
+-- what came back, once that is known.
 CREATE TABLE intents (
   id              TEXT PRIMARY KEY,
   issuer          TEXT NOT NULL REFERENCES issuers (id),
@@ -100,10 +100,28 @@ CREATE TABLE intents (
   state           TEXT NOT NULL CHECK (state IN ('open', 'issued', 'refused', 'orphaned', 'revoked')),
   settled         INTEGER NOT NULL,
   serial          BLOB NOT NULL,
+  certificate     BLOB NOT NULL,
   detail          TEXT NOT NULL,
   CHECK ((state = 'open') = (settled = 0))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX intents_unsettled ON intents (created) WHERE state IN ('open', 'orphaned');
+
+-- What an authority elsewhere is still to be told, or has been told, to revoke: certificates
+-- on record, and those that an orphaned intent came to. told is when it confirmed.
+CREATE TABLE upstream_revocations (
+  issuer      TEXT NOT NULL REFERENCES issuers (id),
+  serial      BLOB NOT NULL CHECK (length(serial) BETWEEN 1 AND 20),
+  reason      TEXT NOT NULL,
+  certificate BLOB NOT NULL,
+  intent      TEXT NOT NULL,
+  created     INTEGER NOT NULL,
+  tries       INTEGER NOT NULL,
+  next_try    INTEGER NOT NULL,
+  told        INTEGER NOT NULL,
+  detail      TEXT NOT NULL,
+  PRIMARY KEY (issuer, serial)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX upstream_revocations_due ON upstream_revocations (issuer, next_try) WHERE told = 0;
 
 CREATE TABLE profile_versions (
   name     TEXT NOT NULL,
