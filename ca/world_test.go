@@ -27,6 +27,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
@@ -51,7 +52,30 @@ func newWorld(t testing.TB) *world {
 	}
 	w := &world{store: &memStore{}, keys: folder, now: noon}
 	w.Authority = w.replica(t)
+	t.Cleanup(func() { w.lint(t) })
 	return w
+}
+
+// lint holds all that the world has issued to the rules that its shapes were held to.
+func (w *world) lint(t testing.TB) {
+	t.Helper()
+	stored := w.store.read()
+	for _, i := range stored.issuers {
+		if _, err := x509.ParseCertificate(i.Certificate); err != nil {
+			continue // damaged by the test
+		}
+		for _, broken := range testkit.Lint(i.Certificate) {
+			t.Errorf("issuer %s breaks a rule: %s", i.Name, broken)
+		}
+	}
+	for _, c := range stored.certificates {
+		if len(c.DER) == 0 {
+			continue // a row of a test's own, for the CRL alone
+		}
+		for _, broken := range testkit.Lint(c.DER) {
+			t.Errorf("certificate of %s breaks a rule: %s", c.RegistrationID, broken)
+		}
+	}
 }
 
 // replica is another Authority on the same store and keys.

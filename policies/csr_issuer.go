@@ -27,11 +27,11 @@ func CheckIssuerCSR(csr *x509.CertificateRequest) error {
 	if csr.Subject.CommonName == "" {
 		return refuse("csr-no-common-name", "the subject has no common name")
 	}
-	if err := checkSubject(r.subject, csr.Subject.CommonName); err != nil {
-		return err
-	}
 	if len(csr.Subject.Names) != 1 {
 		return refuse("csr-subject-not-allowed", "an issuing CA is named by a common name alone")
+	}
+	if err := checkSubject(r.subject, csr.Subject.CommonName); err != nil {
+		return err
 	}
 	asked, err := r.extensions()
 	if err != nil {

@@ -45,6 +45,7 @@ type transcript struct {
 	lines    bytes.Buffer
 	records  int
 	previous string
+	last     time.Time // of the last record
 }
 
 func newTranscript(now func() time.Time) *transcript {
@@ -52,12 +53,17 @@ func newTranscript(now func() time.Time) *transcript {
 }
 
 func (t *transcript) add(e event, facts any) error {
+	t.last = t.now().UTC().Truncate(time.Second)
+	return t.put(e, facts)
+}
+
+func (t *transcript) put(e event, facts any) error {
 	raw, err := json.Marshal(facts)
 	if err != nil {
 		return err
 	}
 	line, err := record{
-		Record: t.records + 1, Time: t.now().UTC().Truncate(time.Second), Previous: t.previous, Event: e, Facts: raw,
+		Record: t.records + 1, Time: t.last, Previous: t.previous, Event: e, Facts: raw,
 	}.line()
 	if err != nil {
 		return err
@@ -68,13 +74,14 @@ func (t *transcript) add(e event, facts any) error {
 	return nil
 }
 
-// signed adds the signature over all lines so far and returns the whole.
+// signed adds the signature over all lines so far and returns the whole. Its record is
+// under no signature itself, so nothing in it is free: its time is the last record's.
 func (t *transcript) signed(algorithm, root string, sign func([]byte) ([]byte, error)) ([]byte, error) {
 	signature, err := sign(t.lines.Bytes())
 	if err != nil {
 		return nil, err
 	}
-	if err := t.add(attestation, signatureFacts{Algorithm: algorithm, Root: root, Signature: signature}); err != nil {
+	if err := t.put(attestation, signatureFacts{Algorithm: algorithm, Root: root, Signature: signature}); err != nil {
 		return nil, err
 	}
 	return t.lines.Bytes(), nil

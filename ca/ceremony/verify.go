@@ -55,6 +55,7 @@ type reader struct {
 	seen     []byte // the lines before the one read now
 	number   int    // of the last record
 	previous string // the hash of the last line
+	time     time.Time
 	signed   bool
 }
 
@@ -67,12 +68,13 @@ func (r *reader) line(line []byte) {
 		r.find("transcript-changed-record", "Something stands after the signature.")
 		return
 	}
+	var rec record
 	defer func() {
 		r.seen = append(r.seen, line...)
 		r.previous = hashOf(line)
+		r.time = rec.Time
 		r.verdict.Records++
 	}()
-	var rec record
 	if !exactly(line, &rec) {
 		r.number++
 		r.find("transcript-malformed", "Record %d was changed: it does not read as a record.", r.number)
@@ -130,6 +132,9 @@ func (r *reader) take(rec record) error {
 		}
 		r.file(File{Name: f.File, What: f.What, SHA256: f.SHA256, Output: rec.Event == wrote, Secret: f.Secret})
 	case attestation:
+		if rec.Time != r.time { // not Equal: the same moment in another zone is another spelling
+			r.find("transcript-changed-record", "Record %d was changed: a signature has the time of the record before.", rec.Record)
+		}
 		return r.signature(rec.Facts)
 	case asked, certified, listed: // for people
 	default:

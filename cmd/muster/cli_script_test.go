@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/store/storetest"
 )
 
 // Started under the name of the command, this binary is the command: so shell scripts
@@ -45,6 +46,7 @@ func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
+			env.Defer(func() { storetest.LintFolder(env.T().(testing.TB), filepath.Join(env.WorkDir, "muster-dev")) })
 			env.Setenv("ROOT_BASE64", family.Get("root").Base64())
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger"} {

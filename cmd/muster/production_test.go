@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/passmuster/muster/store/storetest"
 )
 
 // host is a folder in which production is set up, and commands are run as its operator.
@@ -22,6 +24,7 @@ type host struct {
 
 func newHost(t *testing.T) host {
 	h := host{t, t.TempDir()}
+	t.Cleanup(func() { storetest.LintFolder(t, h.dir) })
 	h.write("passphrase", "correct horse battery staple\n", 0o600)
 	return h
 }

@@ -34,12 +34,14 @@ func Run(t *testing.T, open Open) {
 		{"transactions", transactions},
 		{"states", states},
 		{"check", checks},
+		{"lint", lints},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
 }
 
-// Check fails the test with every invariant that does not hold in db.
+// Check fails the test with every invariant that does not hold in db, and with every
+// rule that a certificate in it breaks (see [testkit.Lint]).
 func Check(t testing.TB, db *store.DB) {
 	t.Helper()
 	violations, err := store.Check(context.Background(), db)
@@ -48,5 +50,12 @@ func Check(t testing.TB, db *store.DB) {
 	}
 	for _, v := range violations {
 		t.Errorf("invariant broken: %s", v)
+	}
+	broken, err := lint(context.Background(), db)
+	if err != nil {
+		t.Fatalf("linting certificates: %v", err)
+	}
+	for _, b := range broken {
+		t.Errorf("certificate breaks a rule: %s", b)
 	}
 }

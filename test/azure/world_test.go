@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/store/storetest"
 	"github.com/passmuster/muster/test/instance"
 )
 
@@ -49,6 +50,7 @@ func serve(t *testing.T, c instance.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { storetest.LintFolder(t, c.Data) })
 	t.Cleanup(s.Kill)
 	return &world{Instance: s, host: "localhost", env: readEnv(t, filepath.Join(c.Data, "dev.env")), seen: evidence{}}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/passmuster/muster/store/storetest"
 	"github.com/passmuster/muster/test/instance"
 )
 
@@ -56,6 +57,7 @@ func start(t *testing.T, c instance.Config) *instance.Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { storetest.LintFolder(t, c.Data) })
 	t.Cleanup(s.Kill)
 	return s
 }

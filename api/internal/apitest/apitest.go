@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
 	"github.com/passmuster/muster/store/sqlite"
+	"github.com/passmuster/muster/store/storetest"
 )
 
 // Scope is one id scope, empty but for a root and an issuing CA.
@@ -28,16 +30,23 @@ type Scope struct {
 	Close     func() error // of the database, as often as one likes
 }
 
-// Open makes an id scope that is closed when the test ends. Each edit changes the engine's
+// Open makes an id scope that is checked, unless the test has closed it, and closed when
+// the test ends. Each edit changes the engine's
 // configuration.
 func Open(t testing.TB, idScope string, now func() time.Time, edits ...func(*provisioning.Config)) Scope {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))(t)
-	s := Scope{Close: sync.OnceValue(database.Close)}
-	t.Cleanup(func() { check(t, s.Close()) })
+	var closed atomic.Bool
+	s := Scope{Close: sync.OnceValue(func() error { closed.Store(true); return database.Close() })}
 	check(t, database.Migrate(ctx))
 	db := store.New(database)
+	t.Cleanup(func() {
+		if !closed.Load() {
+			storetest.Check(t, db)
+		}
+		check(t, s.Close())
+	})
 	folder := must(keys.OpenFolder(filepath.Join(dir, "keys"), nil))(t)
 	s.Authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, now))(t)
 	root := must(s.Authority.CreateRoot(ctx, "operator:test", ca.RootRequest{Name: "Example Root"}))(t)
