@@ -92,6 +92,7 @@ type Tx interface {
 	ca.Tx
 	AccessTx
 	HubDeviceTx
+	SealedTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)
