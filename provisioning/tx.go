@@ -94,6 +94,7 @@ type Tx interface {
 	HubDeviceTx
 	CodeTx
 	LineageTx
+	SealedTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

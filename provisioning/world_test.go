@@ -42,13 +42,37 @@ const (
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	kek, err := seal.CreateKEK(filepath.Join(t.TempDir(), "kek.pem"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOn(t, newFile(t), seal.NewBox(kek))
+}
+
+// newFile is a SQLite database.
+func newFile(t testing.TB) store.Engine {
+	t.Helper()
+	file, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "muster.db"), sqlite.Options{})
+	if err == nil {
+		t.Cleanup(func() {
+			if err := file.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		err = file.Migrate(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// newWorldOn is a world on a migrated database, with secrets in a box.
+func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
+	t.Helper()
 	w := &world{t: t, ctx: t.Context(), clock: testkit.Now()}
 	dir := t.TempDir()
-	file, err := sqlite.Open(w.ctx, filepath.Join(dir, "muster.db"), sqlite.Options{})
-	w.must(err)
-	t.Cleanup(func() { w.must(file.Close()) })
-	w.must(file.Migrate(w.ctx))
-	w.db = store.New(file)
+	w.db = store.New(database)
 	folder, err := keys.OpenFolder(filepath.Join(dir, "keys"), nil)
 	w.must(err)
 	w.authority, err = ca.New(w.ctx, w.db.CA(), folder, ca.Config{PKIURL: "http://pki.example.net"}, w.now)
@@ -57,10 +81,8 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	_, err = w.authority.CreateIssuing(w.ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Test Issuing"})
 	w.must(err)
-	kek, err := seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil)
-	w.must(err)
 	w.engine = provisioning.New(provisioning.Config{
-		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: seal.NewBox(kek), Now: w.now,
+		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
 	})
 	_, err = w.engine.PutProfile(w.ctx, "operator:test", policies.DefaultProfile(), provisioning.Precondition{})

@@ -33,6 +33,7 @@ type house struct {
 	engine    *provisioning.Engine
 	idScope   string
 
+	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
 }
 
@@ -83,14 +84,13 @@ func openHouse(ctx context.Context, c config, log *slog.Logger, observe func(pro
 	if err != nil {
 		return nil, err
 	}
-	kek, err := openKEK(kekFile(c), passphrase, create)
-	if err != nil {
+	if h.keks, err = openShelf(c, passphrase, create); err != nil {
 		return nil, err
 	}
 	if h.storage, err = openStore(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := h.open(ctx, seal.NewBox(kek), passphrase, log, observe); err != nil {
+	if err := h.open(ctx, h.keks.Box(), passphrase, log, observe); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
@@ -145,14 +145,12 @@ func (c config) devicesURL() string {
 	return "https://" + c.Listen.Devices
 }
 
-func openKEK(path string, passphrase []byte, create bool) (seal.KEK, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if !create {
-			return seal.KEK{}, fault.New(fault.NotFound, "kek-missing", "there is no key-encryption key at %s: run muster init, or restore it", path)
-		}
-		return seal.CreateKEK(path, passphrase)
+func openShelf(c config, passphrase []byte, create bool) (*seal.Shelf, error) {
+	keks, err := seal.OpenShelf(keysFolder(c), passphrase, create)
+	if fault.RuleOf(err) == "kek-missing" {
+		return nil, fault.New(fault.NotFound, "kek-missing", "there is no key-encryption key at %s: run muster init, or restore it", kekFile(c))
 	}
-	return seal.LoadKEK(path, passphrase)
+	return keks, err
 }
 
 // newIDScope makes a name of Azure's shape: "0ne" and 8 hex digits (contract §1).

@@ -25,6 +25,7 @@ type cli struct {
 	Init    initCmd    `cmd:"" help:"Set up a production installation: muster.yaml, keys, CA."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database's schema up to date."`
 	Doctor  doctorCmd  `cmd:"" help:"Check the invariants on a live database."`
+	Keys    keysCmd    `cmd:"" help:"The key that protects secrets at rest: replace it while the server runs."`
 	Scope   scopeCmd   `cmd:"" help:"ID scopes: several tenants in one server."`
 	Token   tokenCmd   `cmd:"" help:"Make an operator token as the host's own act, with the server stopped."`
 

@@ -56,6 +56,7 @@ const (
 	AccessUpdated       Action = "access.updated"
 	AccessKeyRolled     Action = "access.key-rolled"
 	AccessDeleted       Action = "access.deleted"
+	SecretsRewrapped    Action = "secrets.rewrapped" // sealed anew under another key-encryption key
 )
 
 // Event is one ledger row before it has a sequence number. Actor is

@@ -7,14 +7,16 @@
 // (INV-K3). Errors never carry secrets (INV-K4).
 //
 // Called by whoever stores a symmetric key or another secret in a row, and by cmd,
-// which makes and loads the KEK. [WriteFile] is also how ca/keys writes key files.
+// which keeps the KEKs in a [Shelf]. [WriteFile] is also how ca/keys writes key files.
 package seal
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
-	"crypto/subtle"
+	"encoding/hex"
+	"sync"
+	"sync/atomic"
 
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -22,15 +24,59 @@ import (
 // idSize is the length of the KEK's name in front of every sealed value.
 const idSize = 8
 
-// Box seals and opens secrets under one KEK. It is safe for concurrent use.
+// KEKID is the public name of a KEK: the first bytes of everything it sealed.
+type KEKID [idSize]byte
+
+// String writes the name as file names and logs have it.
+func (id KEKID) String() string { return hex.EncodeToString(id[:]) }
+
+// Box seals secrets under one KEK, and opens those of any that it was ever given: a KEK
+// that was replaced opens on for as long as the process lives. It is safe for concurrent
+// use.
 type Box struct {
-	id   [idSize]byte
+	keys  atomic.Pointer[ring]
+	adds  sync.Mutex // held by Use
+	learn func()     // looks for KEKs that are not here yet; nil: there are no others
+}
+
+// ring is the KEKs of a Box. It never changes once it is published.
+type ring struct {
+	sealing *boxKey
+	opening []*boxKey // the sealing one among them
+}
+
+// boxKey is a KEK in use.
+type boxKey struct {
+	id   KEKID
 	aead cipher.AEAD
 	mac  []byte // the key of MAC
 }
 
 // NewBox makes the Box of a KEK.
 func NewBox(k KEK) *Box {
+	b := &Box{}
+	b.Use(k)
+	return b
+}
+
+// Use seals with one KEK from now on, and opens with the others too.
+func (b *Box) Use(sealing KEK, opening ...KEK) {
+	b.adds.Lock()
+	defer b.adds.Unlock()
+	next := &ring{}
+	if was := b.keys.Load(); was != nil {
+		next.opening = append(next.opening, was.opening...)
+	}
+	for _, k := range append(opening, sealing) {
+		if next.find(k.ID()) == nil {
+			next.opening = append(next.opening, newBoxKey(k))
+		}
+	}
+	next.sealing = next.find(sealing.ID())
+	b.keys.Store(next)
+}
+
+func newBoxKey(k KEK) *boxKey {
 	block, err := aes.NewCipher(k.key[:])
 	if err != nil {
 		panic("internal error: AES-256: " + err.Error())
@@ -39,27 +85,47 @@ func NewBox(k KEK) *Box {
 	if err != nil {
 		panic("internal error: GCM: " + err.Error())
 	}
-	return &Box{id: k.id(), aead: aead, mac: k.macKey()}
+	return &boxKey{id: k.ID(), aead: aead, mac: k.macKey()}
 }
+
+func (r *ring) find(id KEKID) *boxKey {
+	for _, k := range r.opening {
+		if k.id == id {
+			return k
+		}
+	}
+	return nil
+}
+
+// Sealing names the KEK that Seal uses.
+func (b *Box) Sealing() KEKID { return b.keys.Load().sealing.id }
 
 // Seal encrypts with AES-256-GCM. The result is the KEK's id (8 bytes), a random nonce
 // (12), the ciphertext and its tag (16). The purpose names the one place where the
 // secret belongs, "table|id|slot"; it is authenticated, not stored.
 func (b *Box) Seal(purpose string, plaintext []byte) []byte {
-	return b.aead.Seal(b.id[:], nil, plaintext, b.bind(purpose))
+	k := b.keys.Load().sealing
+	return k.aead.Seal(k.id[:], nil, plaintext, k.bind(purpose))
 }
 
 // Open decrypts what Seal made for the same purpose. Its errors are internal faults,
 // rules "sealed-by-other-key" and "sealed-value-broken": both mean that the database
-// and the KEK do not belong together, or that a row was tampered with.
+// and the KEKs do not belong together, or that a row was tampered with.
 func (b *Box) Open(purpose string, sealed []byte) ([]byte, error) {
 	if len(sealed) < idSize {
 		return nil, fault.New(fault.Internal, "sealed-value-broken", "A sealed value is too short.").About(purpose)
 	}
-	if subtle.ConstantTimeCompare(sealed[:idSize], b.id[:]) != 1 {
+	id := KEKID(sealed[:idSize])
+	k := b.keys.Load().find(id)
+	if k == nil && b.learn != nil {
+		// Somebody else began to seal with a KEK that came after this process did.
+		b.learn()
+		k = b.keys.Load().find(id)
+	}
+	if k == nil {
 		return nil, fault.New(fault.Internal, "sealed-by-other-key", "A secret was sealed by another key-encryption key.").About(purpose)
 	}
-	plaintext, err := b.aead.Open(nil, nil, sealed[idSize:], b.bind(purpose))
+	plaintext, err := k.aead.Open(nil, nil, sealed[idSize:], k.bind(purpose))
 	if err != nil {
 		return nil, fault.New(fault.Internal, "sealed-value-broken", "A sealed value does not open where it stands.").About(purpose)
 	}
@@ -67,12 +133,12 @@ func (b *Box) Open(purpose string, sealed []byte) ([]byte, error) {
 }
 
 // bind authenticates the key id too, so that the prefix cannot be swapped.
-func (b *Box) bind(purpose string) []byte {
-	return append(b.id[:], purpose...)
+func (k *boxKey) bind(purpose string) []byte {
+	return append(k.id[:], purpose...)
 }
 
-// id is public: it is derived one way and names the key in every sealed value.
-func (k KEK) id() [idSize]byte {
+// ID is public: it is derived one way and names the key in every sealed value.
+func (k KEK) ID() KEKID {
 	sum := sha256.Sum256(append([]byte("muster kek id\x00"), k.key[:]...))
-	return [idSize]byte(sum[:idSize])
+	return KEKID(sum[:idSize])
 }

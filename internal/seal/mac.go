@@ -12,7 +12,22 @@ import (
 // counting on it takes nothing from Seal. The purpose is part of what is authenticated: a
 // MAC made for one is worth nothing for another.
 func (b *Box) MAC(purpose, text string) [sha256.Size]byte {
-	h := hmac.New(sha256.New, b.mac)
+	return b.keys.Load().sealing.sum(purpose, text)
+}
+
+// CheckMAC says whether a text came back with the beginning of its MAC, made under any KEK
+// of the Box: what left the house before the KEK was replaced is still good.
+func (b *Box) CheckMAC(purpose, text string, tag []byte) bool {
+	for _, k := range b.keys.Load().opening {
+		if mac := k.sum(purpose, text); len(tag) > 0 && len(tag) <= len(mac) && hmac.Equal(mac[:len(tag)], tag) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *boxKey) sum(purpose, text string) [sha256.Size]byte {
+	h := hmac.New(sha256.New, k.mac)
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(purpose))))
 	h.Write([]byte(purpose))
 	h.Write([]byte(text))

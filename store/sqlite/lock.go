@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/passmuster/muster/internal/fault"
 )
 
 // lockFile takes the lock that makes this process the only one to write the database.
@@ -18,7 +20,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errors.New("another process has it open; only one may write it")
+		err = fault.New(fault.Conflict, "database-locked", "another process has it open; only one may write it")
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("locking database %s: %w", path, err), f.Close())
