@@ -25,6 +25,8 @@ type caCmd struct {
 	CRL    caCRLCmd    `cmd:"" name:"crl" help:"Fetch an issuer's revocation list."`
 	Certs  caCertsCmd  `cmd:"" help:"List issued certificates, newest first."`
 	Revoke caRevokeCmd `cmd:"" help:"Revoke a certificate for good."`
+
+	Lineage caLineageCmd `cmd:"" help:"Show what a certificate was requested with, and what came of it."`
 }
 
 var (
