@@ -25,10 +25,8 @@ func certsOnly(t testing.TB, a answer) []*x509.Certificate {
 	if got := a.header.Get("Content-Type"); got != "application/pkcs7-mime; smime-type=certs-only" || a.header.Get("Content-Transfer-Encoding") != "base64" {
 		t.Fatalf("headers %v", a.header)
 	}
-	for line := range strings.Lines(a.body) {
-		if len(line) > 77 {
-			t.Errorf("a line of %d characters", len(line))
-		}
+	if strings.ContainsAny(a.body, "\r\n") {
+		t.Error("the base64 has line breaks, which strongSwan does not take")
 	}
 	message, err := pkcs7.Parse(must(base64.StdEncoding.DecodeString(a.body)))
 	check(t, err)
@@ -43,8 +41,6 @@ func TestADeviceEnrollsAndReenrollsByEST(t *testing.T) {
 			t.Errorf("CA certificates %v", issuers)
 		}
 	}
-	want(t, w.do(w.client(nil), w.devices, request{method: "GET", path: "/.well-known/est/csrattrs"}), http.StatusNoContent)
-
 	key := newKey()
 	first := certsOnly(t, w.do(w.client(w.deviceCertificate("dev-1")), w.devices, enroll("simpleenroll", testkit.CSR(t, key, "dev-1"))))
 	if len(first) != 1 || first[0].Subject.CommonName != "dev-1" {
@@ -188,7 +184,7 @@ func TestBadInputToEST(t *testing.T) {
 		"another content type":         {nobody, send(b64(csr)).with("Content-Type", "application/json"), 415, "pkcs10"},
 		"an unknown label":             {nobody, enroll("0neOTHER/simpleenroll", csr), 404, "id scope"},
 		"an unknown label for cacerts": {nobody, request{method: "GET", path: "/.well-known/est/0neOTHER/cacerts"}, 404, "id scope"},
-		"an operation not offered":     {nobody, enroll("serverkeygen", csr), 404, "address"},
+		"an operation not offered":     {nobody, enroll("fullcmc", csr), 404, "address"},
 		"the wrong method":             {nobody, request{method: "GET", path: "/.well-known/est/simpleenroll"}, 405, "method"},
 		"a request for another device": {known, enroll("simpleenroll", testkit.CSR(t, newKey(), "dev-2")), 400, ""},
 		"a request without a name":     {known, enroll("simpleenroll", testkit.CSR(t, newKey(), "")), 400, ""},

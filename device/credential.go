@@ -14,22 +14,29 @@ import (
 )
 
 // Credential is what the device proves itself with: a client certificate (its chain
-// as the server is to see it, leaf first) or a symmetric key, not both. The zero
+// as the server is to see it, leaf first), a symmetric key or a one-time code, one of them.
+// The zero
 // Credential proves nothing and serves only CACerts.
 type Credential struct {
 	Certificate *tls.Certificate
 	// SymmetricKey is the device's own key, raw: of an individual enrollment, or
 	// derived from a group's (DeriveKey). The group key itself is always refused.
 	SymmetricKey []byte
+	// Code is a one-time code of an operator's; it enrolls over EST, once.
+	Code string
 }
 
 // IsZero reports whether there is nothing to prove with.
-func (c Credential) IsZero() bool { return c.Certificate == nil && len(c.SymmetricKey) == 0 }
+func (c Credential) IsZero() bool {
+	return c.Certificate == nil && len(c.SymmetricKey) == 0 && c.Code == ""
+}
 
 func (c Credential) check() error {
 	switch {
 	case c.Certificate != nil && len(c.SymmetricKey) > 0:
 		return errors.New("device: a credential is a certificate or a symmetric key, not both")
+	case c.Code != "" && (c.Certificate != nil || len(c.SymmetricKey) > 0):
+		return errors.New("device: a credential is a one-time code or something else, not both")
 	case c.Certificate != nil && (len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil):
 		return errors.New("device: the client certificate lacks its chain or its key")
 	}
@@ -70,7 +77,7 @@ func sasToken(resource string, key []byte, expiry time.Time) string {
 
 // basic is the credential as EST takes it: RFC 7617 with the registration id and
 // the key in base64.
-func basic(registrationID string, key []byte) string {
-	pair := registrationID + ":" + base64.StdEncoding.EncodeToString(key)
+func basic(registrationID, password string) string {
+	pair := registrationID + ":" + password
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 }

@@ -28,8 +28,8 @@ func (c *Client) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 }
 
 // SimpleEnroll asks for a first certificate (RFC 7030 section 4.2.1), proving itself
-// with the onboarding credential: a client certificate, or the symmetric key over
-// HTTP basic. The chain is leaf first and as long as the server made it; RFC 7030
+// with the onboarding credential: a client certificate, or the symmetric key or a
+// one-time code over HTTP basic. The chain is leaf first and as long as the server made it; RFC 7030
 // servers may send the leaf alone. A 202 is waited out, bounded by ctx. Errors as
 // for Register.
 func (c *Client) SimpleEnroll(ctx context.Context, csr []byte) ([]*x509.Certificate, error) {
@@ -83,7 +83,9 @@ func (c *Client) est(ctx context.Context, method, operation string, body []byte)
 		r.header["Content-Type"] = "application/pkcs10"
 		r.header["Content-Transfer-Encoding"] = "base64" // RFC 8951 lets servers ignore it; older ones insist
 		if key := c.config.Credential.SymmetricKey; len(key) > 0 {
-			r.authorization = basic(c.config.RegistrationID, key)
+			r.authorization = basic(c.config.RegistrationID, base64.StdEncoding.EncodeToString(key))
+		} else if code := c.config.Credential.Code; code != "" {
+			r.authorization = basic(c.config.RegistrationID, code)
 		}
 	}
 	return c.send(ctx, r)

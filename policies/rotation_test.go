@@ -14,6 +14,9 @@ func TestRotationPolicyValidate(t *testing.T) {
 	}{
 		"the default":                  {DefaultRotationPolicy(), nil},
 		"no overlap, as in a breach":   {RotationPolicy{PrepareAt: 0.5}, nil},
+		"a grace after the end":        {RotationPolicy{PrepareAt: 0.5, Grace: 366 * 24 * time.Hour}, nil},
+		"a grace of years":             {RotationPolicy{PrepareAt: 0.5, Grace: 367 * 24 * time.Hour}, []string{"/grace"}},
+		"a grace before the end":       {RotationPolicy{PrepareAt: 0.5, Grace: -1}, []string{"/grace"}},
 		"never set":                    {RotationPolicy{}, []string{"/prepareAt"}},
 		"all the time":                 {RotationPolicy{PrepareAt: 0.01}, []string{"/prepareAt"}},
 		"at the very end":              {RotationPolicy{PrepareAt: 1}, []string{"/prepareAt"}},

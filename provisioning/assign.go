@@ -93,13 +93,17 @@ func (d *decision) profile(r RegisterRequest) (policies.Profile, error) {
 		return policies.Profile{}, fault.New(fault.Malformed, "no-issuing-profile", "the enrollment has no issuing profile (credentialPolicyName), so no certificate can be asked for").About(d.entry.String()).At("/csr")
 	}
 	if r.Profile != "" && r.Profile != d.entry.Profile {
-		return policies.Profile{}, fault.New(fault.Forbidden, "profile-not-allowed", "the device's enrollment has another issuing profile than the one asked for").About(d.entry.String())
+		return policies.Profile{}, d.otherProfile()
 	}
 	i := slices.IndexFunc(d.facts.Profiles, func(p Profile) bool { return p.Name == d.entry.Profile })
 	if i < 0 {
 		return policies.Profile{}, fault.New(fault.Unavailable, "profile-missing", "the enrollment's issuing profile does not exist").About("profile " + d.entry.Profile)
 	}
 	return d.facts.Profiles[i].Profile, nil
+}
+
+func (d *decision) otherProfile() error {
+	return fault.New(fault.Forbidden, "profile-not-allowed", "the device's enrollment has another issuing profile than the one asked for").About(d.entry.String())
 }
 
 // assign chooses the hub and what happens to the twin (contract §6.5 to 6.7).

@@ -119,6 +119,9 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 		return e.withServerKey(ctx, d, r, csr, now)
 	}
 	if csr != nil && d.repeats(csr, now) {
+		if r.Profile != "" && r.Profile != d.entry.Profile {
+			return Operation{}, d.otherProfile()
+		}
 		return e.recorded(ctx, d, now)
 	}
 	return e.carryOut(ctx, d, r, csr, now)

@@ -102,6 +102,8 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addHubs()
 	d.addAccess()
 	d.addTokens()
+	d.addCodes()
+	d.addLineage()
 	d.addAudit()
 	d.addDocument()
 	return d, router

@@ -40,7 +40,7 @@ func stateOf(r provisioning.Registration) RegistrationState {
 type registration struct {
 	RegistrationState
 	Owner       *entryRef       `json:"owner,omitempty" doc:"The entry that admitted the device; absent once that was deleted."`
-	Mechanism   string          `json:"mechanism,omitempty" enum:"x509,symmetricKey"`
+	Mechanism   string          `json:"mechanism,omitempty" enum:"x509,symmetricKey,code"`
 	AttestedBy  string          `json:"attestedBy,omitempty" doc:"SHA-256 of the outside leaf that attested the device last."`
 	Operation   *operationRef   `json:"operation,omitempty" doc:"The last one."`
 	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`

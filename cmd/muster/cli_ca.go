@@ -26,7 +26,8 @@ type caCmd struct {
 	Certs  caCertsCmd  `cmd:"" help:"List issued certificates, newest first."`
 	Revoke caRevokeCmd `cmd:"" help:"Revoke a certificate for good."`
 
-	Ceremony ceremonyCmd `cmd:"" help:"An offline root: files only, no server."`
+	Ceremony ceremonyCmd  `cmd:"" help:"An offline root: files only, no server."`
+	Lineage  caLineageCmd `cmd:"" help:"Show what a certificate was requested with, and what came of it."`
 }
 
 var (

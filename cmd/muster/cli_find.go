@@ -29,6 +29,8 @@ type hit struct {
 	About  string          `json:"about"`
 	Next   string          `json:"next"`
 	Object json.RawMessage `json:"object"`
+	// Lineage is where a certificate comes from and what came of it.
+	Lineage json.RawMessage `json:"lineage,omitempty"`
 }
 
 // Run looks everywhere the words could belong to.
@@ -47,7 +49,18 @@ func (c *findCmd) Run(ctx context.Context, s streams, api *client) error {
 	for i, h := range hits {
 		rows[i] = []string{h.Kind, h.Name, h.About, h.Next}
 	}
-	return printRows(s.Out, rows)
+	if err := printRows(s.Out, rows); err != nil {
+		return err
+	}
+	for _, h := range hits {
+		if h.Lineage != nil {
+			fmt.Fprintln(s.Out)
+			if err := printLineage(s, h.Lineage); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (c *findCmd) find(ctx context.Context, api *client) ([]hit, error) {
@@ -120,12 +133,33 @@ func findIssued(ctx context.Context, api *client, query url.Values) (hits []hit,
 			return nil, err
 		}
 		serial := value(r, "serial")
+		line, err := lineageOf(ctx, api, value(r, "thumbprint"))
+		if err != nil {
+			return nil, err
+		}
 		hits = append(hits, hit{
-			Kind: "certificate", Name: serial, Object: item, Next: "muster ca certs --serial " + serial,
+			Kind: "certificate", Name: serial, Object: item, Lineage: line, Next: "muster ca certs --serial " + serial,
 			About: fmt.Sprintf("%s, of device %s, to %s", value(r, "status"), value(r, "registrationId"), value(r, "notAfter")),
 		})
 	}
 	return hits, nil
+}
+
+// findOutside looks for a certificate of others that an entry holds or that has attested a
+// device.
+func findOutside(ctx context.Context, api *client, print verify.Thumbprint) ([]hit, error) {
+	line, err := lineageOf(ctx, api, print.String())
+	if err != nil || line == nil {
+		return nil, err
+	}
+	r, err := decode(line)
+	if err != nil {
+		return nil, err
+	}
+	return []hit{{
+		Kind: "outside certificate", Name: print.String(), Object: line, Lineage: line, Next: "muster ca lineage " + print.String(),
+		About: "held by " + value(r, "heldBy"),
+	}}, nil
 }
 
 // findThumbprint looks among what we issued and, as both lists are short, among
@@ -134,6 +168,11 @@ func findThumbprint(ctx context.Context, api *client, print verify.Thumbprint) (
 	hits, err := findIssued(ctx, api, filters("thumbprint", print.String()))
 	if err != nil {
 		return nil, err
+	}
+	if len(hits) == 0 {
+		if hits, err = findOutside(ctx, api, print); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range places {
 		if p.resource != "anchors" && p.resource != "issuers" {

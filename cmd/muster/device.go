@@ -38,6 +38,9 @@ type deviceCmd struct {
 // no file to put it in; secrets are never flags.
 const deviceKeyEnv = "MUSTER_DEVICE_KEY"
 
+// deviceCodeEnv holds a one-time code.
+const deviceCodeEnv = "MUSTER_DEVICE_CODE"
+
 // deviceFolder names the device and where its state is.
 type deviceFolder struct {
 	ID  string `arg:"" help:"Registration id."`
@@ -96,6 +99,7 @@ type deviceServer struct {
 	FactoryCert      string `type:"existingfile" help:"Factory certificate and its chain, PEM, leaf first."`
 	FactoryKey       string `type:"existingfile" help:"Key of the factory certificate, PEM."`
 	SymmetricKeyFile string `type:"existingfile" help:"File with the device's symmetric key in base64 (or MUSTER_DEVICE_KEY)."`
+	CodeFile         string `type:"existingfile" help:"File with a one-time code (or MUSTER_DEVICE_CODE); over EST only."`
 	GroupKeyFile     string `type:"existingfile" help:"File with the enrollment group's key in base64, from which the device's is derived. For tests and demos: a real device must not hold it."`
 }
 
@@ -140,6 +144,7 @@ func (s *deviceServer) credential(id string) (device.Credential, error) {
 	for _, source := range [][2]string{
 		{"--factory-cert", s.FactoryCert}, {"--symmetric-key-file", s.SymmetricKeyFile},
 		{"--group-key-file", s.GroupKeyFile}, {deviceKeyEnv, os.Getenv(deviceKeyEnv)},
+		{"--code-file", s.CodeFile}, {deviceCodeEnv, os.Getenv(deviceCodeEnv)},
 	} {
 		if source[1] != "" {
 			given = append(given, source[0])
@@ -158,6 +163,8 @@ func (s *deviceServer) credential(id string) (device.Credential, error) {
 			return device.Credential{}, deviceUsage("the factory certificate: %w", err)
 		}
 		return device.Credential{Certificate: &pair}, nil
+	case s.CodeFile != "" || os.Getenv(deviceCodeEnv) != "":
+		return s.code()
 	}
 	text := os.Getenv(deviceKeyEnv)
 	if file := s.SymmetricKeyFile + s.GroupKeyFile; file != "" {
@@ -175,6 +182,22 @@ func (s *deviceServer) credential(id string) (device.Credential, error) {
 		key = device.DeriveKey(key, id)
 	}
 	return device.Credential{SymmetricKey: key}, nil
+}
+
+// code is a one-time code, which only EST has a place for.
+func (s *deviceServer) code() (device.Credential, error) {
+	text := os.Getenv(deviceCodeEnv)
+	if s.CodeFile != "" {
+		content, err := os.ReadFile(s.CodeFile)
+		if err != nil {
+			return device.Credential{}, err
+		}
+		text = string(content)
+	}
+	if s.Protocol != string(device.EST) {
+		return device.Credential{}, deviceUsage("a one-time code enrolls over EST: add --protocol est")
+	}
+	return device.Credential{Code: strings.TrimSpace(text)}, nil
 }
 
 type deviceNewCmd struct {

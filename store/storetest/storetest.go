@@ -32,6 +32,8 @@ func Run(t *testing.T, open Open) {
 		{"facts", facts},
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},
+		{"one-time codes", codes},
+		{"lineage", lineage},
 		{"states", states},
 		{"check", checks},
 		{"lint", lints},

@@ -108,7 +108,8 @@ func versions(t *testing.T, open Open) {
 			second := first
 			second.Lifetime, second.Keys = time.Hour, []policies.KeyType{policies.KeyECP256}
 			second.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
-			second.Renewal, second.Version = policies.RotationPolicy{PrepareAt: 0.5, Overlap: time.Minute}, 2
+			second.Renewal, second.Version = policies.RotationPolicy{PrepareAt: 0.5, Overlap: time.Minute, Grace: time.Hour}, 2
+			second.ServerKeygen = true
 			return kind[provisioning.Profile]{first, second, [2]int64{1, 2}, provisioning.Tx.InsertProfile, provisioning.Tx.UpdateProfile,
 				func(tx provisioning.Tx) (provisioning.Profile, error) { return tx.Profile("default") },
 				func(tx provisioning.Tx, v int64) error { return tx.DeleteProfile("default", v) }}
