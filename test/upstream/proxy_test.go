@@ -10,7 +10,10 @@ import (
 // proxy stands between Muster and a step-ca. Held, it passes requests on and keeps the
 // answers to itself until it is released.
 type proxy struct {
-	addr string
+	t        *testing.T
+	addr, to string
+	running  sync.WaitGroup
+	listener net.Listener // of the test's goroutine alone
 
 	mu   sync.Mutex
 	gate chan struct{} // closed while answers pass; guarded by mu
@@ -19,20 +22,32 @@ type proxy struct {
 
 func newProxy(t *testing.T, to string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{addr: l.Addr().String(), gate: make(chan struct{})}
+	p := &proxy{t: t, addr: "127.0.0.1:0", to: to, gate: make(chan struct{})}
 	close(p.gate)
-	var running sync.WaitGroup
-	running.Go(func() {
+	p.open()
+	t.Cleanup(func() {
+		p.close()
+		p.release()
+		p.running.Wait()
+	})
+	return p
+}
+
+// open takes connections, at the same address each time.
+func (p *proxy) open() {
+	p.t.Helper()
+	l, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.listener, p.addr = l, l.Addr().String()
+	p.running.Go(func() {
 		for {
 			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("tcp", p.to)
 			if err != nil {
 				_ = in.Close()
 				continue
@@ -40,17 +55,16 @@ func newProxy(t *testing.T, to string) *proxy {
 			p.mu.Lock()
 			p.both = append(p.both, in, out)
 			p.mu.Unlock()
-			running.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
-			running.Go(func() { p.answers(in, out) })
+			p.running.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
+			p.running.Go(func() { p.answers(in, out) })
 		}
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.cut()
-		p.release()
-		running.Wait()
-	})
-	return p
+}
+
+// close takes no more connections and breaks those there are.
+func (p *proxy) close() {
+	_ = p.listener.Close()
+	p.cut()
 }
 
 // answers passes on what comes back, while the gate is open.
