@@ -172,7 +172,7 @@ func (a *Authority) Chain(id IssuerID) [][]byte {
 func (a *Authority) Bundle() [][]byte {
 	var issuing, roots [][]byte
 	for _, i := range a.current.Load().issuers {
-		if i.Role == RoleRoot {
+		if i.Role == RoleRoot || i.Role == RoleExternal && i.Parent == i.ID {
 			roots = append(roots, i.certificate.Raw)
 		} else {
 			issuing = append(issuing, i.certificate.Raw)

@@ -1,9 +1,14 @@
 package ca
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
+	"slices"
+	"sync"
 	"time"
 
 	casapi "github.com/smallstep/certificates/cas/apiv1"
@@ -42,24 +47,64 @@ var (
 
 // Driver is an Upstream over a smallstep certificate authority service.
 type Driver struct {
-	// Service is the service, opened at its first use, and again after it failed to open.
-	Service func(ctx context.Context) (casapi.CertificateAuthorityService, error)
-	// Refused says that an error is the answer of a service that has done nothing.
+	// Open makes the service. It is asked at first use, again when that failed, and again
+	// when the service is Stale.
+	Open func(ctx context.Context) (casapi.CertificateAuthorityService, error)
+	// Refused says that an error is of a service that has not done, and will not do, what it
+	// was asked.
 	Refused func(error) bool
+	// Stale says that a refusal is because of what the service was opened with: a login that
+	// has expired, a key that was changed.
+	Stale func(error) bool
 	// Revoked says that an error means that the certificate is revoked there already.
 	Revoked func(error) bool
-	// Above is what Upstream.Chain returns.
-	Above func(ctx context.Context) ([]*x509.Certificate, error)
+	// Above is the CA that signs and those above it, in any order but for the first.
+	Above func(ctx context.Context, service casapi.CertificateAuthorityService) ([]*x509.Certificate, error)
+
+	mu     sync.Mutex
+	opened casapi.CertificateAuthorityService // guarded by mu
+}
+
+// service is the one that is open, or a new one in place of stale.
+func (d *Driver) service(ctx context.Context, stale casapi.CertificateAuthorityService) (casapi.CertificateAuthorityService, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.opened == nil || d.opened == stale {
+		opened, err := d.Open(context.WithoutCancel(ctx)) // it outlives the call
+		if err != nil {
+			return nil, err
+		}
+		d.opened = opened
+	}
+	return d.opened, ctx.Err()
+}
+
+// call has a service do something, with a new one once more if the first was stale. Before
+// is an error from before anything was asked.
+func (d *Driver) call(ctx context.Context, do func(casapi.CertificateAuthorityService) error) (before, err error) {
+	service, err := d.service(ctx, nil)
+	if err != nil {
+		return err, nil
+	}
+	if err = do(service); err == nil || !d.Refused(err) || !d.Stale(err) {
+		return nil, err
+	}
+	if service, before = d.service(ctx, service); before != nil {
+		return before, nil
+	}
+	return nil, do(service)
 }
 
 // Sign implements Upstream.
-func (d Driver) Sign(ctx context.Context, r UpstreamRequest) (*x509.Certificate, error) {
-	service, err := d.Service(ctx)
-	if err != nil {
-		return nil, errors.Join(ErrNotSigned, err)
-	}
-	made, err := service.CreateCertificate(&casapi.CreateCertificateRequest{Template: r.Template, CSR: r.CSR, Lifetime: r.Lifetime, RequestID: r.ID})
+func (d *Driver) Sign(ctx context.Context, r UpstreamRequest) (*x509.Certificate, error) {
+	var made *casapi.CreateCertificateResponse
+	before, err := d.call(ctx, func(s casapi.CertificateAuthorityService) (err error) {
+		made, err = s.CreateCertificate(&casapi.CreateCertificateRequest{Template: r.Template, CSR: r.CSR, Lifetime: r.Lifetime, RequestID: r.ID})
+		return err
+	})
 	switch {
+	case before != nil:
+		return nil, errors.Join(ErrNotSigned, before)
 	case err != nil && d.Refused(err):
 		return nil, errors.Join(ErrNotSigned, err)
 	case err != nil:
@@ -71,11 +116,7 @@ func (d Driver) Sign(ctx context.Context, r UpstreamRequest) (*x509.Certificate,
 }
 
 // Revoke implements Upstream.
-func (d Driver) Revoke(ctx context.Context, r UpstreamRevocation) error {
-	service, err := d.Service(ctx)
-	if err != nil {
-		return err
-	}
+func (d *Driver) Revoke(ctx context.Context, r UpstreamRevocation) error {
 	serial, err := r.Serial.number()
 	if err != nil {
 		return errors.Join(ErrNotRevoked, err)
@@ -87,8 +128,13 @@ func (d Driver) Revoke(ctx context.Context, r UpstreamRevocation) error {
 			return errors.Join(ErrNotRevoked, err)
 		}
 	}
-	_, err = service.RevokeCertificate(request)
+	before, err := d.call(ctx, func(s casapi.CertificateAuthorityService) error {
+		_, err := s.RevokeCertificate(request)
+		return err
+	})
 	switch {
+	case before != nil:
+		return before
 	case err == nil || d.Revoked(err):
 		return nil
 	case d.Refused(err):
@@ -98,4 +144,52 @@ func (d Driver) Revoke(ctx context.Context, r UpstreamRevocation) error {
 }
 
 // Chain implements Upstream.
-func (d Driver) Chain(ctx context.Context) ([]*x509.Certificate, error) { return d.Above(ctx) }
+func (d *Driver) Chain(ctx context.Context) (chain []*x509.Certificate, err error) {
+	before, err := d.call(ctx, func(s casapi.CertificateAuthorityService) (err error) {
+		chain, err = d.Above(ctx, s)
+		return err
+	})
+	if err := errors.Join(before, err); err != nil {
+		return nil, err
+	}
+	return link(chain), nil
+}
+
+// GetterChain is Driver.Above for a service that tells its certificates itself, as Vault's
+// and Google's do.
+func GetterChain(_ context.Context, service casapi.CertificateAuthorityService) ([]*x509.Certificate, error) {
+	getter, ok := service.(casapi.CertificateAuthorityGetter)
+	if !ok {
+		return nil, errors.New("internal error: the service does not tell its certificates")
+	}
+	got, err := getter.GetCertificateAuthority(&casapi.GetCertificateAuthorityRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return append(got.IntermediateCertificates, got.RootCertificate), nil
+}
+
+// link is the first certificate and its issuers among the rest, as far as they are there.
+func link(certificates []*x509.Certificate) (chain []*x509.Certificate) {
+	if len(certificates) == 0 {
+		return nil
+	}
+	for next := 0; next >= 0 && len(chain) <= len(certificates); {
+		last := certificates[next]
+		chain = append(chain, last)
+		if bytes.Equal(last.RawIssuer, last.RawSubject) {
+			break
+		}
+		next = slices.IndexFunc(certificates, func(c *x509.Certificate) bool {
+			return bytes.Equal(last.RawIssuer, c.RawSubject) && last.CheckSignatureFrom(c) == nil
+		})
+	}
+	return chain
+}
+
+// NotSent says that there was no connection to send a request on.
+func NotSent(err error) bool {
+	var dial *net.OpError
+	var untrusted *tls.CertificateVerificationError
+	return errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &untrusted)
+}

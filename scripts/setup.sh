@@ -97,4 +97,5 @@ apt_install() {
 debian_packages
 if [ "$target" = test ]; then
 	npm_packages
+	scripts/step-ca.sh >/dev/null
 fi

@@ -66,6 +66,18 @@ var rules = []struct{ invariant, detail, text string }{
 	{"recorded", "its last certificate is not on record, or is another device's",
 		"SELECT 'registration ' || r.id FROM registrations r LEFT JOIN certificates c ON c.issuer = r.issuer AND c.serial = r.serial " +
 			"WHERE r.issuer <> '' AND (c.position IS NULL OR c.registration_id <> r.id)"},
+	{"recorded", "no request to its upstream came to it",
+		"SELECT 'certificate of ' || c.registration_id FROM certificates c JOIN issuers i ON i.id = c.issuer AND i.upstream <> '' " +
+			"LEFT JOIN intents n ON n.issuer = c.issuer AND n.serial = c.serial AND n.state = 'issued' WHERE n.id IS NULL"},
+	{"recorded", "the certificate that it came to is not on record",
+		"SELECT 'intent ' || n.id FROM intents n LEFT JOIN certificates c ON c.issuer = n.issuer AND c.serial = n.serial WHERE n.state = 'issued' AND c.position IS NULL"},
+	{"recorded", "its certificate is nobody's and is not to be revoked",
+		"SELECT 'intent ' || n.id FROM intents n LEFT JOIN upstream_revocations r ON r.issuer = n.issuer AND r.serial = n.serial " +
+			"LEFT JOIN certificates c ON c.issuer = n.issuer AND c.serial = n.serial " +
+			"WHERE n.state IN ('orphaned', 'revoked') AND length(n.serial) > 0 AND r.issuer IS NULL AND c.position IS NULL"},
+	{"one-way", "it is revoked, and its upstream is not told",
+		"SELECT 'certificate of ' || c.registration_id FROM certificates c JOIN issuers i ON i.id = c.issuer AND i.upstream <> '' " +
+			"LEFT JOIN upstream_revocations r ON r.issuer = c.issuer AND r.serial = c.serial WHERE c.revoked_at <> 0 AND r.issuer IS NULL"},
 	{"two-slots", "both its cells are active",
 		"SELECT 'registration ' || id FROM registrations WHERE primary_state = 2 AND secondary_state = 2"},
 	{"two-slots", "one credential stands in both cells",

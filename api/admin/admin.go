@@ -98,6 +98,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addExplain()
 	d.addCertificates()
 	d.addIssuers()
+	d.addUpstreams()
 	d.addProfiles()
 	d.addHubs()
 	d.addAccess()

@@ -22,6 +22,7 @@ type issuer struct {
 	State       string     `json:"state" enum:"prepared,active,retiring,retired,revoked"`
 	Parent      string     `json:"parent" doc:"The issuer that signed it; its own id for a root."`
 	KeyHere     bool       `json:"keyHere" doc:"Its key is on this host."`
+	Upstream    string     `json:"upstream,omitempty" doc:"The CA elsewhere that signs for it."`
 	Subject     string     `json:"subject"`
 	Serial      string     `json:"serial"`
 	Thumbprint  string     `json:"thumbprint" doc:"SHA-256."`
@@ -44,7 +45,7 @@ func issuerOf(i ca.Issuer, shards []ca.CRLShard) (issuer, error) {
 		return issuer{}, err
 	}
 	out := issuer{
-		ID: string(i.ID), Name: i.Name, Role: string(i.Role), State: string(i.State), Parent: string(i.Parent), KeyHere: i.KeyURI != "",
+		ID: string(i.ID), Name: i.Name, Role: string(i.Role), State: string(i.State), Parent: string(i.Parent), KeyHere: i.KeyURI != "", Upstream: i.Upstream,
 		Subject: cert.Subject.String(), Serial: string(ca.SerialOf(cert.SerialNumber)), Thumbprint: verify.ThumbprintOf(i.Certificate).String(),
 		NotBefore: instant(cert.NotBefore), NotAfter: instant(cert.NotAfter), Certificate: pemOf(i.Certificate), Created: instant(i.Created),
 	}

@@ -19,21 +19,22 @@ import (
 // caCmd is `muster ca`: our issuers and what they issued.
 type caCmd struct {
 	connection
-	List   caListCmd   `cmd:"" help:"List issuers."`
-	Show   caShowCmd   `cmd:"" help:"Show an issuer."`
-	Chain  caChainCmd  `cmd:"" help:"Print an issuer's certificate and those above it, PEM."`
-	CRL    caCRLCmd    `cmd:"" name:"crl" help:"Fetch an issuer's revocation list."`
-	Certs  caCertsCmd  `cmd:"" help:"List issued certificates, newest first."`
-	Revoke caRevokeCmd `cmd:"" help:"Revoke a certificate for good."`
-
-	Ceremony ceremonyCmd  `cmd:"" help:"An offline root: files only, no server."`
-	Lineage  caLineageCmd `cmd:"" help:"Show what a certificate was requested with, and what came of it."`
+	List     caListCmd     `cmd:"" help:"List issuers."`
+	Show     caShowCmd     `cmd:"" help:"Show an issuer."`
+	Chain    caChainCmd    `cmd:"" help:"Print an issuer's certificate and those above it, PEM."`
+	CRL      caCRLCmd      `cmd:"" name:"crl" help:"Fetch an issuer's revocation list."`
+	Certs    caCertsCmd    `cmd:"" help:"List issued certificates, newest first."`
+	Revoke   caRevokeCmd   `cmd:"" help:"Revoke a certificate for good."`
+	Upstream caUpstreamCmd `cmd:"" help:"CAs elsewhere that sign for issuers."`
+	Intent   caIntentCmd   `cmd:"" help:"Requests to them, and what became of those."`
+	Ceremony ceremonyCmd   `cmd:"" help:"An offline root: files only, no server."`
+	Lineage  caLineageCmd  `cmd:"" help:"Show what a certificate was requested with, and what came of it."`
 }
 
 var (
 	issuerTable = table{
 		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
-		{"KEY HERE", "keyHere", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
+		{"KEY HERE", "keyHere", true}, {"UPSTREAM", "upstream", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
 	}
 	certificateTable = table{
 		{"SERIAL", "serial", false}, {"DEVICE", "registrationId", false}, {"STATUS", "status", false}, {"EXPIRES", "notAfter", false}, {"ISSUER", "issuer", false}, {"REASON", "reason", false},

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -33,9 +34,12 @@ type config struct {
 	// AllowOnlineRoot says that the root's key may stay on this host.
 	AllowOnlineRoot bool `yaml:"allowOnlineRoot"`
 	// AllowUnprovenAnchors says that an operator's word may stand for a CA's proof of possession.
-	AllowUnprovenAnchors bool           `yaml:"allowUnprovenAnchors"`
-	Webhooks             webhooksConfig `yaml:"webhooks"`
-	LogLevel             string         `yaml:"logLevel"`
+	AllowUnprovenAnchors bool            `yaml:"allowUnprovenAnchors"`
+	Webhooks             webhooksConfig  `yaml:"webhooks"`
+	Upstreams            upstreamsConfig `yaml:"upstreams,omitempty"`
+	// UpstreamTimeout is how long an upstream is waited for; 0 = 15 s.
+	UpstreamTimeout time.Duration `yaml:"upstreamTimeout,omitempty"`
+	LogLevel        string        `yaml:"logLevel"`
 
 	dev     bool
 	device  *keys.Device // once one is open

@@ -56,7 +56,7 @@ func mode(dev bool) string {
 // watch begins to report on the open houses.
 func (o *ops) watch(all []*house) {
 	o.houses = all
-	o.registry.MustRegister(issuerCollector(all))
+	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all))
 }
 
 // registered counts one attempt of a device; it is the engine's observer.
@@ -121,7 +121,7 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 
 func canSign(issuers []ca.Issuer) bool {
 	for _, i := range issuers {
-		if i.Role == ca.RoleIssuing && i.State == ca.IssuerActive && i.KeyURI != "" {
+		if i.Role == ca.RoleIssuing && i.State == ca.IssuerActive && (i.KeyURI != "" || i.Upstream != "") {
 			return true
 		}
 	}

@@ -240,6 +240,7 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { s.sweep(jobs) })
+	running.Go(func() { s.keepUpstreams(jobs) })
 	running.Go(func() { s.cert.keep(jobs, s.log) })
 	running.Go(func() { s.rewrap(jobs) })
 	defer running.Wait()
