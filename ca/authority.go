@@ -25,6 +25,7 @@ type Config struct {
 	// CRLRefresh is the share of that time after which the next CRL is signed even when
 	// nothing has changed: above 0, below 1; zero is 0.5.
 	CRLRefresh float64
+	StatusConfig
 }
 
 func (c Config) checked() (Config, error) {
@@ -45,7 +46,8 @@ func (c Config) checked() (Config, error) {
 	if !(c.CRLRefresh > 0 && c.CRLRefresh < 1) {
 		return Config{}, fault.New(fault.Malformed, "crl-refresh", "The share of its life after which a CRL is renewed lies between 0 and 1.").At("/crlRefresh")
 	}
-	return c, nil
+	c.StatusConfig, err = c.StatusConfig.checked()
+	return c, err
 }
 
 // Authority is the set of issuers of this installation with the keys that are here.
@@ -56,6 +58,7 @@ type Authority struct {
 	config Config
 	now    func() time.Time
 	shapes *shapes
+	ocsp   *ocspService
 
 	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
 	current   atomic.Pointer[hierarchy]
@@ -68,7 +71,7 @@ func New(ctx context.Context, store Store, keys Keys, config Config, now func() 
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes()}
+	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes(), ocsp: newOCSPService()}
 	a.current.Store(&hierarchy{})
 	if err := a.Reload(ctx); err != nil {
 		return nil, err

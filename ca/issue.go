@@ -34,7 +34,8 @@ const maxCommonName = 64
 //
 // The subject is CN = the registration id as the request spells it. Where that is a
 // host name it is also the one subject alternative name. Extensions and validity are
-// the profile's, with addresses of the issuer's certificate and CRL.
+// the profile's, with addresses of the issuer's certificate, of its OCSP responder and of
+// the CRL of one of its shards.
 //
 // Refusals: Unauthenticated "identity-missing"; Malformed "csr-missing",
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
@@ -61,6 +62,10 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err != nil {
 		return Unrecorded{}, err
 	}
+	shard, err := a.nameStatus(ctx, by, template)
+	if err != nil {
+		return Unrecorded{}, err
+	}
 	if err := a.shapes.check(shapeOf(by.ID, p, kt, template), template, by); err != nil {
 		return Unrecorded{}, err
 	}
@@ -82,6 +87,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		NotBefore:      made.NotBefore,
 		NotAfter:       made.NotAfter,
 		Issued:         now.UTC(),
+		Shard:          shard,
 		DER:            made.Raw,
 	}}, nil
 }
@@ -129,7 +135,6 @@ func (a *Authority) deviceTemplate(csr *x509.CertificateRequest, kt policies.Key
 		ExtKeyUsage:           slices.Clone(p.ExtKeyUsage),
 		BasicConstraintsValid: true,
 		IssuingCertificateURL: []string{a.certificateURL(by.ID)},
-		CRLDistributionPoints: []string{a.crlURL(by.ID)},
 	}
 	if strings.HasPrefix(string(kt), "RSA-") && slices.ContainsFunc(p.ExtKeyUsage, usesKeyTransport) {
 		t.KeyUsage |= x509.KeyUsageKeyEncipherment

@@ -34,6 +34,8 @@ type config struct {
 	// AllowUnprovenAnchors says that an operator's word may stand for a CA's proof of possession.
 	AllowUnprovenAnchors bool           `yaml:"allowUnprovenAnchors"`
 	Webhooks             webhooksConfig `yaml:"webhooks"`
+	CRL                  crlConfig      `yaml:"crl"`
+	OCSP                 ocspConfig     `yaml:"ocsp"`
 	LogLevel             string         `yaml:"logLevel"`
 
 	dev     bool

@@ -108,7 +108,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if err != nil {
 		return err
 	}
-	conf := ca.Config{PKIURL: h.config.pkiURL()}
+	conf := h.config.authority(box)
 	if h.authority, err = ca.New(ctx, h.db.CA(), folder, conf, time.Now); err != nil {
 		return err
 	}
