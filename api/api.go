@@ -78,13 +78,14 @@ func (d Doors) Shared() http.Handler {
 	return f
 }
 
-// PKI serves certificates and CRLs of the tenants' issuers, for plain HTTP.
-func PKI(s Settings, tenants ...Tenant) (http.Handler, error) {
+// PKI serves certificates, CRLs and OCSP answers of the tenants' issuers, for plain HTTP.
+// answered, unless it is nil, is told of every OCSP answer, by status.
+func PKI(s Settings, answered func(status string), tenants ...Tenant) (http.Handler, error) {
 	served, err := wire.NewTenants(tenants...)
 	if err != nil {
 		return nil, err
 	}
-	return pki.New(served, s), nil
+	return pki.New(served, s, answered), nil
 }
 
 // NewServer makes a server for one of these handlers, with limits on headers and on

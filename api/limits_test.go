@@ -92,7 +92,7 @@ func TestAnIDScopeIsNoFixedWord(t *testing.T) {
 			if good := err == nil; good != tt.good || !good && fault.RuleOf(err) != "id-scope" {
 				t.Errorf("error %v", err)
 			}
-			if _, err := api.PKI(api.Settings{}, tt.tenants...); (err == nil) != tt.good {
+			if _, err := api.PKI(api.Settings{}, nil, tt.tenants...); (err == nil) != tt.good {
 				t.Errorf("PKI: error %v", err)
 			}
 		})

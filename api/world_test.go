@@ -99,7 +99,7 @@ func (w *world) serve() {
 	device := api.NewServer(must(api.NewDoors(settings, api.Options{}, tenant)).Shared(), log)
 	device.TLSConfig = api.DeviceTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil })
 	w.devices = "https://" + start(w.t, device, func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, "", "") })
-	w.pki = "http://" + start(w.t, api.NewServer(must(api.PKI(settings, tenant)), log), (*http.Server).Serve)
+	w.pki = "http://" + start(w.t, api.NewServer(must(api.PKI(settings, nil, tenant)), log), (*http.Server).Serve)
 }
 
 func start(t testing.TB, s *http.Server, serve func(*http.Server, net.Listener) error) (address string) {

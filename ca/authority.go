@@ -28,6 +28,7 @@ type Config struct {
 	Upstreams map[string]Upstream
 	// UpstreamTimeout is how long one is waited for; zero is 15 seconds.
 	UpstreamTimeout time.Duration
+	StatusConfig
 }
 
 func (c Config) checked() (Config, error) {
@@ -51,7 +52,8 @@ func (c Config) checked() (Config, error) {
 	if !(c.CRLRefresh > 0 && c.CRLRefresh < 1) {
 		return Config{}, fault.New(fault.Malformed, "crl-refresh", "The share of its life after which a CRL is renewed lies between 0 and 1.").At("/crlRefresh")
 	}
-	return c, nil
+	c.StatusConfig, err = c.StatusConfig.checked()
+	return c, err
 }
 
 // Authority is the set of issuers of this installation with the keys that are here.
@@ -63,6 +65,7 @@ type Authority struct {
 	now    func() time.Time
 	shapes *shapes
 	calls  calls
+	ocsp   *ocspService
 
 	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
 	current   atomic.Pointer[hierarchy]
@@ -76,7 +79,7 @@ func New(ctx context.Context, store Store, keys Keys, config Config, now func() 
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes(), calls: make(calls, maxCalls)}
+	a := &Authority{store: store, keys: keys, config: config, now: now, shapes: newShapes(), calls: make(calls, maxCalls), ocsp: newOCSPService()}
 	a.current.Store(&hierarchy{})
 	if err := a.Reload(ctx); err != nil {
 		return nil, err

@@ -100,11 +100,13 @@ func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Ke
 	if err != nil {
 		return Issuer{}, Issuer{}, err
 	}
-	crl, err := signCRL(top, CRLShard{Issuer: top.ID}, nil, now, offlineCRLLifetime)
+	thisUpdate := now.UTC().Truncate(time.Second)
+	d := draft{number: 1, thisUpdate: thisUpdate, nextUpdate: thisUpdate.Add(offlineCRLLifetime)}
+	crls, err := d.sign(nil, top, crlList{})
 	if err != nil {
 		return Issuer{}, Issuer{}, err
 	}
-	return top.Issuer, below.Issuer, a.establish(ctx, actor, &crl, top, below)
+	return top.Issuer, below.Issuer, a.establish(ctx, actor, &crls[0], top, below)
 }
 
 // establish puts new issuers on record and begins to use them.
@@ -121,7 +123,7 @@ func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made 
 		if crl == nil {
 			return nil
 		}
-		return publish(tx, *crl, actor)
+		return publish(tx, actor, *crl)
 	})
 	if err != nil {
 		return err

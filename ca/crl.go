@@ -2,10 +2,7 @@ package ca
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
 	"errors"
-	"math/big"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -16,39 +13,60 @@ import (
 const crlActor = "job:crl"
 
 // crlPage is how many revoked certificates are read at a time.
-const crlPage = 500
+const crlPage = 1000
 
-// PublishedCRL is the latest CRL of an issuer; fault.NotFound where there is none.
-func (a *Authority) PublishedCRL(ctx context.Context, id IssuerID) (CRL, error) {
+// clockSlack is how far the clock of who signed the last CRL may have been ahead of this
+// one. A CRL from beyond that was made by a clock that was wrong, and is replaced.
+const clockSlack = 5 * time.Minute
+
+// PublishedCRL is the latest whole CRL of a shard; fault.NotFound where there is none.
+func (a *Authority) PublishedCRL(ctx context.Context, id IssuerID, shard int) (CRL, error) {
 	var crl CRL
 	err := a.store.View(ctx, func(tx Tx) (err error) {
-		crl, err = tx.LatestCRL(id, 0)
+		crl, err = tx.LatestCRL(id, shard)
 		return err
 	})
 	return crl, err
 }
 
-// SweepCRLs signs a CRL for every issuer whose key is here and that has none yet, has
-// revocations its latest CRL does not cover, or whose latest CRL is past its refresh
-// point. It may run at any time and on several replicas: of two CRLs with one number
+// PublishedDelta is the latest delta CRL of a shard; fault.NotFound where there is none.
+func (a *Authority) PublishedDelta(ctx context.Context, id IssuerID, shard int) (CRL, error) {
+	var crl CRL
+	err := a.store.View(ctx, func(tx Tx) (err error) {
+		crl, err = tx.LatestDelta(id, shard)
+		return err
+	})
+	return crl, err
+}
+
+// SweepCRLs signs what is due: a CRL for every shard whose issuer's key is here and that
+// has none yet, or whose latest one is past its refresh point; and a delta CRL, or a whole
+// one where there are no deltas, for every shard with revocations its latest does not cover.
+// It may run at any time and on several replicas: of two CRLs with one number
 // the store keeps the first, and what that one does not cover is due again.
 //
 // An issuer whose key is elsewhere, such as an offline root, or that has expired is
-// passed over. One issuer's failure does not hold up the others; all are reported.
+// passed over, and so is a shard whose certificates have all ended and have been on a CRL
+// after that. One shard's failure does not hold up the others; all are reported.
+// It keeps one shard in memory at a time.
 func (a *Authority) SweepCRLs(ctx context.Context) error {
 	shards, err := a.CRLShards(ctx)
 	if err != nil {
 		return err
 	}
-	now := a.now().UTC().Truncate(time.Second)
+	now := a.now()
 	h := a.current.Load()
 	var failed []error
 	for _, shard := range shards {
 		i := h.byID(shard.Issuer)
-		if i == nil || i.signer == nil || now.After(i.certificate.NotAfter) || !a.crlDue(shard, now) {
+		if i == nil || i.signer == nil || now.After(i.certificate.NotAfter) {
 			continue
 		}
-		if err := a.publishCRL(ctx, i, shard.Shard, now); err != nil {
+		kind := a.crlDue(shard, now)
+		if kind == noCRL {
+			continue
+		}
+		if err := a.publishCRL(ctx, i, shard.Shard, kind, now); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -65,116 +83,177 @@ func (a *Authority) CRLShards(ctx context.Context) ([]CRLShard, error) {
 	return shards, err
 }
 
-func (a *Authority) crlDue(s CRLShard, now time.Time) bool {
-	left := time.Duration((1 - a.config.CRLRefresh) * float64(a.config.CRLLifetime))
-	return s.Number == 0 || s.Revocations > s.Covers || !now.Before(s.Next.Add(-left))
+// crlKind is what a shard needs.
+type crlKind int
+
+const (
+	noCRL crlKind = iota
+	wholeCRL
+	deltaCRL
+)
+
+func (a *Authority) crlDue(s CRLShard, now time.Time) crlKind {
+	lifetime := a.config.CRLLifetime
+	left := time.Duration((1 - a.config.CRLRefresh) * float64(lifetime))
+	switch {
+	case a.Ended(s):
+		return noCRL
+	case s.Number == 0, !now.Before(s.Next.Add(-left)), s.Next.After(now.Add(lifetime + clockSlack)):
+		return wholeCRL
+	case s.Revocations == s.Covers:
+		return noCRL
+	case a.config.DeltaCRL:
+		return deltaCRL
+	}
+	return wholeCRL
 }
 
-func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, now time.Time) error {
-	latest, revoked, err := a.revokedBy(ctx, i, shard, now)
+// Ended reports whether a shard needs no CRL any more: its certificates have ended, and its
+// latest CRL is from after that by a whole lifetime, so that none is listed (INV-S6).
+func (a *Authority) Ended(s CRLShard) bool {
+	return s.Number > 0 && !s.Ends.IsZero() && s.Next.After(s.Ends.Add(2*a.config.CRLLifetime))
+}
+
+func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, kind crlKind, now time.Time) error {
+	was, err := a.published(ctx, i, shard, now)
 	if err != nil {
 		return err
 	}
-	crl, err := signCRL(i, latest, revoked, now, a.config.CRLLifetime)
-	if err != nil {
-		return err
+	d := a.draftCRL(i, was, now)
+	var signed []CRL
+	if kind == wholeCRL {
+		if signed, err = d.sign(signed, i, d.whole(was.revoked)); err != nil {
+			return err
+		}
 	}
-	err = a.store.Update(ctx, func(tx Tx) error { return publish(tx, crl, crlActor) })
+	// With a whole list comes a delta of its number, for those who have the list before it
+	// (RFC 5280 §5.2.4).
+	if a.config.DeltaCRL && was.base != nil {
+		delta, err := d.delta(was.base, was.revoked)
+		if err != nil {
+			return err
+		}
+		if signed, err = d.sign(signed, i, delta); err != nil {
+			return err
+		}
+	}
+	if len(signed) == 0 {
+		return nil // a delta without a whole list: the next sweep finds that due
+	}
+	err = a.store.Update(ctx, func(tx Tx) error {
+		if err := publish(tx, crlActor, signed[0], signed[1:]...); err != nil {
+			return err
+		}
+		return tx.PruneCRLs(i.ID, shard, was.keep(d.number, kind, a.config.DeltaCRL), d.number)
+	})
 	if fault.Is(err, fault.Conflict) {
 		return nil // another replica was first
 	}
 	return err
 }
 
-// revokedBy reads what the next CRL lists. The shard's row is read before the
+// publication is where a shard stands before its next CRL.
+type publication struct {
+	shard   CRLShard
+	last    time.Time // thisUpdate of the latest CRL; zero: there is none
+	newest  int64     // number of the latest whole CRL; 0: none
+	base    *CRL      // the oldest whole CRL that somebody may still go by; only for deltas
+	revoked []Revocation
+}
+
+// keep is the number of the oldest whole CRL that is still needed.
+func (p publication) keep(next int64, kind crlKind, deltas bool) int64 {
+	switch {
+	case deltas && p.base != nil:
+		return p.base.Number
+	case kind == wholeCRL:
+		return next
+	}
+	return p.newest
+}
+
+// published reads what the next CRL lists. The shard's row is read before the
 // entries: if the View is no snapshot, entries may be more than Revocations says, and
 // the next sweep signs once more for nothing; the other way round one would be lost.
 //
 // An expired certificate stays until a CRL that was signed regularly after its expiry
 // (RFC 5280 §3.3). A CRL signed early, for a new revocation, is not such a one, so an
 // entry stays a whole CRL lifetime longer than the CRL before this.
-func (a *Authority) revokedBy(ctx context.Context, i *issuer, shard int, now time.Time) (latest CRLShard, revoked []Certificate, err error) {
+func (a *Authority) published(ctx context.Context, i *issuer, shard int, now time.Time) (p publication, err error) {
 	err = a.store.View(ctx, func(tx Tx) error {
-		revoked = nil
-		if latest, err = shardIn(tx, i.ID, shard); err != nil {
+		p = publication{}
+		if p.shard, err = tx.CRLShard(i.ID, shard); err != nil {
 			return err
 		}
 		since := i.certificate.NotBefore
 		switch crl, err := tx.LatestCRL(i.ID, shard); {
 		case err == nil:
+			p.last, p.newest = crl.ThisUpdate, crl.Number
 			since = crl.ThisUpdate.Add(-a.config.CRLLifetime)
 		case !fault.Is(err, fault.NotFound):
 			return err
 		}
-		var after Serial
-		for {
-			page, err := tx.RevokedCertificates(i.ID, shard, since, after, crlPage)
-			if err != nil {
+		if a.config.DeltaCRL {
+			if err := p.readBase(tx, i.ID, now); err != nil {
 				return err
 			}
-			revoked = append(revoked, page...)
-			if len(page) < crlPage {
-				return nil
-			}
-			after = page[len(page)-1].Serial
 		}
+		return p.readRevoked(tx, i.ID, since)
 	})
-	return latest, revoked, err
+	return p, err
 }
 
-func shardIn(tx Tx, id IssuerID, shard int) (CRLShard, error) {
-	rows, err := tx.CRLShards()
-	if err != nil {
-		return CRLShard{}, err
-	}
-	for _, row := range rows {
-		if row.Issuer == id && row.Shard == shard {
-			return row, nil
-		}
-	}
-	return CRLShard{}, noIssuer(id)
-}
-
-// signCRL signs a shard's next CRL (RFC 5280 §5): a full one, with authority key
-// identifier and number. The reason "unspecified" is left out (§5.3.1).
-func signCRL(i *issuer, shard CRLShard, revoked []Certificate, now time.Time, lifetime time.Duration) (CRL, error) {
-	crl := CRL{
-		Issuer: i.ID, Shard: shard.Shard, Number: shard.Number + 1, Entries: len(revoked), Covers: shard.Revocations,
-		ThisUpdate: now.UTC().Truncate(time.Second),
-	}
-	crl.NextUpdate = crl.ThisUpdate.Add(lifetime)
-	template := &x509.RevocationList{
-		Number:                    big.NewInt(crl.Number),
-		ThisUpdate:                crl.ThisUpdate,
-		NextUpdate:                crl.NextUpdate,
-		RevokedCertificateEntries: make([]x509.RevocationListEntry, 0, len(revoked)),
-	}
-	for _, c := range revoked {
-		serial, err := c.Serial.number()
-		code, known := c.Reason.code()
-		if err != nil || !known {
-			return CRL{}, fault.New(fault.Internal, "certificate-damaged", "A revoked certificate's row cannot be read.").
-				About("certificate " + string(c.Serial)).Because(err)
-		}
-		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{
-			SerialNumber: serial, RevocationTime: c.RevokedAt.UTC(), ReasonCode: code,
-		})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, template, i.certificate, i.signer)
-	if err != nil {
-		return CRL{}, fault.New(fault.Unavailable, "signing-failed", "The issuer's key could not sign.").About("issuer " + string(i.ID)).Because(err)
-	}
-	crl.DER = der
-	return crl, nil
-}
-
-// publish puts a CRL and its ledger entry into a transaction.
-func publish(tx Tx, crl CRL, actor string) error {
-	if err := tx.InsertCRL(crl); err != nil {
+func (p *publication) readBase(tx Tx, id IssuerID, now time.Time) error {
+	switch crl, err := tx.OldestCRL(id, p.shard.Shard, now); {
+	case err == nil:
+		p.base = &crl
+	case !fault.Is(err, fault.NotFound):
 		return err
 	}
+	switch crl, err := tx.LatestDelta(id, p.shard.Shard); {
+	case err == nil:
+		p.last = later(p.last, crl.ThisUpdate)
+	case !fault.Is(err, fault.NotFound):
+		return err
+	}
+	return nil
+}
+
+func (p *publication) readRevoked(tx Tx, id IssuerID, since time.Time) error {
+	var after Serial
+	for {
+		page, err := tx.RevokedCertificates(id, p.shard.Shard, since, after, crlPage)
+		if err != nil {
+			return err
+		}
+		p.revoked = append(p.revoked, page...)
+		if len(page) < crlPage {
+			return nil
+		}
+		after = page[len(page)-1].Serial
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// publish puts a CRL and its ledger entry into a transaction, and a delta of its number.
+func publish(tx Tx, actor string, crl CRL, deltas ...CRL) error {
+	if err := tx.InsertCRL(crl, deltas...); err != nil {
+		return err
+	}
+	facts := map[string]any{"number": crl.Number, "entries": crl.Entries, "nextUpdate": crl.NextUpdate}
+	if crl.Shard != 0 {
+		facts["shard"] = crl.Shard
+	}
+	if crl.Base != 0 {
+		facts["base"] = crl.Base
+	}
 	return tx.Append(audit.Event{
-		At: crl.ThisUpdate, Actor: actor, Action: audit.CRLPublished, Subject: "issuer:" + string(crl.Issuer),
-		Body: audit.Body(map[string]any{"number": crl.Number, "entries": crl.Entries, "nextUpdate": crl.NextUpdate}),
+		At: crl.ThisUpdate, Actor: actor, Action: audit.CRLPublished, Subject: "issuer:" + string(crl.Issuer), Body: audit.Body(facts),
 	})
 }

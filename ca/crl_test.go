@@ -18,7 +18,7 @@ import (
 func TestACRLIsSignedWhenItIsDue(t *testing.T) {
 	w, root, issuing := newHierarchy(t, "")
 	c, _ := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
-	if _, err := w.PublishedCRL(t.Context(), issuing.ID); !fault.Is(err, fault.NotFound) {
+	if _, err := w.PublishedCRL(t.Context(), issuing.ID, 0); !fault.Is(err, fault.NotFound) {
 		t.Fatalf("before the first sweep: %v", err)
 	}
 	steps := []struct {
@@ -27,7 +27,7 @@ func TestACRLIsSignedWhenItIsDue(t *testing.T) {
 		before func()
 		number int64
 	}{
-		{"none yet: the first", 0, func() {}, 1},
+		{"the first, made with its shard: kept", 0, func() {}, 1},
 		{"nothing changed: kept", 11 * time.Hour, func() {}, 1},
 		{"half its life is over: renewed", 2 * time.Hour, func() {}, 2},
 		{"a revocation: at once", time.Minute, func() {
@@ -88,7 +88,7 @@ func TestARevokedCertificateFailsAtOpenSSLFromTheNextCRLOn(t *testing.T) {
 	if out, good := w.opensslVerify(t, kept); !good {
 		t.Errorf("the other one: %s", out)
 	}
-	published, err := w.PublishedCRL(t.Context(), issuing.ID)
+	published, err := w.PublishedCRL(t.Context(), issuing.ID, 1)
 	if err != nil || published.Entries != 1 || published.Covers != 1 || published.Number != 2 {
 		t.Errorf("published %d entries, covers %d, number %d, %v", published.Entries, published.Covers, published.Number, err)
 	}
@@ -232,7 +232,7 @@ func TestAnExpiredIssuerSignsNoCRL(t *testing.T) {
 	certificate, _ := x509.ParseCertificate(issuing.Certificate)
 	w.now = certificate.NotAfter.Add(time.Second)
 	w.sweep(t)
-	if _, err := w.PublishedCRL(t.Context(), issuing.ID); !fault.Is(err, fault.NotFound) {
+	if _, err := w.PublishedCRL(t.Context(), issuing.ID, 0); !fault.Is(err, fault.NotFound) {
 		t.Errorf("err = %v", err)
 	}
 }

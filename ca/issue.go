@@ -36,7 +36,8 @@ const maxCommonName = 64
 //
 // The subject is CN = the registration id as the request spells it. Where that is a
 // host name it is also the one subject alternative name. Extensions and validity are
-// the profile's, with addresses of the issuer's certificate and CRL.
+// the profile's, with addresses of the issuer's certificate, of its OCSP responder and of
+// the CRL of one of its shards.
 //
 // Refusals: Unauthenticated "identity-missing"; Malformed "csr-missing",
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
@@ -68,6 +69,10 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if by.Upstream != "" {
 		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC()})
 	}
+	shard, err := a.nameStatus(ctx, by, template)
+	if err != nil {
+		return Unrecorded{}, err
+	}
 	if err := a.shapes.check(shapeOf(by.ID, p, kt, template), template, by); err != nil {
 		return Unrecorded{}, err
 	}
@@ -89,6 +94,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		NotBefore:      made.NotBefore,
 		NotAfter:       made.NotAfter,
 		Issued:         now.UTC(),
+		Shard:          shard,
 		DER:            made.Raw,
 	}}, nil
 }
@@ -136,7 +142,6 @@ func (a *Authority) deviceTemplate(csr *x509.CertificateRequest, kt policies.Key
 		ExtKeyUsage:           slices.Clone(p.ExtKeyUsage),
 		BasicConstraintsValid: true,
 		IssuingCertificateURL: []string{a.certificateURL(by.ID)},
-		CRLDistributionPoints: []string{a.crlURL(by.ID)},
 	}
 	if strings.HasPrefix(string(kt), "RSA-") && slices.ContainsFunc(p.ExtKeyUsage, usesKeyTransport) {
 		t.KeyUsage |= x509.KeyUsageKeyEncipherment

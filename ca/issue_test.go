@@ -100,7 +100,7 @@ func TestADeviceCertificateHoldsWhatTheProfileSaysAndNoMore(t *testing.T) {
 		t.Errorf("powers: CA %v, usage %v %v", leaf.IsCA, leaf.KeyUsage, leaf.ExtKeyUsage)
 	}
 	base := "http://pki.example/pki/" + string(issuing.ID)
-	if !slices.Equal(leaf.IssuingCertificateURL, []string{base + ".crt"}) || !slices.Equal(leaf.CRLDistributionPoints, []string{base + ".crl"}) {
+	if !slices.Equal(leaf.IssuingCertificateURL, []string{base + ".crt"}) || !slices.Equal(leaf.CRLDistributionPoints, []string{base + "/1.crl"}) {
 		t.Errorf("addresses %v %v", leaf.IssuingCertificateURL, leaf.CRLDistributionPoints)
 	}
 	if !leaf.NotBefore.Equal(noon.Add(-5*time.Minute)) || leaf.NotAfter.Sub(leaf.NotBefore) != 90*24*time.Hour {
@@ -113,7 +113,7 @@ func TestADeviceCertificateHoldsWhatTheProfileSaysAndNoMore(t *testing.T) {
 	row := ca.Certificate{
 		Issuer: issuing.ID, Serial: ca.SerialOf(leaf.SerialNumber), Thumbprint: verify.ThumbprintOf(leaf.Raw),
 		KeyHash: verify.KeyHashOf(leaf.RawSubjectPublicKeyInfo), RegistrationID: identity(t, "press-07").ID(), Parent: parent,
-		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Issued: noon,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Issued: noon, Shard: 1,
 	}
 	got := c
 	got.DER = nil
@@ -315,7 +315,7 @@ func TestASerialThatIsTakenIsIssuedAnew(t *testing.T) {
 	if err != nil || second.Serial == first.Serial {
 		t.Fatalf("issued anew: %v, %v", second.Serial, err)
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued, audit.Issued)
+	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.CRLPublished, audit.Issued, audit.Issued)
 }
 
 func TestTheLedgerEntryKeepsTheCallersWordsAndAddsTheFacts(t *testing.T) {

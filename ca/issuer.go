@@ -24,10 +24,12 @@ type issuer struct {
 	certificate *x509.Certificate
 	signer      crypto.Signer
 	standIn     func() (*standIn, error) // made at most once
+	lease       *lease                   // where its certificates get their shards
+	names       [len(ocspHashes)]string  // how OCSP requests name it
 }
 
 func newIssuer(row Issuer, certificate *x509.Certificate, signer crypto.Signer) *issuer {
-	return &issuer{Issuer: row, certificate: certificate, signer: signer, standIn: sync.OnceValues(func() (*standIn, error) {
+	return &issuer{Issuer: row, certificate: certificate, signer: signer, lease: &lease{}, names: ocspNames(certificate), standIn: sync.OnceValues(func() (*standIn, error) {
 		return newStandIn(certificate)
 	})}
 }

@@ -56,11 +56,17 @@ func (o *Offline) signCRL(after CRLShard, revoked []Certificate, now time.Time, 
 	if err := CheckCRLLifetime(lifetime); err != nil {
 		return nil, err
 	}
-	crl, err := signCRL(o.root, after, revoked, now, lifetime)
+	d := draft{number: after.Number + 1, shard: after, thisUpdate: now.UTC().Truncate(time.Second)}
+	d.nextUpdate = d.thisUpdate.Add(lifetime)
+	var list crlList
+	for _, c := range revoked {
+		list.revoked = append(list.revoked, Revocation{Serial: c.Serial, RevokedAt: c.RevokedAt, Reason: c.Reason})
+	}
+	signed, err := d.sign(nil, o.root, list)
 	if err != nil {
 		return nil, err
 	}
-	return x509.ParseRevocationList(crl.DER)
+	return x509.ParseRevocationList(signed[0].DER)
 }
 
 var (

@@ -80,10 +80,10 @@ func TestARevocationIsRecordedOnce(t *testing.T) {
 	if got := r.certificates[0]; got.Reason != ca.Superseded || !got.RevokedAt.Equal(w.now) {
 		t.Errorf("row: %v at %v", got.Reason, got.RevokedAt)
 	}
-	if n := r.shard(issuing.ID, 0).Revocations; n != 1 {
+	if n := r.shard(issuing.ID, 1).Revocations; n != 1 {
 		t.Errorf("%d revocations counted", n)
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued, audit.Revoked)
+	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.CRLPublished, audit.Issued, audit.Revoked)
 	last := r.ledger[len(r.ledger)-1]
 	var body map[string]string
 	if err := json.Unmarshal(last.Body, &body); err != nil {

@@ -75,7 +75,7 @@ func (a *Authority) serverTemplate(public crypto.PublicKey, names []string, life
 		SerialNumber: newSerial(now), Subject: pkix.Name{CommonName: names[0]}, NotBefore: notBefore, NotAfter: notAfter,
 		PublicKey: public, SubjectKeyId: keyID, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
-		IssuingCertificateURL: []string{a.certificateURL(by.ID)}, CRLDistributionPoints: []string{a.crlURL(by.ID)},
+		IssuingCertificateURL: []string{a.certificateURL(by.ID)}, CRLDistributionPoints: []string{a.crlURL(by.ID)}, OCSPServer: a.ocspServer(by.ID),
 	}
 	for _, n := range names {
 		if ip, err := netip.ParseAddr(n); err == nil {

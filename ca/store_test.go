@@ -29,10 +29,14 @@ type rows struct {
 	crls         []ca.CRL
 	ledger       []audit.Event
 	upstream     upstreamRows
+	responders   []ca.OCSPResponder
 }
 
 func (r rows) clone() *rows {
-	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger), r.upstream.clone()}
+	return &rows{
+		slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger),
+		r.upstream.clone(), slices.Clone(r.responders),
+	}
 }
 
 func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {
@@ -120,14 +124,14 @@ func (r *rows) MarkRevoked(c ca.Certificate) error {
 	return nil
 }
 
-func (r *rows) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
-	var out []ca.Certificate
+func (r *rows) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Revocation, error) {
+	var out []ca.Revocation
 	for _, c := range r.certificates {
 		if c.Issuer == issuer && c.Shard == shard && c.IsRevoked() && !c.NotAfter.Before(notAfter) && c.Serial > after {
-			out = append(out, c)
+			out = append(out, ca.Revocation{Serial: c.Serial, RevokedAt: c.RevokedAt, Reason: c.Reason})
 		}
 	}
-	slices.SortFunc(out, func(a, b ca.Certificate) int {
+	slices.SortFunc(out, func(a, b ca.Revocation) int {
 		if a.Serial < b.Serial {
 			return -1
 		}
@@ -136,13 +140,16 @@ func (r *rows) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.
 	return out[:min(limit, len(out))], nil
 }
 
-func (r *rows) InsertCRL(c ca.CRL) error {
+func (r *rows) InsertCRL(c ca.CRL, deltas ...ca.CRL) error {
 	s := r.shard(c.Issuer, c.Shard)
 	if c.Number <= s.Number {
 		return fault.New(fault.Conflict, "crl-number", "")
 	}
-	s.Number, s.Covers, s.Next = c.Number, c.Covers, c.NextUpdate
-	r.crls = append(r.crls, c)
+	s.Number, s.Covers = c.Number, c.Covers
+	if c.Base == 0 {
+		s.Next = c.NextUpdate
+	}
+	r.crls = append(append(r.crls, c), deltas...)
 	return nil
 }
 

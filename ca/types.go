@@ -55,7 +55,7 @@ type Issuer struct {
 }
 
 // CRLShard is one part of an issuer's certificates, with a CRL of its own. Shard 0 always
-// exists and is what the issuer's one address publishes.
+// exists: what an issuer signs for CAs, servers and OCSP is in it. Devices are in the others.
 type CRLShard struct {
 	Issuer      IssuerID
 	Shard       int
@@ -64,7 +64,8 @@ type CRLShard struct {
 	Revocations int64     // counts MarkRevoked calls; only grows
 	Number      int64     // of the latest CRL; 0 = none yet
 	Covers      int64     // Revocations when the latest CRL's entries were read
-	Next        time.Time // nextUpdate of the latest CRL
+	Next        time.Time // nextUpdate of the latest whole CRL
+	Address     string    // that its certificates name; "" for shard 0
 }
 
 // Serial is a certificate's serial number: lower-case hex in whole bytes.
@@ -110,6 +111,7 @@ type CRL struct {
 // return fault.NotFound.
 type Tx interface {
 	UpstreamTx
+	StatusTx
 
 	Issuers() ([]Issuer, error)
 	// InsertIssuer also makes its shard 0. It fails with fault.Conflict when the id exists, or
@@ -125,11 +127,12 @@ type Tx interface {
 	// CRLShards lists the shards of all issuers, by issuer and number.
 	CRLShards() ([]CRLShard, error)
 	// RevokedCertificates lists the revoked certificates of a shard that had not expired
-	// at notAfter, by serial from after (exclusive), at most limit, without their DER.
-	RevokedCertificates(issuer IssuerID, shard int, notAfter time.Time, after Serial, limit int) ([]Certificate, error)
-	// InsertCRL stores a CRL and makes it its shard's latest (Number, Covers, Next);
-	// fault.Conflict when its number is not above the shard's latest (INV-S7).
-	InsertCRL(CRL) error
+	// at notAfter, by serial from after (exclusive), at most limit.
+	RevokedCertificates(issuer IssuerID, shard int, notAfter time.Time, after Serial, limit int) ([]Revocation, error)
+	// InsertCRL stores a CRL and makes it its shard's latest (Number, Covers, and for a whole
+	// one Next); fault.Conflict when its number is not above the shard's latest (INV-S7). The
+	// deltas have its number.
+	InsertCRL(c CRL, deltas ...CRL) error
 	// LatestCRL is the latest whole CRL of a shard.
 	LatestCRL(issuer IssuerID, shard int) (CRL, error)
 	// Append writes one ledger row.

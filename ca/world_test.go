@@ -27,6 +27,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
@@ -38,6 +39,8 @@ type world struct {
 	store *memStore
 	keys  *keys.Folder
 	now   time.Time
+	box   *seal.Box // nil: without OCSP
+	edit  func(*ca.Config)
 }
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -81,7 +84,11 @@ func (w *world) lint(t testing.TB) {
 // replica is another Authority on the same store and keys.
 func (w *world) replica(t testing.TB) *ca.Authority {
 	t.Helper()
-	a, err := ca.New(t.Context(), w.store, w.keys, ca.Config{PKIURL: "http://pki.example/"}, func() time.Time { return w.now })
+	config := ca.Config{PKIURL: "http://pki.example/", StatusConfig: ca.StatusConfig{Box: w.box}}
+	if w.edit != nil {
+		w.edit(&config)
+	}
+	a, err := ca.New(t.Context(), w.store, w.keys, config, func() time.Time { return w.now })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +161,18 @@ func (w *world) sweep(t testing.TB) {
 
 func (w *world) crl(t testing.TB, id ca.IssuerID) *x509.RevocationList {
 	t.Helper()
-	published, err := w.PublishedCRL(t.Context(), id)
+	return w.shardCRL(t, id, w.newestShard(id))
+}
+
+// newestShard is where devices are; a root has but shard 0.
+func (w *world) newestShard(id ca.IssuerID) int {
+	s, _ := w.store.read().NewestShard(id)
+	return s.Shard
+}
+
+func (w *world) shardCRL(t testing.TB, id ca.IssuerID, shard int) *x509.RevocationList {
+	t.Helper()
+	published, err := w.PublishedCRL(t.Context(), id, shard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,8 +293,8 @@ func (w *world) opensslVerify(t testing.TB, leaf ca.Certificate) (output string,
 	}
 	chain := w.Chain(leaf.Issuer)
 	var crls [][]byte
-	for _, row := range w.store.read().issuers {
-		crl, err := w.PublishedCRL(t.Context(), row.ID)
+	for _, row := range w.store.read().shards {
+		crl, err := w.PublishedCRL(t.Context(), row.Issuer, row.Shard)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,7 +110,7 @@ func TestARevokedCertificateAndItsKeyAreRefused(t *testing.T) {
 		t.Fatalf("a second revocation: %v", err)
 	}
 	w.must(w.authority.SweepCRLs(w.ctx))
-	crl, err := w.authority.PublishedCRL(w.ctx, c.Issuer)
+	crl, err := w.authority.PublishedCRL(w.ctx, c.Issuer, c.Shard)
 	w.must(err)
 	list, err := x509.ParseRevocationList(crl.DER)
 	w.must(err)
@@ -174,6 +174,8 @@ func TestADisableAcknowledgedIsARefusalWhateverWasUnderWay(t *testing.T) {
 	t.Parallel()
 	w, device := factory(t)
 	owner := provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}
+	_, err := w.enroll(device) // the issuer's first: it opens a CRL shard, which has a row of its own
+	w.must(err)
 	for range 10 {
 		w.enable(owner, true)
 		started := make(chan struct{})

@@ -20,7 +20,7 @@ var (
 				unique(fault.New(fault.Conflict, "serial-taken", "The issuer has a certificate of this serial number.")).
 				foreign(notFound("issuer"))
 	selectCertificate = statement("SELECT " + certificateColumns.list("") + ", der FROM certificates WHERE issuer = ? AND serial = ?")
-	selectRevoked     = statement("SELECT " + certificateColumns.list("") + " FROM certificates " +
+	selectRevoked     = statement("SELECT serial, revoked_at, reason FROM certificates " +
 		"WHERE issuer = ? AND shard = ? AND revoked_at <> 0 AND not_after >= ? AND serial > ? ORDER BY serial LIMIT ?")
 	markRevoked = statement("UPDATE certificates SET revoked_at = ?, reason = ? WHERE issuer = ? AND serial = ? " +
 		"AND (revoked_at = 0 OR (? = 'keyCompromise' AND reason <> 'keyCompromise'))").trust().
@@ -83,12 +83,12 @@ func (t *tx) MarkRevoked(c ca.Certificate) error {
 	return t.exec(countRevocation, string(c.Issuer), int64(c.Shard))
 }
 
-func (t *tx) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Certificate, error) {
+func (t *tx) RevokedCertificates(issuer ca.IssuerID, shard int, notAfter time.Time, after ca.Serial, limit int) ([]ca.Revocation, error) {
 	serial, err := serialBytes(after)
 	if err != nil {
 		return nil, err
 	}
-	return all(t, selectRevoked, scanCertificate, string(issuer), int64(shard), micros(notAfter), octets(serial), atMost(limit))
+	return all(t, selectRevoked, scanRevocation, string(issuer), int64(shard), micros(notAfter), octets(serial), atMost(limit))
 }
 
 func (t *tx) Certificates(f provisioning.CertificateFilter) ([]ca.Certificate, error) {

@@ -34,5 +34,5 @@ func (t *tx) InsertIssuer(i ca.Issuer) error {
 	if err != nil {
 		return err
 	}
-	return t.insertShard(ca.CRLShard{Issuer: i.ID})
+	return t.InsertShard(ca.CRLShard{Issuer: i.ID})
 }

@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/x509"
 	"net/http"
+	"strings"
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/ca"
@@ -20,13 +21,17 @@ func (h handler) issuer(id ca.IssuerID) (*ca.Authority, *x509.Certificate, error
 	return nil, nil, notHere()
 }
 
-// fail answers an error as one sentence of text; all of them but 404, 405 and 503 are
-// ours.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers an error as one sentence of text, or in OCSP's way; all of them but 404, 405
+// and 503 are ours.
+func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if rule := fault.RuleOf(err); isOCSP(r) && rule != wire.RuleMethodNotAllowed && rule != wire.RuleNoRoute {
+		h.failOCSP(w, err)
+		return
+	}
 	status, text := http.StatusInternalServerError, "Something went wrong here."
 	switch {
 	case fault.RuleOf(err) == wire.RuleMethodNotAllowed:
-		status, text = http.StatusMethodNotAllowed, "This address has only GET and HEAD."
+		status, text = http.StatusMethodNotAllowed, "This address does not have that method."
 	case fault.Is(err, fault.NotFound):
 		status, text = http.StatusNotFound, "There is no such file."
 	case fault.Is(err, fault.Unavailable):
@@ -37,4 +42,8 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("X-Request-Id", wire.TraceID(r))
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text + "\n"))
+}
+
+func isOCSP(r *http.Request) bool {
+	return r.URL.Path == ocspPath || strings.HasPrefix(r.URL.Path, ocspPath+"/")
 }

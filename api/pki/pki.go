@@ -1,5 +1,9 @@
-// Package pki publishes what anybody may know of the issuers over plain HTTP:
-// /pki/{issuer}.crt, /pki/{issuer}.crl and /pki/bundle.pem, with GET and HEAD.
+// Package pki publishes what anybody may know of the issuers over plain HTTP: certificates,
+// CRLs and OCSP answers.
+//
+// With GET and HEAD: /pki/{issuer}.crt, /pki/{issuer}/{shard}.crl (and {shard}-delta.crl),
+// /pki/{issuer}.crl for shard 0, /pki/{issuer}/crls.pem and /pki/crls.pem with the lists of all
+// shards, /pki/bundle.pem. With GET and POST: /ocsp/{issuer}, and /ocsp for every issuer.
 //
 // These are the addresses written into certificates (RFC 5280 §4.2.1.13, §4.2.2.1). It
 // reads and never writes, asks for no credential, and everything it serves is signed
@@ -26,16 +30,26 @@ import (
 
 // handler serves the files of all tenants: an issuer's id is random, so it says whose
 // it is.
-type handler struct{ tenants wire.Tenants }
+type handler struct {
+	tenants  wire.Tenants
+	settings wire.Settings
+	observe  func(status string)
+}
 
-// New makes the door.
-func New(tenants wire.Tenants, s wire.Settings) http.Handler {
-	h := handler{tenants}
-	d := wire.NewDoor("pki", s, fail)
+// New makes the door. observe, unless it is nil, is told of every OCSP answer: good, revoked,
+// unknown, malformed, unauthorized, try-later or internal-error.
+func New(tenants wire.Tenants, s wire.Settings, observe func(status string)) http.Handler {
+	h := handler{tenants, s, observe}
+	d := wire.NewDoor("pki", s, h.fail)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		d.Handle(method, "/pki/bundle.pem", h.bundle)
+		d.Handle(method, "/pki/crls.pem", func(c *gin.Context) error { return h.allCRLs(c, "") })
 		d.Handle(method, "/pki/:file", h.file)
+		d.Handle(method, "/pki/:file/:list", h.shardFile)
 	}
+	d.Handle(http.MethodGet, ocspPath+"/*request", h.getOCSP)
+	d.Handle(http.MethodPost, ocspPath, h.postOCSP)
+	d.Handle(http.MethodPost, ocspPath+"/:issuer", h.postOCSP)
 	return d
 }
 
@@ -45,7 +59,7 @@ func (h handler) file(c *gin.Context) error {
 		return h.certificate(c, ca.IssuerID(id))
 	}
 	if id, ok := strings.CutSuffix(name, ".crl"); ok {
-		return h.crl(c, ca.IssuerID(id))
+		return h.crl(c, ca.IssuerID(id), 0, false)
 	}
 	return notHere()
 }
@@ -69,23 +83,6 @@ func (h handler) certificate(c *gin.Context, id ca.IssuerID) error {
 // asking again for the same one costs a 304.
 const crlMaxAge = time.Minute
 
-// crl serves an issuer's latest CRL in DER (RFC 2585 §4.2).
-func (h handler) crl(c *gin.Context, id ca.IssuerID) error {
-	authority, _, err := h.issuer(id)
-	if err != nil {
-		return err
-	}
-	crl, err := authority.PublishedCRL(c.Request.Context(), id)
-	if err != nil {
-		return err
-	}
-	serve(c, file{
-		mediaType: "application/pkix-crl", etag: fmt.Sprintf("%s-%d", id, crl.Number), // a number is given once (INV-S7)
-		modified: crl.ThisUpdate, maxAge: crlMaxAge, content: crl.DER,
-	})
-	return nil
-}
-
 // bundle serves all issuers' certificates, issuing CAs before roots.
 func (h handler) bundle(c *gin.Context) error {
 	var text []byte
@@ -107,12 +104,13 @@ type file struct {
 	modified        time.Time
 	maxAge          time.Duration
 	content         []byte
+	directives      string // more for Cache-Control
 }
 
 // serve answers, conditional requests and ranges too (RFC 9110 §13, §14).
 func serve(c *gin.Context, f file) {
 	c.Header("Content-Type", f.mediaType)
 	c.Header("ETag", `"`+f.etag+`"`)
-	c.Header("Cache-Control", fmt.Sprintf("public, max-age=%d", int(f.maxAge.Seconds())))
+	c.Header("Cache-Control", fmt.Sprintf("public, max-age=%d%s", int(f.maxAge.Seconds()), f.directives))
 	http.ServeContent(c.Writer, c.Request, "", f.modified, bytes.NewReader(f.content))
 }

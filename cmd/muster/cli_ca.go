@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
-	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/passmuster/muster/ca"
-	"github.com/passmuster/muster/internal/fault"
 )
 
 // caCmd is `muster ca`: our issuers and what they issued.
@@ -93,37 +88,6 @@ func (c *caChainCmd) Run(ctx context.Context, s streams, api *client) error {
 		id = issuer.Parent
 	}
 	return fmt.Errorf("issuer %s has more than %d issuers above it", c.ID, maxIssuers)
-}
-
-type caCRLCmd struct {
-	ID  string `arg:"" help:"The issuer's id."`
-	Out string `short:"o" placeholder:"FILE" type:"path" help:"Write DER to a file, instead of PEM to the terminal."`
-}
-
-// Run fetches the list from the PKI listener, as a relying party would.
-func (c *caCRLCmd) Run(ctx context.Context, s streams, api *client) error {
-	if _, err := getIssuer(ctx, api, c.ID); err != nil {
-		return err
-	}
-	if api.pki == "" {
-		return fault.New(fault.Malformed, "pki-url", "say where CRLs are published: --pki-url or MUSTER_PKI_URL, the start of the address in the certificates")
-	}
-	status, der, err := api.raw(ctx, api.pki+"/pki/"+url.PathEscape(c.ID)+".crl")
-	if err != nil {
-		return err
-	}
-	if status != http.StatusOK {
-		return fault.New(fault.Unavailable, "no-crl", "%s answered %d for the CRL of issuer %s", api.pki, status, c.ID)
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return fmt.Errorf("what %s answered is no CRL: %w", api.pki, err)
-	}
-	fmt.Fprintf(s.Err, "CRL %s of %s: %d revoked, next update %s\n", list.Number, printable(list.Issuer.String()), len(list.RevokedCertificateEntries), list.NextUpdate.UTC().Format(time.RFC3339))
-	if c.Out != "" {
-		return os.WriteFile(c.Out, der, 0o644)
-	}
-	return pem.Encode(s.Out, &pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 type caCertsCmd struct {

@@ -39,6 +39,8 @@ type config struct {
 	Upstreams            upstreamsConfig `yaml:"upstreams,omitempty"`
 	// UpstreamTimeout is how long an upstream is waited for; 0 = 15 s.
 	UpstreamTimeout time.Duration `yaml:"upstreamTimeout,omitempty"`
+	CRL             crlConfig     `yaml:"crl"`
+	OCSP            ocspConfig    `yaml:"ocsp"`
 	LogLevel        string        `yaml:"logLevel"`
 
 	dev     bool

@@ -109,11 +109,11 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if err != nil {
 		return err
 	}
-	upstreams, err := h.config.Upstreams.open()
-	if err != nil {
+	conf := h.config.authority(box)
+	if conf.Upstreams, err = h.config.Upstreams.open(); err != nil {
 		return err
 	}
-	conf := ca.Config{PKIURL: h.config.pkiURL(), Upstreams: upstreams, UpstreamTimeout: h.config.UpstreamTimeout}
+	conf.UpstreamTimeout = h.config.UpstreamTimeout
 	if h.authority, err = ca.New(ctx, h.db.CA(), kept, conf, time.Now); err != nil {
 		return err
 	}

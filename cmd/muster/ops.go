@@ -26,6 +26,7 @@ type ops struct {
 	requests      *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	panics        prometheus.Counter
+	ocsp          *prometheus.CounterVec
 
 	dev      bool
 	stopping atomic.Bool
@@ -39,9 +40,10 @@ func newOps(dev bool) *ops {
 	o.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_http_requests_total", Help: "HTTP requests."}, []string{"door", "method", "code"})
 	o.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "muster_http_request_duration_seconds", Help: "Time to answer.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 14)}, []string{"door"})
 	o.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_panics_total", Help: "Requests that panicked; each is a bug."})
+	o.ocsp = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_ocsp_responses_total", Help: "OCSP answers, by status."}, []string{"status"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "muster_build_info", Help: "1, with the version."}, []string{"version", "mode"})
 	build.WithLabelValues(version, mode(dev)).Set(1)
-	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, build,
+	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, o.ocsp, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -72,6 +74,9 @@ func (o *ops) served(x api.Observation) {
 	o.requests.WithLabelValues(x.Door, x.Method, strconv.Itoa(x.Code)).Inc()
 	o.duration.WithLabelValues(x.Door).Observe(x.Duration.Seconds())
 }
+
+// ocspAnswered counts one OCSP answer; the door has few words for them.
+func (o *ops) ocspAnswered(status string) { o.ocsp.WithLabelValues(status).Inc() }
 
 func (o *ops) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -169,7 +174,7 @@ func (h *house) collect(ctx context.Context, ch chan<- prometheus.Metric) {
 	}
 	earliest := map[ca.IssuerID]time.Time{}
 	for _, s := range shards {
-		if was, seen := earliest[s.Issuer]; !s.Next.IsZero() && (!seen || s.Next.Before(was)) {
+		if was, seen := earliest[s.Issuer]; !s.Next.IsZero() && !h.authority.Ended(s) && (!seen || s.Next.Before(was)) {
 			earliest[s.Issuer] = s.Next
 		}
 	}

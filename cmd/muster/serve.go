@@ -164,13 +164,14 @@ func (s *server) prepare(ctx context.Context) error {
 		if err := refuseOnlineRoot(ctx, h); err != nil {
 			return err
 		}
-		if err := h.sweeper.SweepCRLs(ctx); err != nil && h.keyProblem() == nil {
+		if err := h.sweeper.SweepStatus(ctx); err != nil && h.keyProblem() == nil {
 			return err // while the key device is away the lists on record are served
 		}
 		if _, err := writeBundle(h, own); err != nil {
 			return err
 		}
 	}
+	s.cert.staple(ctx, s.log)
 	if s.config.dev {
 		return s.writeDevEnv(ctx)
 	}
@@ -288,7 +289,7 @@ func (s *server) doors() ([]door, error) {
 	if err != nil {
 		return nil, err
 	}
-	pki, err := api.PKI(settings, tenants...)
+	pki, err := api.PKI(settings, s.ops.ocspAnswered, tenants...)
 	if err != nil {
 		return nil, err
 	}
@@ -372,7 +373,7 @@ func (s *server) nudgeCRL() {
 	}
 }
 
-// sweep publishes CRLs when revocations wait or the old ones age.
+// sweep publishes CRLs when revocations wait or the old ones age, and renews who signs OCSP.
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
@@ -389,8 +390,8 @@ func (s *server) sweep(ctx context.Context) {
 			continue
 		}
 		for _, h := range s.houses {
-			if err := h.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("publishing CRLs", "idScope", h.idScope, "problem", err)
+			if err := h.sweeper.SweepStatus(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("publishing status", "idScope", h.idScope, "problem", err)
 			}
 		}
 	}

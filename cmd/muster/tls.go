@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
 )
 
 const (
 	serverLifetime = 30 * 24 * time.Hour
 	serverCheck    = time.Hour
+	stapleEvery    = 10 * time.Minute
 )
 
 // serverCertificate is the certificate of the TLS listeners: from files, or made by
@@ -73,11 +75,29 @@ func (s *serverCertificate) due(now time.Time) bool {
 	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3
 }
 
+// staple has the listeners hand out what OCSP says of the certificate (RFC 6066 §8), when it
+// is one of ours. Without an answer there is nothing to hand out: clients that must have one ask.
+func (s *serverCertificate) staple(ctx context.Context, log *slog.Logger) {
+	now := *s.current.Load()
+	answer, err := s.authority.Staple(ctx, now.Leaf)
+	if err != nil {
+		if !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
+			log.Warn("stapling an OCSP answer", "problem", err)
+		}
+		now.OCSPStaple = nil
+	} else {
+		now.OCSPStaple = answer.DER
+	}
+	s.current.Store(&now)
+}
+
 // keep renews the certificate until ctx ends; on SIGHUP at once, for files that were
 // replaced. Bad files change nothing.
 func (s *serverCertificate) keep(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(serverCheck)
 	defer tick.Stop()
+	stapling := time.NewTicker(stapleEvery)
+	defer stapling.Stop()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -85,6 +105,9 @@ func (s *serverCertificate) keep(ctx context.Context, log *slog.Logger) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-stapling.C:
+			s.staple(ctx, log)
+			continue
 		case <-hangup:
 		case <-tick.C:
 			if !s.due(time.Now()) {
@@ -94,5 +117,6 @@ func (s *serverCertificate) keep(ctx context.Context, log *slog.Logger) {
 		if err := s.load(ctx); err != nil {
 			log.Error("renewing the server certificate", "problem", err)
 		}
+		s.staple(ctx, log)
 	}
 }

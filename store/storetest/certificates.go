@@ -134,7 +134,7 @@ func revokedPages(open Open) func(*testing.T) {
 		})
 		var got []ca.Serial
 		for after := ca.Serial(""); ; after = got[len(got)-1] {
-			page := view(w, func(tx provisioning.Tx) ([]ca.Certificate, error) {
+			page := view(w, func(tx provisioning.Tx) ([]ca.Revocation, error) {
 				return tx.RevokedCertificates(i.ID, 0, w.now, after, 3)
 			})
 			for _, c := range page {

@@ -25,15 +25,17 @@ CREATE TABLE crl_shards (
   crl_number  BIGINT NOT NULL CHECK (crl_number >= 0),
   crl_covers  BIGINT NOT NULL CHECK (crl_covers BETWEEN 0 AND revocations),
   crl_next    BIGINT NOT NULL,
+  address     TEXT COLLATE "C" NOT NULL, -- that its certificates name; empty for shard 0
   PRIMARY KEY (issuer, shard)
 );
-INSERT INTO crl_shards (issuer, shard, issued, ends, revocations, crl_number, crl_covers, crl_next)
-  SELECT id, 0, 0, 0, revocations, crl_number, crl_covers, crl_next FROM issuers;
+INSERT INTO crl_shards (issuer, shard, issued, ends, revocations, crl_number, crl_covers, crl_next, address)
+  SELECT id, 0, 0, 0, revocations, crl_number, crl_covers, crl_next, '' FROM issuers;
 ALTER TABLE issuers DROP COLUMN crl_covers, DROP COLUMN crl_number, DROP COLUMN crl_next, DROP COLUMN revocations;
 
 ALTER TABLE certificates ADD COLUMN shard BIGINT NOT NULL DEFAULT 0;
 DROP INDEX certificates_revoked;
-CREATE INDEX certificates_revoked ON certificates (issuer, shard, serial) WHERE revoked_at <> 0;
+-- All that a CRL is made of: only revoked certificates pay for its width.
+CREATE INDEX certificates_revoked ON certificates (issuer, shard, serial, not_after, revoked_at, reason) WHERE revoked_at <> 0;
 
 ALTER TABLE crls RENAME TO crls_before;
 ALTER TABLE crls_before DROP CONSTRAINT crls_pkey;
@@ -47,7 +49,7 @@ CREATE TABLE crls (
   entries     BIGINT NOT NULL,
   covers      BIGINT NOT NULL,
   der         BYTEA NOT NULL,
-  PRIMARY KEY (issuer, shard, number),
+  PRIMARY KEY (issuer, shard, number, base),
   FOREIGN KEY (issuer, shard) REFERENCES crl_shards (issuer, shard)
 );
 INSERT INTO crls (issuer, shard, number, base, this_update, next_update, entries, covers, der)

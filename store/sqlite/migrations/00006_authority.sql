@@ -34,15 +34,17 @@ CREATE TABLE crl_shards (
   crl_number  INTEGER NOT NULL CHECK (crl_number >= 0),
   crl_covers  INTEGER NOT NULL CHECK (crl_covers BETWEEN 0 AND revocations),
   crl_next    INTEGER NOT NULL,
+  address     TEXT NOT NULL, -- that its certificates name; empty for shard 0
   PRIMARY KEY (issuer, shard)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO crl_shards (issuer, shard, issued, ends, revocations, crl_number, crl_covers, crl_next)
-  SELECT id, 0, 0, 0, revocations, crl_number, crl_covers, crl_next FROM issuers_before;
+INSERT INTO crl_shards (issuer, shard, issued, ends, revocations, crl_number, crl_covers, crl_next, address)
+  SELECT id, 0, 0, 0, revocations, crl_number, crl_covers, crl_next, '' FROM issuers_before;
 DROP TABLE issuers_before;
 
 ALTER TABLE certificates ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
 DROP INDEX certificates_revoked;
-CREATE INDEX certificates_revoked ON certificates (issuer, shard, serial) WHERE revoked_at <> 0;
+-- All that a CRL is made of: only revoked certificates pay for its width.
+CREATE INDEX certificates_revoked ON certificates (issuer, shard, serial, not_after, revoked_at, reason) WHERE revoked_at <> 0;
 
 ALTER TABLE crls RENAME TO crls_before;
 CREATE TABLE crls (
@@ -55,7 +57,7 @@ CREATE TABLE crls (
   entries     INTEGER NOT NULL,
   covers      INTEGER NOT NULL,
   der         BLOB NOT NULL,
-  PRIMARY KEY (issuer, shard, number),
+  PRIMARY KEY (issuer, shard, number, base),
   FOREIGN KEY (issuer, shard) REFERENCES crl_shards (issuer, shard)
 ) STRICT;
 INSERT INTO crls (issuer, shard, number, base, this_update, next_update, entries, covers, der)

@@ -1,0 +1,156 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/passmuster/muster/internal/fault"
+)
+
+const (
+	// unknownLifetime is how long a client may believe that a certificate is not ours.
+	unknownLifetime = 5 * time.Minute
+	// ocspCacheBytes bounds the answers that are kept: some twenty thousand.
+	ocspCacheBytes = 32 << 20
+)
+
+// ocspService is what an Authority keeps between OCSP answers.
+type ocspService struct {
+	answers *answerCache
+
+	mu         sync.RWMutex
+	responders map[IssuerID]*responder
+}
+
+func newOCSPService() *ocspService {
+	return &ocspService{answers: newAnswerCache(ocspCacheBytes), responders: map[IssuerID]*responder{}}
+}
+
+// OCSPAnswer is a signed answer.
+type OCSPAnswer struct {
+	DER        []byte
+	Status     string // "good", "revoked" or "unknown"
+	ThisUpdate time.Time
+	NextUpdate time.Time
+}
+
+// AnswerOCSP says what the inventory says at this moment. Every answer reads the
+// certificate's row: an answer signed before is given again only if it says just that, so
+// the commit that revokes is the moment from which no replica says good, and nothing has to
+// be told to a cache.
+//
+// A certificate that is not in the inventory is unknown (INV-S7). An issuer is found by its
+// hashes alone; only, unless it is "", is the one that the request may be about.
+//
+// Refusals: NotFound "ocsp-issuer" (the request is about nobody of ours); Unavailable
+// "ocsp-responder" (its issuer has none yet, or none any more) and what the store says.
+func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID) (OCSPAnswer, error) {
+	now := a.now()
+	var refusal error = fault.New(fault.NotFound, "ocsp-issuer", "The OCSP request is not about an issuer of ours.")
+	var unknown *responder
+	for _, i := range a.current.Load().issuers {
+		if only != "" && i.ID != only || i.Role != RoleIssuing || !i.named(q) {
+			continue
+		}
+		r, err := a.responder(ctx, i, now)
+		if err != nil {
+			refusal = err
+			continue
+		}
+		unknown = r
+		// An issuer that was renewed with its key has the name and key of the one before.
+		switch status, err := a.status(ctx, i.ID, q.serial); {
+		case err == nil:
+			return a.answer(r, q, status, now)
+		case !fault.Is(err, fault.NotFound):
+			return OCSPAnswer{}, err
+		}
+	}
+	if unknown == nil {
+		return OCSPAnswer{}, refusal
+	}
+	return unknown.answer(ocspStatement{request: q}, now, unknownLifetime)
+}
+
+func (i *issuer) named(q OCSPRequest) bool {
+	for _, name := range i.names {
+		if name == q.issuer {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Authority) status(ctx context.Context, id IssuerID, serial Serial) (status Revocation, err error) {
+	if serial == "" {
+		return status, fault.New(fault.NotFound, "certificate-not-found", "No certificate has such a serial number.")
+	}
+	err = a.store.View(ctx, func(tx Tx) (err error) {
+		status, err = tx.CertificateStatus(id, serial)
+		return err
+	})
+	return status, err
+}
+
+// answer gives an answer signed before that says the same, or signs one. An answer is
+// signed anew when half its life is over.
+func (a *Authority) answer(r *responder, q OCSPRequest, status Revocation, now time.Time) (OCSPAnswer, error) {
+	lifetime := a.config.OCSPLifetime
+	if q.HasNonce() {
+		return r.answer(ocspStatement{request: q, known: true, revocation: status}, now, lifetime)
+	}
+	key := answerKey{r.issuer, string(q.certID)}
+	if kept, is := a.ocsp.answers.get(key); is && kept.by == r.keyHash && kept.says == status && !now.Before(kept.ThisUpdate) && now.Before(kept.ThisUpdate.Add(lifetime/2)) {
+		return kept.OCSPAnswer, nil
+	}
+	made, err := r.answer(ocspStatement{request: q, known: true, revocation: status}, now, lifetime)
+	if err == nil {
+		a.ocsp.answers.put(key, keptAnswer{made, status, r.keyHash})
+	}
+	return made, err
+}
+
+// answer dates and signs an answer; it does not outlive the certificate that signs it.
+func (r *responder) answer(s ocspStatement, now time.Time, lifetime time.Duration) (OCSPAnswer, error) {
+	s.thisUpdate = now.UTC().Truncate(time.Second)
+	s.nextUpdate = s.thisUpdate.Add(lifetime)
+	if end := r.certificate.NotAfter; s.nextUpdate.After(end) {
+		s.nextUpdate = end
+	}
+	der, err := r.sign(s)
+	if err != nil {
+		return OCSPAnswer{}, fault.New(fault.Internal, "ocsp-signing", "An OCSP answer could not be signed.").Because(err)
+	}
+	made := OCSPAnswer{DER: der, Status: "good", ThisUpdate: s.thisUpdate, NextUpdate: s.nextUpdate}
+	switch {
+	case !s.known:
+		made.Status = "unknown"
+	case !s.revocation.RevokedAt.IsZero():
+		made.Status = "revoked"
+	}
+	return made, nil
+}
+
+// Staple is the answer about a certificate for its own server to hand out (RFC 6066 §8).
+// NotFound where it is none of ours; Unavailable where there is no responder yet.
+func (a *Authority) Staple(ctx context.Context, certificate *x509.Certificate) (OCSPAnswer, error) {
+	for _, i := range a.current.Load().issuers {
+		if i.Role == RoleIssuing && bytes.Equal(i.certificate.RawSubject, certificate.RawIssuer) && bytes.Equal(i.certificate.SubjectKeyId, certificate.AuthorityKeyId) {
+			der, err := ocsp.CreateRequest(certificate, i.certificate, nil)
+			if err != nil {
+				return OCSPAnswer{}, err
+			}
+			q, err := ParseOCSPRequest(der)
+			if err != nil {
+				return OCSPAnswer{}, err
+			}
+			return a.AnswerOCSP(ctx, q, i.ID)
+		}
+	}
+	return OCSPAnswer{}, fault.New(fault.NotFound, "ocsp-issuer", "The certificate is of no issuer of ours.")
+}
