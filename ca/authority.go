@@ -57,6 +57,8 @@ type Authority struct {
 	now    func() time.Time
 	shapes *shapes
 
+	recipes recipes // of profiles, by their texts
+
 	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
 	current   atomic.Pointer[hierarchy]
 }

@@ -30,30 +30,52 @@ type profileSettings struct {
 	ExtKeyUsage []x509.ExtKeyUsage `json:"extKeyUsage"`
 	PrepareAt   float64            `json:"prepareAt"`
 	Overlap     time.Duration      `json:"overlap"`
+
+	Template     string            `json:"template,omitempty"`
+	Names        *policies.Names   `json:"names,omitempty"`
+	Extensions   []string          `json:"extensions,omitempty"`
+	MinLifetime  time.Duration     `json:"minLifetime,omitempty"`
+	MaxLifetime  time.Duration     `json:"maxLifetime,omitempty"`
+	KeyReuse     policies.KeyReuse `json:"keyReuse,omitempty"`
+	ServerKeygen bool              `json:"serverKeygen,omitempty"`
+	EmbedSCT     bool              `json:"embedSct,omitempty"`
 }
 
-func scanProfile(r *row) provisioning.Profile {
-	var p provisioning.Profile
+// readSettings reads a profile's content; a damaged one spoils the row.
+func readSettings(r *row, name string) policies.Profile {
 	var s profileSettings
-	p.Name = r.text()
 	if err := json.Unmarshal([]byte(r.text()), &s); err != nil && r.err == nil {
-		r.err = fmt.Errorf("profile %q on record: %w", p.Name, err)
+		r.err = fmt.Errorf("profile %q on record: %w", name, err)
 	}
-	p.Lifetime, p.Backdate, p.Keys, p.ExtKeyUsage = s.Lifetime, s.Backdate, s.Keys, s.ExtKeyUsage
-	p.Renewal = policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap}
-	p.Created, p.Updated, p.Version = r.time(), r.time(), r.int()
-	return p
+	return policies.Profile{
+		Name: name, Lifetime: s.Lifetime, Backdate: s.Backdate, Keys: s.Keys, ExtKeyUsage: s.ExtKeyUsage,
+		Renewal:  policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap},
+		Template: s.Template, Names: s.Names, Extensions: s.Extensions, MinLifetime: s.MinLifetime, MaxLifetime: s.MaxLifetime,
+		KeyReuse: s.KeyReuse, ServerKeygen: s.ServerKeygen, EmbedSCT: s.EmbedSCT,
+	}
 }
 
-func profileArgs(p provisioning.Profile) ([]any, error) {
+func writeSettings(p policies.Profile) (string, error) {
 	s, err := json.Marshal(profileSettings{
 		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
 		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap,
+		Template: p.Template, Names: p.Names, Extensions: p.Extensions, MinLifetime: p.MinLifetime, MaxLifetime: p.MaxLifetime,
+		KeyReuse: p.KeyReuse, ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("storing profile %q: %w", p.Name, err)
+		return "", fmt.Errorf("storing profile %q: %w", p.Name, err)
 	}
-	return []any{p.Name, string(s), micros(p.Created), micros(p.Updated), p.Version}, nil
+	return string(s), nil
+}
+
+func scanProfile(r *row) provisioning.Profile {
+	name := r.text()
+	return provisioning.Profile{Profile: readSettings(r, name), Created: r.time(), Updated: r.time(), Version: r.int()}
+}
+
+func profileArgs(p provisioning.Profile) ([]any, error) {
+	s, err := writeSettings(p.Profile)
+	return []any{p.Name, s, micros(p.Created), micros(p.Updated), p.Version}, err
 }
 
 func (t *tx) Profile(name string) (provisioning.Profile, error) {
