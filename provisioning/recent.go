@@ -71,15 +71,15 @@ func (r *recent) unsaved() (list []RecentRequest, upTo uint64) {
 }
 
 // SaveRecentRequests puts on record what came since it was last called: once a minute,
-// and before an orderly stop.
-func (e *Engine) SaveRecentRequests(ctx context.Context) error {
+// and before an orderly stop. jobs is the engine's store, where devices go first.
+func (e *Engine) SaveRecentRequests(ctx context.Context, jobs Store) error {
 	e.recent.saving.Lock()
 	defer e.recent.saving.Unlock()
 	list, upTo := e.recent.unsaved()
 	if len(list) == 0 {
 		return nil
 	}
-	err := e.store.Update(ctx, func(tx Tx) error { return tx.AppendRecentRequests(list) })
+	err := jobs.Update(ctx, func(tx Tx) error { return tx.AppendRecentRequests(list) })
 	if err == nil {
 		e.recent.saved = upTo
 	}

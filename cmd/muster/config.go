@@ -35,6 +35,8 @@ type config struct {
 	AllowUnprovenAnchors bool           `yaml:"allowUnprovenAnchors"`
 	Webhooks             webhooksConfig `yaml:"webhooks"`
 	LogLevel             string         `yaml:"logLevel"`
+	// KeyBlockList is a file of keys that get no certificate.
+	KeyBlockList string `yaml:"keyBlockList"`
 
 	dev     bool
 	idScope string // of a tenant that has a name already; "" = the database's own, or a new one
