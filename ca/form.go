@@ -3,12 +3,9 @@ package ca
 import (
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/binary"
 	"hash"
 )
-
-var oidCountry = asn1.ObjectIdentifier{2, 5, 4, 6}
 
 // formOf is what the linter's verdict on a refined certificate rests on beside its plain
 // shape (INV-P6): the template's text, which attributes the subject has, which kinds of
@@ -20,9 +17,6 @@ func formOf(t *x509.Certificate, names altNames, r *recipe) string {
 	for _, rdn := range t.Subject.ToRDNSequence() {
 		for _, attribute := range rdn {
 			writeText(h, attribute.Type.String())
-			if country, ok := attribute.Value.(string); ok && attribute.Type.Equal(oidCountry) {
-				writeText(h, country) // it has two letters, or is wrong
-			}
 		}
 	}
 	kinds := byte(0)

@@ -315,6 +315,9 @@ func takeSubject(t, made *x509.Certificate, id verify.RegistrationID) error {
 			return refuseTemplate("template-name", "the template makes an attribute of the subject longer than 64 octets")
 		}
 	}
+	if slices.ContainsFunc(made.Subject.Country, func(c string) bool { return len(c) != 2 }) {
+		return refuseTemplate("template-name", "the template makes a country that is not a code of two letters")
+	}
 	own := t.Subject.CommonName
 	t.Subject = made.Subject
 	t.Subject.CommonName = own
