@@ -27,8 +27,8 @@ type RecentRequest struct {
 }
 
 // recent remembers the last requests until they are saved. Those who register share one
-// counter and no lock. It decides nothing: one request may be lost when another overtakes
-// it by a whole round.
+// counter and no lock. It decides nothing: when more come between two savings than there is
+// room for, the older ones are gone.
 type recent struct {
 	next  atomic.Uint64 // number of the next request; the first is 1
 	slots [MaxRecent]atomic.Pointer[numbered]
@@ -50,7 +50,13 @@ func (r *recent) add(d *decision, csr *x509.CertificateRequest, now time.Time) {
 		return
 	}
 	n := r.next.Add(1)
-	r.slots[n%MaxRecent].Store(&numbered{n, RecentRequest{At: now, ID: d.query.ID, Profile: d.entry.Profile, CSR: csr.Raw}})
+	slot := &r.slots[n%MaxRecent]
+	mine := &numbered{n, RecentRequest{At: now, ID: d.query.ID, Profile: d.entry.Profile, CSR: csr.Raw}}
+	for was := slot.Load(); was == nil || was.number < n; was = slot.Load() {
+		if slot.CompareAndSwap(was, mine) {
+			return
+		}
+	}
 }
 
 // unsaved are the requests that are not on record yet, oldest first, and the number of
