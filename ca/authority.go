@@ -67,6 +67,8 @@ type Authority struct {
 	calls  calls
 	ocsp   *ocspService
 
+	recipes recipes // of profiles, by their texts
+
 	reloading sync.Mutex // held by Reload, so that an older reading never replaces a newer one
 	current   atomic.Pointer[hierarchy]
 }

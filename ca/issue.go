@@ -37,14 +37,14 @@ const maxCommonName = 64
 // The subject is CN = the registration id as the request spells it. Where that is a
 // host name it is also the one subject alternative name. Extensions and validity are
 // the profile's, with addresses of the issuer's certificate, of its OCSP responder and of
-// the CRL of one of its shards.
+// the CRL of one of its shards. What the profile asks for beyond that is added by refine.
 //
 // Refusals: Unauthenticated "identity-missing"; Malformed "csr-missing",
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
-// "key-malformed"; Unavailable "no-active-issuer", "issuer-expiring",
-// "issuer-not-yet-valid", "certificate-lint", "signing-failed"; of an upstream
-// "upstream-missing", "upstream-busy", "upstream-refused", "upstream-unanswered",
-// "upstream-certificate".
+// "key-malformed", "name-not-permitted", "name-malformed"; Unavailable "no-active-issuer",
+// "issuer-expiring", "issuer-not-yet-valid", "certificate-lint", "template-…",
+// "signing-failed"; of an upstream "upstream-missing", "upstream-busy", "upstream-refused",
+// "upstream-unanswered", "upstream-certificate".
 func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.CertificateRequest, p policies.Profile,
 	parent verify.Thumbprint, now time.Time,
 ) (Unrecorded, error) {
@@ -54,17 +54,21 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if id.IsZero() {
 		return Unrecorded{}, fault.New(fault.Unauthenticated, "identity-missing", "A certificate is issued to a proven identity only.")
 	}
-	kt, err := checkRequest(id, csr, p)
+	kt, err := checkRequest(id.ID(), csr, p)
 	if err != nil {
 		return Unrecorded{}, err
 	}
 	by := a.current.Load().active(p.Name)
 	if by == nil || by.signer == nil && by.Upstream == "" {
-		return Unrecorded{}, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.")
+		return Unrecorded{}, noActiveIssuer()
 	}
 	template, err := a.deviceTemplate(csr, kt, p, by, now)
 	if err != nil {
 		return Unrecorded{}, err
+	}
+	form, err := a.refine(template, applicant{id.ID(), csr, id.Path()}, p, by, now)
+	if err != nil {
+		return Unrecorded{}, ofTemplate(err, p)
 	}
 	if by.Upstream != "" {
 		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC()})
@@ -73,7 +77,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err != nil {
 		return Unrecorded{}, err
 	}
-	if err := a.shapes.check(shapeOf(by.ID, p, kt, template), template, by); err != nil {
+	if err := a.shapes.check(shapeOf(by.ID, p, kt, template, form), template, by); err != nil {
 		return Unrecorded{}, err
 	}
 	made, err := sign(template, by.certificate, by.signer)
@@ -99,11 +103,11 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	}}, nil
 }
 
-func checkRequest(id verify.Identity, csr *x509.CertificateRequest, p policies.Profile) (policies.KeyType, error) {
+func checkRequest(id verify.RegistrationID, csr *x509.CertificateRequest, p policies.Profile) (policies.KeyType, error) {
 	if csr == nil {
 		return "", fault.New(fault.Malformed, "csr-missing", "There is no certificate request.")
 	}
-	if !id.ID().Matches(csr.Subject.CommonName) {
+	if !id.Matches(csr.Subject.CommonName) {
 		return "", fault.New(fault.Malformed, "csr-names-other-device", "The request's common name is not the registration id.")
 	}
 	if len(csr.Subject.CommonName) > maxCommonName {
@@ -171,14 +175,14 @@ func usesKeyTransport(u x509.ExtKeyUsage) bool {
 	return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageEmailProtection
 }
 
-func shapeOf(by IssuerID, p policies.Profile, kt policies.KeyType, t *x509.Certificate) shape {
+func shapeOf(by IssuerID, p policies.Profile, kt policies.KeyType, t *x509.Certificate, form string) shape {
 	usages := make([]byte, len(p.ExtKeyUsage))
 	for i, u := range p.ExtKeyUsage {
 		usages[i] = byte(u)
 	}
 	return shape{
 		issuer: by, profile: p.Name, lifetime: p.Lifetime, backdate: p.Backdate,
-		usages: string(usages), key: kt, named: len(t.DNSNames) > 0,
+		usages: string(usages), key: kt, named: len(t.DNSNames) > 0, form: form,
 	}
 }
 

@@ -28,7 +28,8 @@ type shape struct {
 	lifetime, backdate time.Duration
 	usages             string // the profile's extended key usages, in order
 	key                policies.KeyType
-	named              bool // has a subject alternative name
+	named              bool   // has a subject alternative name
+	form               string // of what the profile adds to the plain certificate; see formOf
 }
 
 // shapes remembers which shapes have passed. A shape that fails is linted again each

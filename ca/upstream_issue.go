@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,9 +216,6 @@ func texts[T fmt.Stringer](list []T) (out []string) {
 func otherNames(c *x509.Certificate) int {
 	return countNames(c) - len(c.DNSNames) - len(c.EmailAddresses) - len(c.IPAddresses) - len(c.URIs)
 }
-
-// oidSubjectAltName is id-ce-subjectAltName (RFC 5280 §4.2.1.6).
-var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // countNames counts all subject alternative names in the extension as it was signed; one
 // that cannot be read counts too.

@@ -429,3 +429,38 @@ func BenchmarkCheckCSR(b *testing.B) {
 		}
 	}
 }
+
+func TestAProfileWithNamesLeavesTheJudgementOfMostKindsToTheCertificate(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind            uint8
+		without, within string
+	}{
+		"an email address":    {1, "csr-name-kind-not-allowed", ""},
+		"a DNS name":          {2, "csr-names-other-device", ""},
+		"a URI":               {6, "csr-name-kind-not-allowed", ""},
+		"an IP address":       {7, "csr-name-kind-not-allowed", ""},
+		"a registered id":     {8, "csr-name-kind-not-allowed", "csr-name-kind-not-allowed"},
+		"something in x400":   {3, "csr-name-kind-not-allowed", "csr-name-kind-not-allowed"},
+		"an EDI party's name": {5, "csr-name-kind-not-allowed", "csr-name-kind-not-allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			value := "a.example"
+			if c.kind == 7 {
+				value = "\x0a\x00\x00\x01"
+			}
+			der := forgery{attributes: []part{requesting(altNames(generalName(c.kind, value)))}}.der(t)
+			csr, err := ParseCSR(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := permissive()
+			if got := ruleOf(t, CheckCSR(p, csr, "press-0042")); got != c.without {
+				t.Errorf("rule %q, want %q", got, c.without)
+			}
+			p.Names = &Names{}
+			if got := ruleOf(t, CheckCSR(p, csr, "press-0042")); got != c.within {
+				t.Errorf("with names: rule %q, want %q", got, c.within)
+			}
+		})
+	}
+}

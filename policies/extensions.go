@@ -34,7 +34,7 @@ var purposes = [...]x509.ExtKeyUsage{
 func checkExtension(e extension, p Profile, want string) error {
 	switch string(e.oid) {
 	case oidSubjectAltName:
-		return checkAltNames(e.value, want)
+		return checkAltNames(e.value, want, p.Names != nil)
 	case oidBasicConstraints:
 		return checkBasicConstraints(e.value)
 	case oidKeyUsage:
@@ -44,7 +44,7 @@ func checkExtension(e extension, p Profile, want string) error {
 	case oidSubjectKeyID: // ours is computed from the key
 		return nil
 	}
-	if e.critical {
+	if e.critical && !p.takes(e.oid) {
 		return refuse("csr-extension-not-allowed", "the certificate request insists on an extension that is not allowed")
 	}
 	return nil

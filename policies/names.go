@@ -1,6 +1,8 @@
 package policies
 
 import (
+	"slices"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -16,6 +18,10 @@ const (
 )
 
 var tagDNSName = asn1.Tag(2).ContextSpecific()
+
+// nameKinds are the kinds of GeneralName that a profile with names of its own lets a
+// request ask for: rfc822Name, dNSName, uniformResourceIdentifier, iPAddress.
+var nameKinds = [...]asn1.Tag{asn1.Tag(1).ContextSpecific(), tagDNSName, asn1.Tag(6).ContextSpecific(), asn1.Tag(7).ContextSpecific()}
 
 // checkSubject asks for exactly one common name that is the device's id. Other
 // attributes of the subject are allowed, and never copied (INV-P2).
@@ -60,8 +66,9 @@ func checkSubject(subject cryptobyte.String, want string) error {
 }
 
 // checkAltNames allows the device's id as a DNS name, and no name of any other kind:
-// each kind has its own readers, and to one of them it might mean another device.
-func checkAltNames(names cryptobyte.String, want string) error {
+// each kind has its own readers, and to one of them it might mean another device. Where
+// the profile permits further names, which of them is judged with the certificate.
+func checkAltNames(names cryptobyte.String, want string, further bool) error {
 	outer := names
 	if !outer.ReadASN1(&names, asn1.SEQUENCE) || !outer.Empty() {
 		return malformed()
@@ -71,6 +78,9 @@ func checkAltNames(names cryptobyte.String, want string) error {
 		var tag asn1.Tag
 		if !names.ReadAnyASN1(&name, &tag) {
 			return malformed()
+		}
+		if further && slices.Contains(nameKinds[:], tag) {
+			continue
 		}
 		if tag != tagDNSName {
 			return refuse("csr-name-kind-not-allowed", "the certificate request asks for an alternative name that is not a DNS name")

@@ -20,6 +20,8 @@ const (
 	// minRemaining is the least life a certificate shortened by its issuer's end may
 	// have left: below that, devices would renew in a storm until the issuer is gone.
 	minRemaining = time.Hour
+
+	maxTemplate = 16 << 10
 )
 
 // Profile says what certificates of one sort look like. Whatever a device asks for,
@@ -36,8 +38,20 @@ type Profile struct {
 	ExtKeyUsage []x509.ExtKeyUsage // at least one; never OCSPSigning or any (INV-P4)
 	Renewal     RotationPolicy
 
-	// ServerKeygen lets a device have its key made here (RFC 7030 §4.4; INV-P9).
-	ServerKeygen bool
+	// Template is the text of an x509util template that says what the certificate holds
+	// beyond the device's id; "" = nothing. What it makes is held to this profile.
+	Template string
+	// Names are the names that a certificate may have beside the device's id; nil = none.
+	Names *Names
+	// Extensions are the identifiers ("1.3.6.1.4.1.…") of extensions that a request may
+	// bring into its certificate.
+	Extensions []string
+	// MinLifetime and MaxLifetime bound the validity that Template chooses; with neither
+	// it chooses none (INV-P7). Without one of them the bound is 1 minute, or Lifetime.
+	MinLifetime, MaxLifetime time.Duration
+	KeyReuse                 KeyReuse
+	ServerKeygen             bool // the server may make a device's key for it (RFC 7030 §4.4; INV-P9)
+	EmbedSCT                 bool // certificates carry a timestamp of the issuance log
 }
 
 // DefaultProfile is the profile a new installation starts with, and the one to copy:
@@ -96,6 +110,15 @@ func (p Profile) Validate() error {
 		}
 	}
 	p.Renewal.check(&bad, "/renewal")
+	p.checkChosen(&bad)
+	p.Names.check(&bad)
+	checkExtensionList(&bad, p.Extensions)
+	if len(p.Template) > maxTemplate {
+		bad.add("/template", "a template has at most 16384 octets")
+	}
+	if !p.KeyReuse.known() {
+		bad.add("/keyReuse", "key reuse is allowed, ownOnly or never")
+	}
 	return bad.fault("profile-invalid")
 }
 

@@ -50,8 +50,24 @@ func TestProfileValidate(t *testing.T) {
 		"usages of authorities": {func(p *Profile) {
 			p.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageAny, x509.ExtKeyUsageOCSPSigning, x509.ExtKeyUsageClientAuth}
 		}, []string{"/extKeyUsage/1", "/extKeyUsage/2", "/extKeyUsage/3"}},
-		"a bad renewal":          {func(p *Profile) { p.Renewal = RotationPolicy{} }, []string{"/renewal/prepareAt"}},
-		"everything wrong shows": {func(p *Profile) { *p = Profile{} }, []string{"/name", "/lifetime", "/keys", "/extKeyUsage", "/renewal/prepareAt"}},
+		"a least lifetime, and a greatest": {func(p *Profile) { p.MinLifetime, p.MaxLifetime = time.Hour, 2*p.Lifetime }, nil},
+		"bounds on the wrong side":         {func(p *Profile) { p.MinLifetime, p.MaxLifetime = 2*p.Lifetime, time.Hour }, []string{"/minLifetime", "/maxLifetime"}},
+		"bounds that are no lifetime":      {func(p *Profile) { p.MinLifetime, p.MaxLifetime = time.Second, 200*366*24*time.Hour }, []string{"/minLifetime", "/maxLifetime"}},
+		"names of every kind": {func(p *Profile) {
+			p.Names = &Names{Permitted: NameRules{DNS: []string{"a"}, IP: []string{"10.0.0.0/8"}}, Excluded: NameRules{Principal: []string{"*"}}}
+		}, nil},
+		"empty names": {func(p *Profile) {
+			p.Names = &Names{Permitted: NameRules{DNS: []string{"a", ""}}, Excluded: NameRules{URI: []string{strings.Repeat("a", 256)}}}
+		}, []string{"/names/permitted/dns/1", "/names/excluded/uri/0"}},
+		"too many names":            {func(p *Profile) { p.Names = &Names{Permitted: NameRules{Email: slices.Repeat([]string{"a@b"}, 257)}} }, []string{"/names/permitted/email"}},
+		"an extension of a request": {func(p *Profile) { p.Extensions = []string{"1.3.6.1.4.1.311.20.2"} }, nil},
+		"extensions that make a CA, are no identifier, or come twice": {func(p *Profile) {
+			p.Extensions = []string{"2.5.29.19", "basicConstraints", "1.2.3", "1.2.3", "1.02.3", "1.3.6.1.5.5.7.48.1.5"}
+		}, []string{"/extensions/0", "/extensions/1", "/extensions/3", "/extensions/4", "/extensions/5"}},
+		"an unknown rule for keys": {func(p *Profile) { p.KeyReuse = "sometimes" }, []string{"/keyReuse"}},
+		"a template too long":      {func(p *Profile) { p.Template = strings.Repeat(" ", 16<<10+1) }, []string{"/template"}},
+		"a bad renewal":            {func(p *Profile) { p.Renewal = RotationPolicy{} }, []string{"/renewal/prepareAt"}},
+		"everything wrong shows":   {func(p *Profile) { *p = Profile{} }, []string{"/name", "/lifetime", "/keys", "/extKeyUsage", "/renewal/prepareAt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := DefaultProfile()

@@ -38,6 +38,9 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 	p := &plan{next: d.nextRegistration(r, now)}
 	if csr != nil {
 		profile, err := d.admitCSR(r, csr)
+		if err == nil {
+			err = first(e.checkBlocked(d.csrKey, csr), d.checkReuse(profile.KeyReuse))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -4,10 +4,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/seal"
+	"github.com/passmuster/muster/policies"
 )
 
 // Config is what an Engine needs to be a usable value.
@@ -49,6 +51,9 @@ type Engine struct {
 	chains   knownChains      // chains known to be on record: rows that are never deleted
 	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
 	pace     *pace            // who asks too often; bounded memory, never a decision
+
+	recent  recent // the last certificate requests, to try changes of profiles on
+	blocked atomic.Pointer[policies.BlockList]
 
 	complaints complaints // when a webhook was last complained of in the log
 }

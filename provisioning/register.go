@@ -124,7 +124,11 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 		}
 		return e.recorded(ctx, d, now)
 	}
-	return e.carryOut(ctx, d, r, csr, now)
+	op, err := e.carryOut(ctx, d, r, csr, now)
+	if !errors.Is(err, errMoved) {
+		e.recent.add(d, csr, now)
+	}
+	return op, err
 }
 
 // registerAgain is the pass of a device that registers once more on a kept connection:
@@ -140,6 +144,9 @@ func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509
 		return Operation{}, false
 	}
 	op, err := e.carryOut(ctx, d, r, csr, now)
+	if err == nil {
+		e.recent.add(d, csr, now)
+	}
 	return op, err == nil
 }
 
@@ -200,7 +207,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 			return err
 		}
 		if plan.issue != nil {
-			if err := d.spend(tx, plan.next); err != nil {
+			if err := first(d.spend(tx, plan.next), holdKey(tx, plan.issue.KeyReuse, d.csrKey, plan.next.ID)); err != nil {
 				return err
 			}
 			if cert, err = ca.Record(tx, unrecorded, plan.event); err != nil {

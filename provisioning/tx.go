@@ -95,6 +95,7 @@ type Tx interface {
 	CodeTx
 	LineageTx
 	SealedTx
+	ProfileTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)
@@ -147,13 +148,6 @@ type Tx interface {
 	DeleteHub(name string, version int64) error
 	// HubUse counts the entries that name the hub and the devices on it.
 	HubUse(name string) (entries, devices int64, err error)
-
-	Profile(name string) (Profile, error)
-	Profiles() ([]Profile, error)
-	InsertProfile(Profile) error
-	UpdateProfile(p Profile, was int64) error
-	DeleteProfile(name string, version int64) error
-	ProfileUse(name string) (entries int64, err error)
 
 	// InsertDisallowance does nothing when the digest is already actively disallowed.
 	InsertDisallowance(Disallowance) error

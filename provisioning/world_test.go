@@ -31,6 +31,7 @@ type world struct {
 	db        *store.DB
 	authority *ca.Authority
 	engine    *provisioning.Engine
+	box       *seal.Box
 	clock     time.Time
 	webhook   webhook // answers custom allocation
 }
@@ -81,15 +82,21 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 	w.must(err)
 	_, err = w.authority.CreateIssuing(w.ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Test Issuing"})
 	w.must(err)
-	w.engine = provisioning.New(provisioning.Config{
-		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: box, Now: w.now,
-		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
-	})
+	w.box = box
+	w.restart()
 	_, err = w.engine.PutProfile(w.ctx, "operator:test", policies.DefaultProfile(), provisioning.Precondition{})
 	w.must(err)
 	w.hub(builtIn)
 	t.Cleanup(w.check)
 	return w
+}
+
+// restart makes a new engine on what is stored.
+func (w *world) restart() {
+	w.engine = provisioning.New(provisioning.Config{
+		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
+		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
+	})
 }
 
 func (w *world) now() time.Time { return w.clock }

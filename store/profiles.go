@@ -32,32 +32,51 @@ type profileSettings struct {
 	Overlap     time.Duration      `json:"overlap"`
 	Grace       time.Duration      `json:"grace,omitempty"`
 
-	ServerKeygen bool `json:"serverKeygen,omitempty"`
+	Template     string            `json:"template,omitempty"`
+	Names        *policies.Names   `json:"names,omitempty"`
+	Extensions   []string          `json:"extensions,omitempty"`
+	MinLifetime  time.Duration     `json:"minLifetime,omitempty"`
+	MaxLifetime  time.Duration     `json:"maxLifetime,omitempty"`
+	KeyReuse     policies.KeyReuse `json:"keyReuse,omitempty"`
+	ServerKeygen bool              `json:"serverKeygen,omitempty"`
+	EmbedSCT     bool              `json:"embedSct,omitempty"`
+}
+
+// readSettings reads a profile's content; a damaged one spoils the row.
+func readSettings(r *row, name string) policies.Profile {
+	var s profileSettings
+	if err := json.Unmarshal([]byte(r.text()), &s); err != nil && r.err == nil {
+		r.err = fmt.Errorf("profile %q on record: %w", name, err)
+	}
+	return policies.Profile{
+		Name: name, Lifetime: s.Lifetime, Backdate: s.Backdate, Keys: s.Keys, ExtKeyUsage: s.ExtKeyUsage,
+		Renewal:  policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace},
+		Template: s.Template, Names: s.Names, Extensions: s.Extensions, MinLifetime: s.MinLifetime, MaxLifetime: s.MaxLifetime,
+		KeyReuse: s.KeyReuse, ServerKeygen: s.ServerKeygen, EmbedSCT: s.EmbedSCT,
+	}
+}
+
+func writeSettings(p policies.Profile) (string, error) {
+	s, err := json.Marshal(profileSettings{
+		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
+		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace,
+		Template: p.Template, Names: p.Names, Extensions: p.Extensions, MinLifetime: p.MinLifetime, MaxLifetime: p.MaxLifetime,
+		KeyReuse: p.KeyReuse, ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
+	})
+	if err != nil {
+		return "", fmt.Errorf("storing profile %q: %w", p.Name, err)
+	}
+	return string(s), nil
 }
 
 func scanProfile(r *row) provisioning.Profile {
-	var p provisioning.Profile
-	var s profileSettings
-	p.Name = r.text()
-	if err := json.Unmarshal([]byte(r.text()), &s); err != nil && r.err == nil {
-		r.err = fmt.Errorf("profile %q on record: %w", p.Name, err)
-	}
-	p.Lifetime, p.Backdate, p.Keys, p.ExtKeyUsage = s.Lifetime, s.Backdate, s.Keys, s.ExtKeyUsage
-	p.Renewal = policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace}
-	p.ServerKeygen = s.ServerKeygen
-	p.Created, p.Updated, p.Version = r.time(), r.time(), r.int()
-	return p
+	name := r.text()
+	return provisioning.Profile{Profile: readSettings(r, name), Created: r.time(), Updated: r.time(), Version: r.int()}
 }
 
 func profileArgs(p provisioning.Profile) ([]any, error) {
-	s, err := json.Marshal(profileSettings{
-		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
-		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace, ServerKeygen: p.ServerKeygen,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("storing profile %q: %w", p.Name, err)
-	}
-	return []any{p.Name, string(s), micros(p.Created), micros(p.Updated), p.Version}, nil
+	s, err := writeSettings(p.Profile)
+	return []any{p.Name, s, micros(p.Created), micros(p.Updated), p.Version}, err
 }
 
 func (t *tx) Profile(name string) (provisioning.Profile, error) {

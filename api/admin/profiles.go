@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -22,11 +23,58 @@ type profile struct {
 	Keys                []string   `json:"keys,omitempty" nullable:"false" doc:"EC-P256, EC-P384, EC-P521, Ed25519, RSA-2048, RSA-3072, RSA-4096."`
 	ExtKeyUsage         []string   `json:"extKeyUsage,omitempty" nullable:"false" doc:"clientAuth, serverAuth, codeSigning, emailProtection, timeStamping, ipsecEndSystem, ipsecTunnel, ipsecUser."`
 	Renewal             *renewal   `json:"renewal,omitempty"`
-	ServerKeygen        bool       `json:"serverKeygen,omitempty" doc:"Whether EST serverkeygen makes keys here for devices."`
+	Template            string     `json:"template,omitempty" maxLength:"16384" doc:"An x509util template; what it makes is held to this profile."`
+	Names               *names     `json:"names,omitempty" doc:"Names that certificates may have beside the device's id; none unless given."`
+	Extensions          []string   `json:"extensions,omitempty" nullable:"false" doc:"Identifiers of extensions that a request may bring into its certificate." example:"[\"1.3.6.1.4.1.311.20.2\"]"`
+	MinLifetime         string     `json:"minLifetime,omitempty" doc:"The least lifetime that the template may choose, ISO 8601."`
+	MaxLifetime         string     `json:"maxLifetime,omitempty" doc:"The greatest lifetime that the template may choose, ISO 8601."`
+	KeyReuse            string     `json:"keyReuse,omitempty" doc:"allowed (unless given), ownOnly: a key belongs to the first device that used it, or never: each certificate needs a new key."`
+	ServerKeygen        bool       `json:"serverKeygen,omitempty" doc:"The server may make a device's key for it."`
+	EmbedSCT            bool       `json:"embedSct,omitempty" doc:"Certificates carry a timestamp of the issuance log."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
 }
+
+// names are a profile's rules for names.
+type names struct {
+	Permitted *nameRules `json:"permitted,omitempty"`
+	Excluded  *nameRules `json:"excluded,omitempty" doc:"Goes before permitted, and counts for the device's id too."`
+}
+
+type nameRules struct {
+	DNS        []string `json:"dns,omitempty" nullable:"false" doc:"gw.plant.example, or *.plant.example for one label more."`
+	IP         []string `json:"ip,omitempty" nullable:"false" doc:"10.1.2.3, or 10.0.0.0/8."`
+	Email      []string `json:"email,omitempty" nullable:"false" doc:"ops@plant.example, or @plant.example."`
+	URI        []string `json:"uri,omitempty" nullable:"false" doc:"The host in it, written like a DNS name."`
+	CommonName []string `json:"commonName,omitempty" nullable:"false" doc:"Registration ids."`
+	Principal  []string `json:"principal,omitempty" nullable:"false" doc:"User principal names; * is any."`
+}
+
+func rulesOf(r policies.NameRules) *nameRules {
+	if len(r.DNS)+len(r.IP)+len(r.Email)+len(r.URI)+len(r.CommonName)+len(r.Principal) == 0 {
+		return nil
+	}
+	out := nameRules(r)
+	return &out
+}
+
+func (n *names) policy() *policies.Names {
+	if n == nil || n.Permitted == nil && n.Excluded == nil {
+		return nil
+	}
+	out := new(policies.Names)
+	if n.Permitted != nil {
+		out.Permitted = policies.NameRules(*n.Permitted)
+	}
+	if n.Excluded != nil {
+		out.Excluded = policies.NameRules(*n.Excluded)
+	}
+	return out
+}
+
+// keyReuseAllowed is how the API spells the rule that is none.
+const keyReuseAllowed = "allowed"
 
 type renewal struct {
 	PrepareAt *float64 `json:"prepareAt,omitempty" doc:"The share of its life after which a certificate is renewed, 0.1 to 0.99."`
@@ -50,11 +98,27 @@ var usages = [...]struct {
 }
 
 func profileOf(p provisioning.Profile) (profile, error) {
+	out := profileSettings(p.Profile)
+	out.Etag, out.CreatedDateTimeUtc, out.LastUpdatedDateTime = etag(p.Version), instant(p.Created), instant(p.Updated)
+	return out, nil
+}
+
+// profileSettings is a profile without what the record adds to it.
+func profileSettings(p policies.Profile) profile {
 	out := profile{
 		Name: p.Name, Lifetime: formatDuration(p.Lifetime), Backdate: formatDuration(p.Backdate),
-		Renewal:      &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace)},
-		ServerKeygen: p.ServerKeygen,
-		Etag:         etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
+		Renewal:  &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace)},
+		Template: p.Template, Extensions: p.Extensions, KeyReuse: cmp.Or(string(p.KeyReuse), keyReuseAllowed),
+		ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
+	}
+	if p.Names != nil {
+		out.Names = &names{Permitted: rulesOf(p.Names.Permitted), Excluded: rulesOf(p.Names.Excluded)}
+	}
+	if p.MinLifetime != 0 {
+		out.MinLifetime = formatDuration(p.MinLifetime)
+	}
+	if p.MaxLifetime != 0 {
+		out.MaxLifetime = formatDuration(p.MaxLifetime)
 	}
 	for _, k := range p.Keys {
 		out.Keys = append(out.Keys, string(k))
@@ -64,7 +128,7 @@ func profileOf(p provisioning.Profile) (profile, error) {
 			out.ExtKeyUsage = append(out.ExtKeyUsage, u.name)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // policy is the profile as the engine takes it; what is wrong with its values is for
@@ -79,7 +143,14 @@ func (p profile) policy(name string) (policies.Profile, error) {
 		text, pointer string
 		into          *time.Duration
 	}
-	parts := []part{{p.Lifetime, "/lifetime", &out.Lifetime}, {p.Backdate, "/backdate", &out.Backdate}}
+	parts := []part{
+		{p.Lifetime, "/lifetime", &out.Lifetime}, {p.Backdate, "/backdate", &out.Backdate},
+		{p.MinLifetime, "/minLifetime", &out.MinLifetime}, {p.MaxLifetime, "/maxLifetime", &out.MaxLifetime},
+	}
+	out.Template, out.Names, out.Extensions, out.ServerKeygen, out.EmbedSCT = p.Template, p.Names.policy(), p.Extensions, p.ServerKeygen, p.EmbedSCT
+	if p.KeyReuse != keyReuseAllowed {
+		out.KeyReuse = policies.KeyReuse(p.KeyReuse)
+	}
 	if p.Renewal != nil {
 		parts = append(parts, part{p.Renewal.Overlap, "/renewal/overlap", &out.Renewal.Overlap}, part{p.Renewal.Grace, "/renewal/grace", &out.Renewal.Grace})
 		if p.Renewal.PrepareAt != nil {
@@ -148,6 +219,7 @@ func (d *door) addProfiles() {
 	add(d, route{"get-profile", http.MethodGet, "/profiles/{name}", policies.ScopeRead, tag, "Read an issuing profile", false}, d.getProfile)
 	add(d, route{"put-profile", http.MethodPut, "/profiles/{name}", policies.ScopeSecurity, tag, "Create or replace an issuing profile", true}, d.putProfile)
 	add(d, route{"patch-profile", http.MethodPatch, "/profiles/{name}", policies.ScopeSecurity, tag, "Change an issuing profile", false}, d.patchProfile)
+	d.addProfileHistory(tag)
 	add(d, route{"delete-profile", http.MethodDelete, "/profiles/{name}", policies.ScopeSecurity, tag, "Delete an issuing profile that no entry names", false}, d.deleteProfile)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // listing is what every list command takes.
@@ -33,7 +34,7 @@ func (l listing) pages(ctx context.Context, api *client, resource string, query 
 			want = min(l.Limit-seen, pageSize)
 		}
 		query.Set("limit", strconv.Itoa(want))
-		got, err := api.do(ctx, call{method: http.MethodGet, at: []string{resource}, query: query})
+		got, err := api.do(ctx, call{method: http.MethodGet, at: strings.Split(resource, "/"), query: query})
 		if err != nil {
 			return "", err
 		}

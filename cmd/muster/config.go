@@ -42,6 +42,8 @@ type config struct {
 	CRL             crlConfig     `yaml:"crl"`
 	OCSP            ocspConfig    `yaml:"ocsp"`
 	LogLevel        string        `yaml:"logLevel"`
+	// KeyBlockList is a file of keys that get no certificate.
+	KeyBlockList string `yaml:"keyBlockList"`
 
 	dev     bool
 	device  *keys.Device // once one is open

@@ -69,7 +69,7 @@ func (s *serveCmd) Run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	srv := &server{config: c, houses: all, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1)}
+	srv := &server{config: c, houses: all, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1), blocked: blockListFile{path: c.KeyBlockList}}
 	if err := srv.prepare(ctx); err != nil {
 		return errors.Join(err, closeHouses(all))
 	}
@@ -142,6 +142,7 @@ type server struct {
 	listeners listeners
 	cert      *serverCertificate
 	crlDue    chan struct{} // a nudge: a revocation waits for its CRL
+	blocked   blockListFile
 }
 
 func (s *server) prepare(ctx context.Context) error {
@@ -152,7 +153,10 @@ func (s *server) prepare(ctx context.Context) error {
 		}
 	}
 	s.ops.watch(s.houses)
-	var err error
+	_, err := s.blocked.load(s.houses)
+	if err != nil {
+		return err
+	}
 	s.cert, err = newServerCertificate(ctx, s.config.TLS, own.authority)
 	if err != nil && own.keyProblem() == nil {
 		return err
@@ -373,7 +377,8 @@ func (s *server) nudgeCRL() {
 	}
 }
 
-// sweep publishes CRLs when revocations wait or the old ones age, and renews who signs OCSP.
+// sweep publishes CRLs when revocations wait or the old ones age, renews who signs OCSP,
+// reads the block list again, and keeps recent requests.
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
@@ -382,8 +387,11 @@ func (s *server) sweep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			s.keepRecent(context.WithoutCancel(ctx))
 			return
 		case <-tick.C:
+			s.blocked.reload(s.houses, s.log)
+			s.keepRecent(ctx)
 		case <-s.crlDue:
 		case <-again.C:
 			s.retryKeys(ctx)

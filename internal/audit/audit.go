@@ -30,6 +30,7 @@ const (
 	KeysRead            Action = "enrollment.keys-read"
 	ProfileWritten      Action = "profile.written"
 	ProfileDeleted      Action = "profile.deleted"
+	ProfileRolledBack   Action = "profile.rolled-back"
 	HubLinked           Action = "hub.linked"
 	HubUpdated          Action = "hub.updated"
 	HubUnlinked         Action = "hub.unlinked"

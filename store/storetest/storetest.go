@@ -30,6 +30,7 @@ func Run(t *testing.T, open Open) {
 		{"lists", lists},
 		{"texts", texts},
 		{"hub devices", hubDevices},
+		{"profiles", profiles},
 		{"facts", facts},
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},

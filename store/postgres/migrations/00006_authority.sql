@@ -136,6 +136,12 @@ CREATE TABLE recent_requests (
   csr             BYTEA NOT NULL
 );
 
+-- Which registration a key belongs to, for profiles with a rule about reuse.
+CREATE TABLE key_holders (
+  key_hash        BYTEA PRIMARY KEY CHECK (length(key_hash) = 32),
+  registration_id TEXT COLLATE "C" NOT NULL
+);
+
 -- Codes that enroll one device once. Only their hashes are here.
 CREATE TABLE enrollment_codes (
   hash            BYTEA PRIMARY KEY CHECK (length(hash) = 32),

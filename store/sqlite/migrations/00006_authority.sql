@@ -144,6 +144,12 @@ CREATE TABLE recent_requests (
   csr             BLOB NOT NULL
 ) STRICT;
 
+-- Which registration a key belongs to, for profiles with a rule about reuse.
+CREATE TABLE key_holders (
+  key_hash        BLOB PRIMARY KEY CHECK (length(key_hash) = 32),
+  registration_id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Codes that enroll one device once. Only their hashes are here.
 CREATE TABLE enrollment_codes (
   hash            BLOB PRIMARY KEY CHECK (length(hash) = 32),
