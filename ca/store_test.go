@@ -28,10 +28,11 @@ type rows struct {
 	shards       []ca.CRLShard
 	crls         []ca.CRL
 	ledger       []audit.Event
+	issuerRows
 }
 
 func (r rows) clone() *rows {
-	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger)}
+	return &rows{slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger), r.issuerRows.clone()}
 }
 
 func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {
@@ -94,6 +95,10 @@ func (r *rows) InsertIssuer(i ca.Issuer) error {
 func (r *rows) InsertCertificate(c ca.Certificate) error {
 	if _, err := r.Certificate(c.Issuer, c.Serial); err == nil {
 		return fault.New(fault.Conflict, "serial-taken", "")
+	}
+	ended := func(i ca.Issuer) bool { return i.ID == c.Issuer && i.State != ca.IssuerActive }
+	if !c.RegistrationID.IsZero() && slices.ContainsFunc(r.issuers, ended) {
+		return fault.New(fault.Conflict, "issuer-not-active", "")
 	}
 	c.Position = int64(len(r.certificates) + 1)
 	r.certificates = append(r.certificates, c)

@@ -41,6 +41,14 @@ const (
 	HubDeviceKept       Action = "hub-device.kept" // its registration's record was deleted
 	TwinUpdated         Action = "twin.updated"
 	IssuerCreated       Action = "issuer.created"
+	IssuerRequested     Action = "issuer.requested"
+	IssuerWithdrawn     Action = "issuer.withdrawn" // a request that was given up
+	IssuerImported      Action = "issuer.imported"
+	IssuerPromoted      Action = "issuer.promoted"
+	IssuerRetiring      Action = "issuer.retiring"
+	IssuerRetired       Action = "issuer.retired"
+	IssuerRevoked       Action = "issuer.revoked"
+	IssuerCrossSigned   Action = "issuer.cross-signed"
 	CRLPublished        Action = "crl.published"
 	KeyDisallowed       Action = "key.disallowed"
 	TokenCreated        Action = "token.created"
