@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/ca"
@@ -282,6 +283,13 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 		}
 		if !cert.RevokedAt.IsZero() || !reg.Pair.Standing(rotation.Ref(cert.Thumbprint), now) {
 			return fault.New(fault.Disallowed, "certificate-not-standing", "this CSR was answered with a certificate that has been withdrawn; send a new CSR")
+		}
+		issuers, err := tx.Issuers()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(issuers, func(i ca.Issuer) bool { return i.ID == cert.Issuer && i.State == ca.IssuerRevoked }) {
+			return fault.New(fault.Disallowed, "issuer-revoked", "this CSR was answered with a certificate of an issuer that is revoked; send a new CSR")
 		}
 		op.Chain = append([][]byte{cert.DER}, above...)
 		return nil

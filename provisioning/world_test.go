@@ -33,6 +33,8 @@ type world struct {
 	engine    *provisioning.Engine
 	clock     time.Time
 	webhook   webhook // answers custom allocation
+	folder    *keys.Folder
+	box       *seal.Box
 }
 
 const (
@@ -49,9 +51,9 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { w.must(file.Close()) })
 	w.must(file.Migrate(w.ctx))
 	w.db = store.New(file)
-	folder, err := keys.OpenFolder(filepath.Join(dir, "keys"), nil)
+	w.folder, err = keys.OpenFolder(filepath.Join(dir, "keys"), nil)
 	w.must(err)
-	w.authority, err = ca.New(w.ctx, w.db.CA(), folder, ca.Config{PKIURL: "http://pki.example.net"}, w.now)
+	w.authority, err = ca.New(w.ctx, w.db.CA(), w.folder, ca.Config{PKIURL: "http://pki.example.net"}, w.now)
 	w.must(err)
 	root, err := w.authority.CreateRoot(w.ctx, "operator:test", ca.RootRequest{Name: "Test Root"})
 	w.must(err)
@@ -59,8 +61,9 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	kek, err := seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil)
 	w.must(err)
+	w.box = seal.NewBox(kek)
 	w.engine = provisioning.New(provisioning.Config{
-		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: seal.NewBox(kek), Now: w.now,
+		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
 	})
 	_, err = w.engine.PutProfile(w.ctx, "operator:test", policies.DefaultProfile(), provisioning.Precondition{})
