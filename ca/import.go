@@ -25,9 +25,9 @@ type ImportRequest struct {
 	KeyURI string
 	Key    crypto.Signer
 	Keep   func(ctx context.Context, name string) (uri string, err error)
-	// Lifetime is that of what an issuing CA signs: its certificate, and those above it, must
-	// last longer.
-	Lifetime time.Duration
+	// Lifetime is the longest of what an issuing CA of a profile signs: its certificate, and
+	// those above it, must last longer. nil: that is not looked at.
+	Lifetime func(profile string) time.Duration
 }
 
 // Import puts a CA on record and the CAs above it that are not ours, as external. The first
@@ -164,7 +164,11 @@ func (a *Authority) hang(made *importing, row Issuer, c *x509.Certificate, r Imp
 			break
 		}
 	}
-	if err := checkPath(path, r.Lifetime, now); err != nil {
+	var lifetime time.Duration
+	if r.Lifetime != nil {
+		lifetime = r.Lifetime(row.Profile)
+	}
+	if err := checkPath(path, lifetime, now); err != nil {
 		return err
 	}
 	row.Parent = ""

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.step.sm/crypto/x509util"
@@ -89,4 +90,10 @@ func (a *Authority) serverTemplate(public crypto.PublicKey, names []string, life
 		}
 	}
 	return t, nil
+}
+
+// StandsBehind reports whether the issuer of a certificate that was issued here is not
+// revoked, as far as this process has heard.
+func (a *Authority) StandsBehind(leaf *x509.Certificate) bool {
+	return !slices.ContainsFunc(a.current.Load().issuers, func(i *issuer) bool { return i.State == IssuerRevoked && signed(i.certificate, leaf) })
 }

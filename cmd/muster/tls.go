@@ -59,14 +59,14 @@ func (s *serverCertificate) load(ctx context.Context) error {
 	return err
 }
 
-// due says whether two thirds of the life of a certificate of our own making are over;
-// files are read again every time.
+// due says whether two thirds of the life of a certificate of our own making are over, or its
+// issuer is revoked; files are read again every time.
 func (s *serverCertificate) due(now time.Time) bool {
 	if s.config.Certificate != "" {
 		return true
 	}
 	leaf := s.current.Load().Leaf
-	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3
+	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3 || !s.authority.StandsBehind(leaf)
 }
 
 // keep renews the certificate until ctx ends; on SIGHUP at once, for files that were
