@@ -25,12 +25,13 @@ type caCmd struct {
 	CRL    caCRLCmd    `cmd:"" name:"crl" help:"Fetch an issuer's revocation list."`
 	Certs  caCertsCmd  `cmd:"" help:"List issued certificates, newest first."`
 	Revoke caRevokeCmd `cmd:"" help:"Revoke a certificate for good."`
+	issuerCmds
 }
 
 var (
 	issuerTable = table{
-		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
-		{"KEY HERE", "keyHere", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
+		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"PROFILE", "profile", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
+		{"KEY HERE", "keyHere", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"RETIRES", "retireAt", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
 	}
 	certificateTable = table{
 		{"SERIAL", "serial", false}, {"DEVICE", "registrationId", false}, {"STATUS", "status", false}, {"EXPIRES", "notAfter", false}, {"ISSUER", "issuer", false}, {"REASON", "reason", false},

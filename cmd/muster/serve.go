@@ -203,7 +203,7 @@ func writeBundle(h, own *house) (string, error) {
 	for i := range ders {
 		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: ders[len(ders)-1-i]}) // a Builder does not fail
 	}
-	return path, replaceFile(path, []byte(b.String()))
+	return path, replaceChanged(path, []byte(b.String()))
 }
 
 func (s *server) ready(out streams, took time.Duration) {
@@ -366,7 +366,7 @@ func (s *server) nudgeCRL() {
 	}
 }
 
-// sweep publishes CRLs when revocations wait or the old ones age.
+// sweep tends the issuers of every id scope: each minute, and when something waits.
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
@@ -378,8 +378,8 @@ func (s *server) sweep(ctx context.Context) {
 		case <-s.crlDue:
 		}
 		for _, h := range s.houses {
-			if err := h.sweeper.SweepCRLs(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("publishing CRLs", "idScope", h.idScope, "problem", err)
+			if err := h.tend(ctx, s.houses[0]); err != nil && ctx.Err() == nil {
+				s.log.Error("tending issuers", "idScope", h.idScope, "problem", err)
 			}
 		}
 	}
