@@ -3,6 +3,7 @@ package ca_test
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -375,5 +376,75 @@ func TestARootRollsOverWithCrossCertificates(t *testing.T) {
 	w.sweep(t)
 	if list := w.crl(t, old.ID).RevokedCertificateEntries; len(list) != 1 {
 		t.Errorf("the cross certificate of the revoked root is not revoked: %+v", list)
+	}
+}
+
+func TestACrashWhileIssuersMoveLeavesAllOrNothing(t *testing.T) {
+	boom := errors.New("power cut")
+	moves := map[string]func(*world, ca.Issuer, ca.Issuer) error{
+		"promote": func(w *world, _, two ca.Issuer) error {
+			_, err := w.Promote(t.Context(), operator, two.ID, ca.Promotion{})
+			return err
+		},
+		"withdraw": func(w *world, _, two ca.Issuer) error {
+			_, err := w.Retire(t.Context(), operator, two.ID, false)
+			return err
+		},
+		"revoke": func(w *world, one, _ ca.Issuer) error {
+			_, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.KeyCompromise)
+			return err
+		},
+	}
+	for name, move := range moves {
+		for _, kept := range []bool{false, true} {
+			w, root, one := newHierarchy(t, "")
+			two := w.issuing(t, root.ID, ca.IssuingRequest{Name: "Issuing 2"})
+			before := w.store.read()
+			if kept {
+				w.store.afterCommit = func() error { return boom }
+			} else {
+				w.store.beforeCommit = func() error { return boom }
+			}
+			if err := move(w, one, two); !errors.Is(err, boom) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			w.store.beforeCommit, w.store.afterCommit = nil, nil
+			after := w.store.read()
+			if moved := !slices.EqualFunc(before.issuers, after.issuers, func(a, b ca.Issuer) bool { return a.State == b.State }); moved != kept || (len(after.ledger) > len(before.ledger)) != kept {
+				t.Errorf("%s, kept %v: moved %v, %d entries after %d", name, kept, moved, len(after.ledger), len(before.ledger))
+			}
+			again := move(w, one, two)
+			if (again == nil) == kept {
+				t.Errorf("%s, kept %v, again: %v", name, kept, again)
+			}
+		}
+	}
+}
+
+func TestTheServersCertificateFollowsItsIssuers(t *testing.T) {
+	w, root, one := newHierarchy(t, "")
+	serve := func() *x509.Certificate {
+		chain, err := w.IssueServer(t.Context(), "job:server-certificate", deviceKey(t, policies.KeyECP256).Public(), []string{"localhost"}, 30*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, _ := x509.ParseCertificate(chain[0])
+		return leaf
+	}
+	before := serve()
+	two := w.issuing(t, root.ID, ca.IssuingRequest{Name: "Issuing 2"})
+	late := w.replica(t)
+	w.promote(t, two.ID)
+	w.Authority, late = late, w.Authority // a process that has not heard of it
+	after := serve()
+	issuer, _ := x509.ParseCertificate(two.Certificate)
+	if after.CheckSignatureFrom(issuer) != nil || !w.StandsBehind(before) || !w.StandsBehind(after) {
+		t.Error("the next one is not from the next issuer, or one has fallen")
+	}
+	if _, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	if w.StandsBehind(before) || !w.StandsBehind(after) {
+		t.Error("who stands behind which")
 	}
 }

@@ -158,7 +158,7 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 	case "issuer-not-active":
 		// Another process promoted or ended an issuer, and this one had not heard of it.
 		if err := e.authority.Reload(ctx); err != nil {
-			return Operation{}, err
+			return Operation{}, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.").Because(err)
 		}
 		return Operation{}, errMoved
 	}
