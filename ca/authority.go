@@ -90,16 +90,24 @@ func New(ctx context.Context, store Store, keys Keys, config Config, now func() 
 }
 
 // Reload reads the issuers on record again, and opens keys that are not open yet: how a
-// replica learns of an issuer another one made. When it fails the Authority goes on with what it had. Rules, besides those of Keys.Open:
-// "issuer-key-mismatch" (the key is not the certificate's) and "issuer-damaged".
+// replica learns of an issuer another one made or moved. The keys of the Retired and the
+// Revoked stay closed, so that they sign nothing. When it fails the Authority goes on with
+// what it had. Rules, besides those of Keys.Open: "issuer-key-mismatch" (the key is not the
+// certificate's) and "issuer-damaged".
 func (a *Authority) Reload(ctx context.Context) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	rows, err := a.Issuers(ctx)
+	var rows []Issuer
+	next := &hierarchy{}
+	err := a.store.View(ctx, func(tx Tx) (err error) {
+		if rows, err = tx.Issuers(); err == nil {
+			next.cross, err = tx.CrossCertificates()
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	next := &hierarchy{}
 	for _, row := range rows {
 		i, err := a.open(ctx, row)
 		if err != nil {
@@ -117,13 +125,13 @@ func (a *Authority) open(ctx context.Context, row Issuer) (*issuer, error) {
 	if err != nil {
 		return nil, fault.New(fault.Internal, "issuer-damaged", "The certificate of an issuer does not parse.").About(about).Because(err)
 	}
+	if row.KeyURI == "" || row.State == IssuerRetired || row.State == IssuerRevoked {
+		return newIssuer(row, certificate, nil), nil
+	}
 	if was := a.current.Load().byID(row.ID); was != nil && was.KeyURI == row.KeyURI && was.certificate.Equal(certificate) {
 		again := *was
 		again.Issuer = row
 		return &again, nil
-	}
-	if row.KeyURI == "" {
-		return newIssuer(row, certificate, nil), nil
 	}
 	signer, err := a.keys.Open(ctx, row.KeyURI)
 	if fault.Is(err, fault.Unavailable) {
@@ -172,18 +180,33 @@ func (a *Authority) Chain(id IssuerID) [][]byte {
 	return chain
 }
 
-// Bundle is the certificates of all issuers that are on record, issuing CAs before
-// roots, in DER: what EST hands out as CA certificates (RFC 7030 §4.1.3).
+// Bundle is what is to be trusted, and what leads there, in DER: issuing CAs and external
+// ones, cross certificates, then roots. It is what EST hands out as CA certificates (RFC 7030
+// §4.1.3). The prepared are in it, so that who trusts it is ready before they sign; the
+// revoked and the expired are not.
 func (a *Authority) Bundle() [][]byte {
-	var issuing, roots [][]byte
-	for _, i := range a.current.Load().issuers {
-		if i.Role == RoleRoot || i.Role == RoleExternal && i.Parent == i.ID {
+	var between, roots [][]byte
+	h, now := a.current.Load(), a.now()
+	for _, i := range h.issuers {
+		switch {
+		case i.State == IssuerRevoked || now.After(i.certificate.NotAfter):
+		case i.Parent == i.ID:
 			roots = append(roots, i.certificate.Raw)
-		} else {
-			issuing = append(issuing, i.certificate.Raw)
+		default:
+			between = append(between, i.certificate.Raw)
 		}
 	}
-	return append(issuing, roots...)
+	for _, c := range h.cross {
+		if by, of := h.byID(c.SignedBy), h.byID(c.Issuer); by.stands() && of.stands() {
+			between = append(between, c.Certificate)
+		}
+	}
+	return append(between, roots...)
+}
+
+// CrossCertificates lists the cross certificates on record, as last read.
+func (a *Authority) CrossCertificates() []CrossCertificate {
+	return slices.Clone(a.current.Load().cross)
 }
 
 // IsOurs reports whether a certificate names one of our issuing CAs, by name and key
@@ -199,12 +222,20 @@ func (a *Authority) certificateURL(id IssuerID) string {
 	return a.config.PKIURL + "/pki/" + string(id) + ".crt"
 }
 
+// addresses are those of an issuer's certificate and CRL.
+func (a *Authority) addresses(id IssuerID) Addresses {
+	return Addresses{Certificate: a.certificateURL(id), CRL: a.crlURL(id)}
+}
+
 func (a *Authority) crlURL(id IssuerID) string {
 	return a.config.PKIURL + "/pki/" + string(id) + ".crl"
 }
 
 // hierarchy is the issuers as last read. It never changes once it is published.
-type hierarchy struct{ issuers []*issuer }
+type hierarchy struct {
+	issuers []*issuer
+	cross   []CrossCertificate
+}
 
 // byID returns nil for an issuer that is not there.
 func (h *hierarchy) byID(id IssuerID) *issuer {

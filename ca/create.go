@@ -42,45 +42,59 @@ type RootRequest struct {
 }
 
 // IssuingRequest describes an issuing CA to be made; it never outlives its root. Name
-// is as in RootRequest. The zero KeyType is EC-P256, the zero Lifetime 5 years.
+// is as in RootRequest. The zero KeyType is EC-P256, the zero Lifetime 5 years; the zero
+// Profile stands for all profiles that have no issuer of their own.
 type IssuingRequest struct {
 	Name     string
+	Profile  string
 	KeyType  policies.KeyType
 	Lifetime time.Duration
 }
 
-// CreateRoot makes a self-signed root (path length 1) whose key stays with Keys. The
-// root and its ledger entry are durable before it is returned. The actor is an
-// operator: "operator:NAME".
+// CreateRoot makes a self-signed root whose key stays with Keys. Its path length is 2: an
+// issuing CA below it, and one below another root that it cross-signs. The first root is
+// Active, one beside it Prepared. The root and its ledger entry are durable before it is
+// returned. The actor is an operator: "operator:NAME".
 func (a *Authority) CreateRoot(ctx context.Context, actor string, r RootRequest) (Issuer, error) {
 	root, err := a.draftRoot(ctx, a.keys, r, a.now())
 	if err != nil {
 		return Issuer{}, err
 	}
-	return root.Issuer, a.establish(ctx, actor, nil, root)
+	err = a.establish(ctx, actor, nil, root)
+	return root.Issuer, err
 }
 
 // CreateIssuing makes an issuing CA (path length 0) below a root whose key is here; its
-// key stays with Keys. Conflict: "issuer-active" (there is an active issuing CA),
+// key stays with Keys. The first of its profile is Active, one beside it Prepared: see
+// Promote. Conflict: "issuer-prepared" (there is a prepared one already),
 // "issuer-key-elsewhere" (the root's key is not on this host) and "issuer-not-root";
 // NotFound "no-issuer".
 func (a *Authority) CreateIssuing(ctx context.Context, actor string, parent IssuerID, r IssuingRequest) (Issuer, error) {
-	h := a.current.Load()
-	root := h.byID(parent)
-	about := "issuer " + string(parent)
-	switch {
-	case root == nil:
-		return Issuer{}, noIssuer(parent)
-	case root.Role != RoleRoot || root.State != IssuerActive:
-		return Issuer{}, fault.New(fault.Conflict, "issuer-not-root", "Only an active root signs an issuing CA.").About(about)
-	case root.signer == nil:
-		return Issuer{}, fault.New(fault.Conflict, "issuer-key-elsewhere", "The root's key is not on this host.").About(about)
+	root, err := a.signingRoot(parent)
+	if err != nil {
+		return Issuer{}, err
 	}
 	issuing, err := a.draftIssuing(ctx, root, r, a.now())
 	if err != nil {
 		return Issuer{}, err
 	}
-	return issuing.Issuer, a.establish(ctx, actor, nil, issuing)
+	err = a.establish(ctx, actor, nil, issuing)
+	return issuing.Issuer, err
+}
+
+// signingRoot is a root that signs CAs here. A Prepared one does: what is below it is to be
+// ready when it is promoted.
+func (a *Authority) signingRoot(id IssuerID) (*issuer, error) {
+	root, about := a.current.Load().byID(id), "issuer "+string(id)
+	switch {
+	case root == nil:
+		return nil, noIssuer(id)
+	case root.Role != RoleRoot || root.State != IssuerActive && root.State != IssuerPrepared:
+		return nil, fault.New(fault.Conflict, "issuer-not-root", "Only an active or prepared root signs a CA.").About(about)
+	case root.signer == nil:
+		return nil, fault.New(fault.Conflict, "issuer-key-elsewhere", "The root's key is not on this host.").About(about)
+	}
+	return root, nil
 }
 
 // CreateOffline makes a root whose key is not kept here, and its first issuing CA.
@@ -106,17 +120,25 @@ func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Ke
 	if err != nil {
 		return Issuer{}, Issuer{}, err
 	}
-	return top.Issuer, below.Issuer, a.establish(ctx, actor, &crls[0], top, below)
+	err = a.establish(ctx, actor, &crls[0], top, below)
+	return top.Issuer, below.Issuer, err
 }
 
-// establish puts new issuers on record and begins to use them.
+// establish puts new issuers on record and begins to use them. A certificate that another
+// issuer of ours signed is in that one's inventory too, so that its CRL can name it.
 func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made ...*issuer) error {
 	err := a.store.Update(ctx, func(tx Tx) error {
 		for _, i := range made {
-			if err := tx.InsertIssuer(i.Issuer); err != nil {
+			if err := place(tx, &i.Issuer); err != nil {
 				return err
 			}
-			if err := tx.Append(createdEvent(actor, i)); err != nil {
+			if err := tx.Append(issuerEvent(actor, audit.IssuerCreated, i)); err != nil {
+				return err
+			}
+			if i.Parent == i.ID {
+				continue
+			}
+			if err := recordCA(tx, i.Parent, i.certificate, i.Created, actor, "issuer:"+string(i.ID)); err != nil {
 				return err
 			}
 		}
@@ -131,11 +153,11 @@ func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made 
 	return a.Reload(ctx)
 }
 
-func createdEvent(actor string, i *issuer) audit.Event {
+func issuerEvent(actor string, action audit.Action, i *issuer) audit.Event {
 	return audit.Event{
-		At: i.Created, Actor: actor, Action: audit.IssuerCreated, Subject: "issuer:" + string(i.ID),
+		At: i.Created, Actor: actor, Action: action, Subject: "issuer:" + string(i.ID),
 		Body: audit.Body(map[string]any{
-			"name": i.Name, "role": i.Role, "parent": i.Parent, "keyHere": i.KeyURI != "",
+			"name": i.Name, "role": i.Role, "profile": i.Profile, "state": i.State, "parent": i.Parent, "keyHere": i.KeyURI != "",
 			"serial": SerialOf(i.certificate.SerialNumber), "notAfter": i.certificate.NotAfter,
 			"sha256": verify.ThumbprintOf(i.certificate.Raw).String(),
 		}),
@@ -147,19 +169,46 @@ func (a *Authority) draftRoot(ctx context.Context, keys Keys, r RootRequest, now
 	if err != nil {
 		return nil, err
 	}
-	t.MaxPathLen = 1
+	t.MaxPathLen = 2
 	return a.draft(ctx, keys, t, r.KeyType, nil, now)
 }
 
 func (a *Authority) draftIssuing(ctx context.Context, root *issuer, r IssuingRequest, now time.Time) (*issuer, error) {
-	if active := a.current.Load().active(""); active != nil {
-		return nil, fault.New(fault.Conflict, "issuer-active", "There is an active issuing CA.").About("issuer " + string(active.ID))
-	}
-	t, err := issuingTemplate(root, r, Addresses{Certificate: a.certificateURL(root.ID), CRL: a.crlURL(root.ID)}, now)
+	t, err := issuingTemplate(root, r, a.addresses(root.ID), now)
 	if err != nil {
 		return nil, err
 	}
-	return a.draft(ctx, a.keys, t, r.KeyType, root, now)
+	issuing, err := a.draft(ctx, a.keys, t, r.KeyType, root, now)
+	if err == nil {
+		issuing.Profile = r.Profile
+	}
+	return issuing, err
+}
+
+// issuingTemplate is the certificate of an issuing CA below a root, but for its key.
+func issuingTemplate(root *issuer, r IssuingRequest, at Addresses, now time.Time) (*x509.Certificate, error) {
+	t, err := caTemplate(r.Name, r.Lifetime, defaultIssuingLifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	t.MaxPathLenZero = true
+	return t, fit(t, root, at, now)
+}
+
+// fit keeps a template in the dates of the CA that signs it, with that one's addresses.
+func fit(t *x509.Certificate, by *issuer, at Addresses, now time.Time) error {
+	t.IssuingCertificateURL = []string{at.Certificate}
+	t.CRLDistributionPoints = []string{at.CRL}
+	if end := by.certificate.NotAfter; t.NotAfter.After(end) {
+		t.NotAfter = end
+	}
+	if start := by.certificate.NotBefore; t.NotBefore.Before(start) {
+		t.NotBefore = start
+	}
+	if !t.NotAfter.After(now) {
+		return fault.New(fault.Unavailable, "issuer-expiring", "The root has expired.").About("issuer " + string(by.ID))
+	}
+	return nil
 }
 
 // draft makes an issuer that is not on record yet: its key, which is durable, and its

@@ -28,7 +28,7 @@ func TestARootAndAnIssuingCAAreWhatRFC5280Asks(t *testing.T) {
 	issuing, _ := x509.ParseCertificate(issuingRow.Certificate)
 	const usage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature
 
-	if !root.IsCA || root.MaxPathLen != 1 || root.KeyUsage != usage || root.Subject.String() != "CN=Test Root" ||
+	if !root.IsCA || root.MaxPathLen != 2 || root.KeyUsage != usage || root.Subject.String() != "CN=Test Root" ||
 		root.IssuingCertificateURL != nil || root.CRLDistributionPoints != nil {
 		t.Errorf("root: CA %v, path length %d, usage %b, %s", root.IsCA, root.MaxPathLen, root.KeyUsage, root.Subject)
 	}
@@ -81,7 +81,7 @@ func TestARootAndAnIssuingCAAreWhatRFC5280Asks(t *testing.T) {
 	if w.IsOurs(issuing) || w.IsOurs(root) {
 		t.Error("CA certificates were not signed by an issuing CA of ours")
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated)
+	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued)
 }
 
 func TestALeafOfASameNamedCAIsNotOurs(t *testing.T) {
@@ -100,6 +100,13 @@ func TestAnIssuerIsNotMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.CreateIssuing(t.Context(), operator, root.ID, ca.IssuingRequest{Name: "Next"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateRoot(t.Context(), operator, ca.RootRequest{Name: "Next"}); err != nil {
+		t.Fatal(err)
+	}
+	before := w.store.read().actions()
 	makeRoot := func(r ca.RootRequest) error {
 		_, err := w.CreateRoot(t.Context(), operator, r)
 		return err
@@ -120,7 +127,8 @@ func TestAnIssuerIsNotMade(t *testing.T) {
 		"for a century":              {func() error { return makeRoot(ca.RootRequest{Name: "a", Lifetime: 100 * 365 * 24 * time.Hour}) }, "issuer-lifetime"},
 		"with a key of no type":      {func() error { return makeRoot(ca.RootRequest{Name: "a", KeyType: "EC-P224"}) }, "key-type-not-allowed"},
 		"below nothing":              {func() error { return makeIssuing(fresh, "0000000000000000", ca.IssuingRequest{Name: "a"}) }, "no-issuer"},
-		"beside an active issuing":   {func() error { return makeIssuing(w, root.ID, ca.IssuingRequest{Name: "a"}) }, "issuer-active"},
+		"beside a prepared issuing":  {func() error { return makeIssuing(w, root.ID, ca.IssuingRequest{Name: "a"}) }, "issuer-prepared"},
+		"beside a prepared root":     {func() error { return makeRoot(ca.RootRequest{Name: "a"}) }, "issuer-prepared"},
 		"without a name, as issuing": {func() error { return makeIssuing(fresh, lone.ID, ca.IssuingRequest{}) }, "issuer-name"},
 	}
 	for name, tt := range tests {
@@ -130,7 +138,7 @@ func TestAnIssuerIsNotMade(t *testing.T) {
 			}
 		})
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated)
+	wantActions(t, w.store, before...)
 	wantActions(t, fresh.store, audit.IssuerCreated)
 }
 
@@ -170,7 +178,7 @@ func TestAnOfflineRootLeavesItsKeyWithItsOwner(t *testing.T) {
 	if data, err := os.ReadFile(path); err != nil || !bytes.Contains(data, []byte("ENCRYPTED PRIVATE KEY")) {
 		t.Fatalf("the key handed out: %v", err)
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.CRLPublished)
+	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued, audit.CRLPublished)
 
 	w.sweep(t)
 	if list := w.crl(t, root.ID); list.Number.Int64() != 1 || list.NextUpdate.Before(noon.Add(364*24*time.Hour)) {
@@ -197,7 +205,7 @@ func TestACrashWhileIssuersAreMadeLeavesAllOrNothing(t *testing.T) {
 		entries int
 	}{
 		"before the commit: nothing":                {func(s *memStore) { s.beforeCommit = func() error { return boom } }, 0, 0},
-		"after the commit, answer lost: everything": {func(s *memStore) { s.afterCommit = func() error { return boom } }, 2, 3},
+		"after the commit, answer lost: everything": {func(s *memStore) { s.afterCommit = func() error { return boom } }, 2, 4},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

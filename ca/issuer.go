@@ -34,6 +34,9 @@ func newIssuer(row Issuer, certificate *x509.Certificate, signer crypto.Signer) 
 	})}
 }
 
+// stands says that the issuer is there and not revoked.
+func (i *issuer) stands() bool { return i != nil && i.State != IssuerRevoked }
+
 // sign signs a template that is used for nothing else, as softcas writes into it. The
 // template has its dates, so softcas's clock is not used.
 func sign(template, parent *x509.Certificate, signer crypto.Signer) (*x509.Certificate, error) {

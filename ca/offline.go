@@ -109,27 +109,6 @@ func (o *Offline) SignIssuing(csr *x509.CertificateRequest, lifetime time.Durati
 	return sign(t, o.root.certificate, o.root.signer)
 }
 
-// issuingTemplate is the certificate of an issuing CA below a root, but for its key.
-func issuingTemplate(root *issuer, r IssuingRequest, at Addresses, now time.Time) (*x509.Certificate, error) {
-	t, err := caTemplate(r.Name, r.Lifetime, defaultIssuingLifetime, now)
-	if err != nil {
-		return nil, err
-	}
-	t.MaxPathLenZero = true
-	t.IssuingCertificateURL = []string{at.Certificate}
-	t.CRLDistributionPoints = []string{at.CRL}
-	if end := root.certificate.NotAfter; t.NotAfter.After(end) {
-		t.NotAfter = end
-	}
-	if start := root.certificate.NotBefore; t.NotBefore.Before(start) {
-		t.NotBefore = start
-	}
-	if !t.NotAfter.After(now) {
-		return nil, fault.New(fault.Unavailable, "issuer-expiring", "The root has expired.").About("issuer " + string(root.ID))
-	}
-	return t, nil
-}
-
 // statementPrefix begins what SignStatement signs. A certificate or CRL to be signed is a
 // DER SEQUENCE and begins with the octet 0x30; so neither can be taken for the other.
 const statementPrefix = "muster ceremony transcript\n"

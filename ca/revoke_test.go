@@ -77,13 +77,13 @@ func TestARevocationIsRecordedOnce(t *testing.T) {
 		t.Fatalf("again: %v", err)
 	}
 	r := w.store.read()
-	if got := r.certificates[0]; got.Reason != ca.Superseded || !got.RevokedAt.Equal(w.now) {
+	if got := r.certificates[1]; got.Reason != ca.Superseded || !got.RevokedAt.Equal(w.now) {
 		t.Errorf("row: %v at %v", got.Reason, got.RevokedAt)
 	}
 	if n := r.shard(issuing.ID, 1).Revocations; n != 1 {
 		t.Errorf("%d revocations counted", n)
 	}
-	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.CRLPublished, audit.Issued, audit.Revoked)
+	wantActions(t, w.store, audit.IssuerCreated, audit.IssuerCreated, audit.Issued, audit.CRLPublished, audit.Issued, audit.Revoked)
 	last := r.ledger[len(r.ledger)-1]
 	var body map[string]string
 	if err := json.Unmarshal(last.Body, &body); err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.step.sm/crypto/x509util"
@@ -23,6 +24,10 @@ import (
 func (a *Authority) IssueServer(ctx context.Context, actor string, public crypto.PublicKey, names []string, lifetime time.Duration) ([][]byte, error) {
 	if len(names) == 0 {
 		return nil, fault.New(fault.Malformed, "server-names", "A server certificate needs a name.")
+	}
+	// It is rarely asked for: it may as well come from the issuer that is active now.
+	if err := a.Reload(ctx); err != nil {
+		return nil, err
 	}
 	by := a.current.Load().active("")
 	if by == nil || by.signer == nil {
@@ -85,4 +90,10 @@ func (a *Authority) serverTemplate(public crypto.PublicKey, names []string, life
 		}
 	}
 	return t, nil
+}
+
+// StandsBehind reports whether the issuer of a certificate that was issued here is not
+// revoked, as far as this process has heard.
+func (a *Authority) StandsBehind(leaf *x509.Certificate) bool {
+	return !slices.ContainsFunc(a.current.Load().issuers, func(i *issuer) bool { return i.State == IssuerRevoked && signed(i.certificate, leaf) })
 }

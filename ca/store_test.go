@@ -30,12 +30,13 @@ type rows struct {
 	ledger       []audit.Event
 	upstream     upstreamRows
 	responders   []ca.OCSPResponder
+	issuerRows
 }
 
 func (r rows) clone() *rows {
 	return &rows{
 		slices.Clone(r.issuers), slices.Clone(r.certificates), slices.Clone(r.shards), slices.Clone(r.crls), slices.Clone(r.ledger),
-		r.upstream.clone(), slices.Clone(r.responders),
+		r.upstream.clone(), slices.Clone(r.responders), r.issuerRows.clone(),
 	}
 }
 
@@ -99,6 +100,10 @@ func (r *rows) InsertIssuer(i ca.Issuer) error {
 func (r *rows) InsertCertificate(c ca.Certificate) error {
 	if _, err := r.Certificate(c.Issuer, c.Serial); err == nil {
 		return fault.New(fault.Conflict, "serial-taken", "")
+	}
+	ended := func(i ca.Issuer) bool { return i.ID == c.Issuer && i.State != ca.IssuerActive }
+	if !c.RegistrationID.IsZero() && slices.ContainsFunc(r.issuers, ended) {
+		return fault.New(fault.Conflict, "issuer-not-active", "")
 	}
 	c.Position = int64(len(r.certificates) + 1)
 	r.certificates = append(r.certificates, c)

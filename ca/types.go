@@ -26,7 +26,7 @@ const (
 // IssuerState is where an issuer stands; it moves one way (architecture §7).
 type IssuerState string
 
-// Prepared is published and does not sign yet; only an Active issuing CA signs devices;
+// Prepared is published and signs no device yet; only an Active issuing CA signs devices;
 // Retiring signs status alone, until Retired ends that too. Revoked is Retired by a
 // breach. An Active root whose key is not on this host (KeyURI empty) signs nothing here.
 const (
@@ -110,15 +110,18 @@ type CRL struct {
 // their errors can surface when the transaction commits. Reads of something absent
 // return fault.NotFound.
 type Tx interface {
-	UpstreamTx
+	IssuerTx
 	StatusTx
+	UpstreamTx
 
 	Issuers() ([]Issuer, error)
 	// InsertIssuer also makes its shard 0. It fails with fault.Conflict when the id exists, or
 	// another issuer of this role and profile is active.
 	InsertIssuer(Issuer) error
 	// InsertCertificate fails with fault.Conflict, rule "serial-taken", when the issuer
-	// already has this serial: the unique index has the last word (INV-P8).
+	// already has this serial: the unique index has the last word (INV-P8). A device's is
+	// refused, rule "issuer-not-active", once its issuer is not Active any more: a replica
+	// that has not heard of it may have signed.
 	InsertCertificate(Certificate) error
 	Certificate(issuer IssuerID, serial Serial) (Certificate, error)
 	// MarkRevoked sets the revocation fields where they were not set, or where
@@ -144,4 +147,7 @@ type Tx interface {
 type Store interface {
 	View(ctx context.Context, f func(Tx) error) error
 	Update(ctx context.Context, f func(Tx) error) error
+	// UpdateTrust is Update for a change that must be ordered before every later
+	// registration (INV-D1).
+	UpdateTrust(ctx context.Context, f func(Tx) error) error
 }

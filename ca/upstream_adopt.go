@@ -70,7 +70,7 @@ func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Is
 			if err != nil {
 				return err
 			}
-			event := createdEvent(actor, newIssuer(row, cert, nil))
+			event := issuerEvent(actor, audit.IssuerCreated, newIssuer(row, cert, nil))
 			if row.Upstream != "" {
 				event.Body = audit.Body(map[string]any{
 					"name": row.Name, "role": row.Role, "parent": row.Parent, "keyHere": false, "upstream": row.Upstream, "profile": row.Profile,

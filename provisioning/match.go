@@ -181,6 +181,9 @@ func (e *Engine) judgeOwn(d *decision, a Attempt, individual Enrollment, shadowe
 	if !ours.RevokedAt.IsZero() {
 		return t.refuse("certificate-revoked", object, "the certificate was issued here and is revoked ("+string(ours.Reason)+")")
 	}
+	if d.facts.IssuerRevoked {
+		return t.refuse("issuer-revoked", "issuer "+string(ours.Issuer), "the certificate was issued here by an issuer that is revoked")
+	}
 	if pinned {
 		return nil
 	}

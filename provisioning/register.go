@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/ca"
@@ -174,7 +175,25 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 		return Operation{}, err
 	}
 	op, err := e.commit(ctx, d, plan, unrecorded)
+	if fault.RuleOf(err) == "issuer-not-active" {
+		// Another process promoted or ended an issuer, and this one had not heard of it.
+		e.abandon(ctx, r.asked, err)
+		if err := e.authority.Reload(ctx); err != nil {
+			return Operation{}, fault.New(fault.Unavailable, "no-active-issuer", "No issuing CA is active here.").Because(err)
+		}
+		return Operation{}, errMoved
+	}
 	return op, r.asked.outcome(unrecorded, err)
+}
+
+// issuersAbove is the chain above a certificate of ours, whose issuer another process may
+// have made since this one last looked.
+func (e *Engine) issuersAbove(ctx context.Context, id ca.IssuerID) ([][]byte, error) {
+	if chain := e.authority.Chain(id); chain != nil {
+		return chain, nil
+	}
+	err := e.authority.Reload(ctx)
+	return e.authority.Chain(id), err
 }
 
 // commit writes the plan if the facts are still those that decided: the answer that
@@ -277,7 +296,11 @@ func (d *decision) repeats(csr *x509.CertificateRequest, now time.Time) bool {
 func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Operation, error) {
 	reg := *d.facts.Registration
 	op := operation(reg, d)
-	err := e.store.View(ctx, func(tx Tx) error {
+	above, err := e.issuersAbove(ctx, reg.Certificate.Issuer)
+	if err != nil {
+		return op, err
+	}
+	err = e.store.View(ctx, func(tx Tx) error {
 		cert, err := tx.Certificate(reg.Certificate.Issuer, reg.Certificate.Serial)
 		if err != nil {
 			return err
@@ -285,7 +308,14 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 		if !cert.RevokedAt.IsZero() || !reg.Pair.Standing(rotation.Ref(cert.Thumbprint), now) {
 			return fault.New(fault.Disallowed, "certificate-not-standing", "this CSR was answered with a certificate that has been withdrawn; send a new CSR")
 		}
-		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
+		issuers, err := tx.Issuers()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(issuers, func(i ca.Issuer) bool { return i.ID == cert.Issuer && i.State == ca.IssuerRevoked }) {
+			return fault.New(fault.Disallowed, "issuer-revoked", "this CSR was answered with a certificate of an issuer that is revoked; send a new CSR")
+		}
+		op.Chain = append([][]byte{cert.DER}, above...)
 		return nil
 	})
 	return op, err

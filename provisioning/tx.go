@@ -55,6 +55,7 @@ type Facts struct {
 	Holders       []Holder            // every entry (enabled or not) and anchor that holds a certificate asked about or a CA named by one of Issuers
 	HeldCAs       []HeldCA            // the CA certificates among those
 	Issued        *ca.Certificate     // the certificate of ours whose thumbprint is Thumbs[0] (DER left out)
+	IssuerRevoked bool                // the issuer of that certificate is revoked
 	ChainLinks    []verify.Thumbprint // the links of the registration's outside Chain
 	Hubs          []Hub               // all linked hubs, by name
 	Aliases       []Alias             // other registrations whose device on a hub has the name this device would take

@@ -31,9 +31,10 @@ type world struct {
 	db        *store.DB
 	authority *ca.Authority
 	engine    *provisioning.Engine
-	box       *seal.Box
 	clock     time.Time
 	webhook   webhook // answers custom allocation
+	folder    *keys.Folder
+	box       *seal.Box
 }
 
 const (
@@ -74,9 +75,10 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 	w := &world{t: t, ctx: t.Context(), clock: testkit.Now()}
 	dir := t.TempDir()
 	w.db = store.New(database)
-	folder, err := keys.OpenFolder(filepath.Join(dir, "keys"), nil)
+	var err error
+	w.folder, err = keys.OpenFolder(filepath.Join(dir, "keys"), nil)
 	w.must(err)
-	w.authority, err = ca.New(w.ctx, w.db.CA(), folder, ca.Config{PKIURL: "http://pki.example.net"}, w.now)
+	w.authority, err = ca.New(w.ctx, w.db.CA(), w.folder, ca.Config{PKIURL: "http://pki.example.net"}, w.now)
 	w.must(err)
 	root, err := w.authority.CreateRoot(w.ctx, "operator:test", ca.RootRequest{Name: "Test Root"})
 	w.must(err)

@@ -3,9 +3,9 @@
 // A [Pair] is a primary and a secondary [Cell]. It changes only by the moves
 // below, each of which returns a new Pair or says why not, so that these hold
 // whatever the order of events (architecture §7, two-slots): at most one cell is
-// Active; the Active cell never leaves but by Drop; what was dropped is never
+// Active; the Active cell leaves its slot by Drop alone; what was dropped is never
 // standing again. The package knows owners' credentials by reference only. It is
-// called by provisioning (device certificates) and read back by store.
+// called by provisioning (device certificates) and ca (issuers), and read back by store.
 package rotation
 
 import (
@@ -151,18 +151,55 @@ func (p Pair) room() Slot {
 }
 
 // Seen records that ref attested the owner at now. The first time for a staged
-// credential promotes it: that is the proof of cut-over. The cell that was active
-// retires, and stands for overlap longer.
+// credential promotes it: that is the proof of cut-over.
 func (p Pair) Seen(ref Ref, now time.Time, overlap time.Duration) Pair {
 	s, ok := p.Find(ref)
 	if !ok || p.cells[s].State != Staged {
 		return p
 	}
-	p.cells[s].State, p.cells[s].SeenAt = Active, now
+	p.cells[s].SeenAt = now
+	p.promote(s, now, overlap)
+	return p
+}
+
+// Promote makes a staged credential the active one; that which was active retires, and
+// stands for overlap longer. Anything but a staged one is fault.Conflict, rule "not-staged".
+func (p Pair) Promote(ref Ref, now time.Time, overlap time.Duration) (Pair, error) {
+	s, ok := p.Find(ref)
+	if !ok || p.cells[s].State != Staged {
+		return p, fault.New(fault.Conflict, "not-staged", "only what is staged can be promoted")
+	}
+	p.promote(s, now, overlap)
+	return p, nil
+}
+
+func (p *Pair) promote(s Slot, now time.Time, overlap time.Duration) {
+	p.cells[s].State = Active
 	if other := &p.cells[s.Other()]; other.State == Active {
 		other.State, other.RetireAt = Retiring, now.Add(overlap)
 	}
-	return p
+}
+
+// Relieve lets the active credential retire without a successor; it stands for overlap
+// longer. Anything but the active one is fault.Conflict, rule "not-active".
+func (p Pair) Relieve(ref Ref, now time.Time, overlap time.Duration) (Pair, error) {
+	s, ok := p.Find(ref)
+	if !ok || p.cells[s].State != Active {
+		return p, fault.New(fault.Conflict, "not-active", "only the active one can be relieved")
+	}
+	p.cells[s].State, p.cells[s].RetireAt = Retiring, now.Add(overlap)
+	return p, nil
+}
+
+// Retire empties the slot of a retiring credential: its overlap is over, or its owner ends
+// it early. Anything but a retiring one is fault.Conflict, rule "not-retiring".
+func (p Pair) Retire(ref Ref) (Pair, error) {
+	s, ok := p.Find(ref)
+	if !ok || p.cells[s].State != Retiring {
+		return p, fault.New(fault.Conflict, "not-retiring", "only what is retiring can be retired")
+	}
+	p.cells[s] = Cell{}
+	return p, nil
 }
 
 // Drop empties the slot that holds ref, whatever its state: the credential was

@@ -81,6 +81,46 @@ func TestNothingIsStagedTwice(t *testing.T) {
 	}
 }
 
+func TestEachMoveFitsOneState(t *testing.T) {
+	staged := stage(t, rotation.Pair{}, 1)
+	active, err := staged.Promote(ref(1), day0, time.Hour)
+	if err != nil || !active.Cell(rotation.Primary).SeenAt.IsZero() {
+		t.Fatalf("promoted unseen: %+v, %v", active, err)
+	}
+	retiring, err := active.Relieve(ref(1), day0, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, err := retiring.Retire(ref(1))
+	if err != nil || empty != (rotation.Pair{}) {
+		t.Fatalf("retired: %+v, %v", empty, err)
+	}
+	both, err := stage(t, active, 2).Promote(ref(2), day0, time.Hour)
+	if c := both.Cell(rotation.Primary); err != nil || c.State != rotation.Retiring || !c.RetireAt.Equal(day0.Add(time.Hour)) {
+		t.Fatalf("the former one: %+v, %v", c, err)
+	}
+	moves := map[string]func(rotation.Pair) (rotation.Pair, error){
+		"not-staged":   func(p rotation.Pair) (rotation.Pair, error) { return p.Promote(ref(1), day0, 0) },
+		"not-active":   func(p rotation.Pair) (rotation.Pair, error) { return p.Relieve(ref(1), day0, 0) },
+		"not-retiring": func(p rotation.Pair) (rotation.Pair, error) { return p.Retire(ref(1)) },
+	}
+	fits := map[string]rotation.Pair{"not-staged": staged, "not-active": active, "not-retiring": retiring}
+	for rule, move := range moves {
+		for _, p := range []rotation.Pair{empty, staged, active, retiring} {
+			q, err := move(p)
+			if p == fits[rule] {
+				if err != nil {
+					t.Errorf("%s of %+v: %v", rule, p, err)
+				}
+				continue
+			}
+			if fault.RuleOf(err) != rule || q != p {
+				t.Errorf("%s of %+v: %+v, %v", rule, p, q, err)
+			}
+		}
+	}
+}
+
 // The invariants of the pair under any order of moves: at most one Active; the Active
 // never leaves but by Drop; nothing dropped stands.
 func TestAPairUnderAnyMoves(t *testing.T) {
@@ -91,7 +131,7 @@ func TestAPairUnderAnyMoves(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "minutes")) * time.Minute)
 			before := p
 			target := ref(byte(rapid.IntRange(1, int(next)).Draw(t, "ref")))
-			move := rapid.SampledFrom([]string{"stage", "seen", "drop"}).Draw(t, "move")
+			move := rapid.SampledFrom([]string{"stage", "seen", "promote", "relieve", "retire", "drop"}).Draw(t, "move")
 			switch move {
 			case "stage":
 				var err error
@@ -101,6 +141,16 @@ func TestAPairUnderAnyMoves(t *testing.T) {
 				next++
 			case "seen":
 				p = p.Seen(target, now, time.Hour)
+			case "promote":
+				p, _ = p.Promote(target, now, time.Hour)
+			case "relieve":
+				p, _ = p.Relieve(target, now, time.Hour)
+			case "retire":
+				_, held := p.Find(target)
+				var err error
+				if p, err = p.Retire(target); err == nil {
+					dropped[target] = held
+				}
 			case "drop":
 				_, held := p.Find(target)
 				p, dropped[target] = p.Drop(target), dropped[target] || held

@@ -16,9 +16,12 @@ var certificateColumns = cols("t issuer, b serial, b thumbprint, b key_hash, t r
 	"i not_before, i not_after, i issued, i revoked_at, t reason, i shard, i position")
 
 var (
-	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, shard, der) VALUES (" + marks(14) + ")").
-				unique(fault.New(fault.Conflict, "serial-taken", "The issuer has a certificate of this serial number.")).
-				foreign(notFound("issuer"))
+	// A device's certificate enters while its issuer is active: else it names no issuer, and
+	// the foreign key has the last word.
+	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, shard, der) " +
+		"VALUES (COALESCE((SELECT id FROM issuers WHERE id = ? AND (state = 'active' OR ? = '')), ''), " + marks(13) + ")").
+		unique(fault.New(fault.Conflict, "serial-taken", "The issuer has a certificate of this serial number.")).
+		foreign(fault.New(fault.Conflict, "issuer-not-active", "The issuer is not on record, or not active any more."))
 	selectCertificate = statement("SELECT " + certificateColumns.list("") + ", der FROM certificates WHERE issuer = ? AND serial = ?")
 	selectRevoked     = statement("SELECT serial, revoked_at, reason FROM certificates " +
 		"WHERE issuer = ? AND shard = ? AND revoked_at <> 0 AND not_after >= ? AND serial > ? ORDER BY serial LIMIT ?")
@@ -59,7 +62,7 @@ func (t *tx) InsertCertificate(c ca.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(insertCertificate, string(c.Issuer), serial, thumb8(c.Thumbprint), c.Thumbprint[:], c.KeyHash[:],
+	return t.exec(insertCertificate, string(c.Issuer), c.RegistrationID.String(), serial, thumb8(c.Thumbprint), c.Thumbprint[:], c.KeyHash[:],
 		c.RegistrationID.String(), digest(c.Parent), micros(c.NotBefore), micros(c.NotAfter), micros(c.Issued),
 		micros(c.RevokedAt), string(c.Reason), int64(c.Shard), octets(c.DER))
 }

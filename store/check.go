@@ -96,6 +96,8 @@ var rules = []struct{ invariant, detail, text string }{
 		"SELECT 'disallowance ' || min(id) FROM disallowances WHERE lifted_at = 0 GROUP BY digest HAVING count(*) > 1"},
 	{"one-open", "two issuers of one role and profile are active",
 		"SELECT 'issuer ' || min(id) FROM issuers WHERE role <> 'external' AND state = 'active' GROUP BY role, profile HAVING count(*) > 1"},
+	{"two-slots", "two issuers of one role and profile stand in one slot",
+		"SELECT 'issuer ' || min(id) FROM issuers WHERE role <> 'external' AND state IN ('prepared', 'active') GROUP BY role, profile, slot HAVING count(*) > 1"},
 	{"one-open", "two registrations have one device id on one hub",
 		"SELECT 'registration ' || a.id FROM registrations a JOIN registrations b ON b.id = a.alias AND b.hub = a.hub AND b.alias = '' WHERE a.alias <> '' AND a.hub <> ''"},
 	{"one-identity", "its registration is not on this hub under this name",

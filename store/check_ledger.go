@@ -125,7 +125,7 @@ var accounts = []struct {
 	}},
 	{"profiles", "'profile:' || name", []audit.Action{audit.ProfileWritten}},
 	{"tokens", "'token:' || name", []audit.Action{audit.TokenCreated}},
-	{"issuers", "'issuer:' || id", []audit.Action{audit.IssuerCreated}},
+	{"issuers", "'issuer:' || id", []audit.Action{audit.IssuerCreated, audit.IssuerImported}},
 }
 
 // objects looks for things that came to be without a ledger row (accounted).

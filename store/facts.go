@@ -158,7 +158,7 @@ func (f *facts) scan(which tag, r *row) {
 	case tagIssued:
 		// The index holds only the first bytes of the thumbprint.
 		if c := scanCertificate(r); len(f.query.Thumbs) > 0 && c.Thumbprint == f.query.Thumbs[0] {
-			f.out.Issued = &c
+			f.out.Issued, f.out.IssuerRevoked = &c, r.bool()
 		}
 	case tagHub:
 		f.out.Hubs = append(f.out.Hubs, scanHub(r))

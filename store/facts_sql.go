@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -48,6 +49,7 @@ var (
 	linkColumns       = cols("i position, b thumbprint")
 	aliasColumns      = cols("t hub, t id")
 	factAnchorColumns = cols("t name, b certificate, i verified_at, b thumbprint")
+	issuedColumns     = slices.Concat(certificateColumns, cols("i issuer_revoked"))
 
 	// registrationParts are the columns of each of the two rows, as places in registrationColumns.
 	registrationParts = func() (parts [2][]int) {
@@ -84,7 +86,8 @@ var branches = [tags]branch{
 	{tagEntry, entryColumns, "met m CROSS JOIN entries x WHERE x.kind = m.kind AND x.id = m.id"},
 	{tagCredential, credentialColumns, "met m CROSS JOIN entry_credentials x WHERE x.kind = m.kind AND x.id = m.id"},
 	{tagAnchor, factAnchorColumns, "held h CROSS JOIN trust_anchors x WHERE x.name = h.name"},
-	{tagIssued, certificateColumns, "certificates x WHERE x.thumb8 = ?"},
+	{tagIssued, issuedColumns, "(SELECT " + certificateColumns.list("c.") + ", CASE WHEN i.state = 'revoked' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS issuer_revoked " +
+		"FROM certificates c CROSS JOIN issuers i WHERE c.thumb8 = ? AND i.id = c.issuer) x"},
 	{tagHub, hubColumns, "hubs x"},
 	{tagAlias, aliasColumns, `(
   SELECT r.hub, r.id FROM wanted w CROSS JOIN registrations r WHERE r.alias = w.name AND r.alias <> '' AND r.hub <> '' AND r.id <> ?

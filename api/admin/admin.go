@@ -29,8 +29,8 @@ type Deps struct {
 	Version   string           // of this program, for the document
 	Now       func() time.Time // time.Now unless given
 
-	// AfterRevoke is called after a certificate was revoked, so that the next CRL is
-	// signed soon. It must be quick.
+	// AfterRevoke is called after a certificate was revoked or an issuer has moved, so that
+	// jobs learn of it and the next CRL is signed soon. It must be quick.
 	AfterRevoke func()
 	// Observe is told of every request that was answered.
 	Observe func(wire.Observation)

@@ -133,8 +133,8 @@ func TestDevicesFromRegistrationToRevocation(t *testing.T) {
 	}
 	w.get("/registrations?q=dev-2").want(http.StatusOK).has("items.0.registrationId", "dev-2").has("items.1", nil)
 
-	if got := w.walk("/certificates", "registrationId", 1, func(int) {}); strings.Join(got, " ") != "dev-3 dev-2 dev-1" {
-		t.Errorf("certificates %v, want the newest first", got)
+	if got := w.walk("/certificates", "registrationId", 1, func(int) {}); strings.Join(got, " ") != "dev-3 dev-2 dev-1 " {
+		t.Errorf("certificates %v, want the newest first, and the issuing CA's own last", got)
 	}
 	one := w.get("/certificates/"+strings.ToUpper(serial)).want(http.StatusOK).has("status", "valid").has("registrationId", "dev-1")
 	if strings.Count(one.at("chain").(string), "BEGIN CERTIFICATE") != 2 || !strings.HasPrefix(one.at("pem").(string), "-----BEGIN CERTIFICATE") {
@@ -153,7 +153,8 @@ func TestDevicesFromRegistrationToRevocation(t *testing.T) {
 	w.get("/registrations/dev-1").want(http.StatusOK).has("pair.0", nil)
 
 	in := func(query string) string {
-		return strings.Join(w.walk("/certificates?"+query, "registrationId", 2, func(int) {}), " ")
+		// The issuing CA's own certificate is no device's.
+		return strings.TrimSpace(strings.Join(w.walk("/certificates?"+query, "registrationId", 2, func(int) {}), " "))
 	}
 	for query, want := range map[string]string{
 		"status=valid": "dev-3 dev-2", "status=revoked": "dev-1", "status=expired": "", "registrationId=DEV-2": "dev-2",
@@ -191,7 +192,7 @@ func TestCertificatesExpire(t *testing.T) {
 	}
 	w.advance(31 * time.Minute)
 	w.register("sas", "late")
-	if got := w.walk("/certificates?status=valid", "registrationId", 1, func(int) {}); strings.Join(got, " ") != "late" {
+	if got := w.walk("/certificates?status=valid", "registrationId", 1, func(int) {}); strings.Join(got, " ") != "late " {
 		t.Errorf("valid: %v", got)
 	}
 	if got := w.walk("/certificates?status=expired", "registrationId", 5, func(int) {}); len(got) != 12 {

@@ -94,7 +94,7 @@ func (d *door) adoptUpstream(ctx context.Context, in *adoption) (*written[issuer
 	if err != nil {
 		return nil, err
 	}
-	body, err := issuerOf(made, nil)
+	body, err := d.issuerOf(made, nil)
 	return &written[issuer]{Status: http.StatusCreated, Location: prefix + "/issuers/" + url.PathEscape(string(made.ID)), Body: body}, err
 }
 

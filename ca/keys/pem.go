@@ -46,18 +46,22 @@ func create(path string, passphrase []byte, kt policies.KeyType) (crypto.Signer,
 	if err != nil {
 		return nil, err
 	}
+	if err := write(path, passphrase, made.PrivateKey); err != nil {
+		return nil, err
+	}
+	return made.CreateSignerRequest.Signer, nil
+}
+
+func write(path string, passphrase []byte, key crypto.PrivateKey) error {
 	options := []pemutil.Options{pemutil.WithPKCS8(true)}
 	if len(passphrase) > 0 {
 		options = append(options, pemutil.WithPassword(passphrase))
 	}
-	block, err := pemutil.Serialize(made.PrivateKey, options...)
+	block, err := pemutil.Serialize(key, options...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := seal.WriteFile(path, pem.EncodeToMemory(block)); err != nil {
-		return nil, err
-	}
-	return made.CreateSignerRequest.Signer, nil
+	return seal.WriteFile(path, pem.EncodeToMemory(block))
 }
 
 // read opens the text of a key file. Its rules are "key-passphrase" and "key-damaged".

@@ -24,12 +24,13 @@ type caCmd struct {
 	Intent   caIntentCmd   `cmd:"" help:"Requests to them, and what became of those."`
 	Ceremony ceremonyCmd   `cmd:"" help:"An offline root: files only, no server."`
 	Lineage  caLineageCmd  `cmd:"" help:"Show what a certificate was requested with, and what came of it."`
+	issuerCmds
 }
 
 var (
 	issuerTable = table{
-		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
-		{"KEY HERE", "keyHere", true}, {"UPSTREAM", "upstream", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
+		{"ID", "id", false}, {"NAME", "name", false}, {"ROLE", "role", false}, {"STATE", "state", false}, {"PROFILE", "profile", false}, {"EXPIRES", "notAfter", false}, {"CRL DUE", "crl.nextUpdate", false},
+		{"KEY HERE", "keyHere", true}, {"UPSTREAM", "upstream", true}, {"CRL", "crl.number", true}, {"PARENT", "parent", true}, {"RETIRES", "retireAt", true}, {"SUBJECT", "subject", true}, {"THUMBPRINT", "thumbprint", true},
 	}
 	certificateTable = table{
 		{"SERIAL", "serial", false}, {"DEVICE", "registrationId", false}, {"STATUS", "status", false}, {"EXPIRES", "notAfter", false}, {"ISSUER", "issuer", false}, {"REASON", "reason", false},

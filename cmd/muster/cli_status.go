@@ -136,10 +136,11 @@ func (i issuerClock) checks(now time.Time) []check {
 	name := "issuer " + i.ID
 	early := min(issuerWarning, i.NotAfter.Sub(i.NotBefore)/4)
 	out := []check{{name, clock(now, i.NotAfter, early), fmt.Sprintf("%s, %s, to %s", i.Name, i.State, i.NotAfter.Format(time.RFC3339))}}
-	if i.State == "retired" {
+	ended := i.State == "retired" || i.State == "revoked"
+	if ended {
 		out[0].State = stateOK
 	}
-	if i.CRL == nil {
+	if i.CRL == nil || ended {
 		return out
 	}
 	crl := check{"crl " + i.ID, clock(now, i.CRL.NextUpdate, crlWarning), fmt.Sprintf("number %d, next update %s", i.CRL.Number, i.CRL.NextUpdate.Format(time.RFC3339))}

@@ -178,6 +178,11 @@ func (h *house) collect(ctx context.Context, ch chan<- prometheus.Metric) {
 			earliest[s.Issuer] = s.Next
 		}
 	}
+	for _, i := range issuers {
+		if i.State == ca.IssuerRetired || i.State == ca.IssuerRevoked {
+			delete(earliest, i.ID) // it signs no more
+		}
+	}
 	for id, next := range earliest {
 		ch <- prometheus.MustNewConstMetric(crlNextUpdate, prometheus.GaugeValue, float64(next.Unix()), string(id))
 	}

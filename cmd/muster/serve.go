@@ -212,7 +212,7 @@ func writeBundle(h, own *house) (string, error) {
 	for i := range ders {
 		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: ders[len(ders)-1-i]}) // a Builder does not fail
 	}
-	return path, replaceFile(path, []byte(b.String()))
+	return path, replaceChanged(path, []byte(b.String()))
 }
 
 func (s *server) ready(out streams, took time.Duration) {
@@ -377,8 +377,8 @@ func (s *server) nudgeCRL() {
 	}
 }
 
-// sweep publishes CRLs when revocations wait or the old ones age, renews who signs OCSP,
-// reads the block list again, and keeps recent requests.
+// sweep tends the issuers of every id scope each minute, and when something waits; it reads
+// the block list again, and keeps recent requests.
 func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(crlSweepEvery)
 	defer tick.Stop()
@@ -398,8 +398,8 @@ func (s *server) sweep(ctx context.Context) {
 			continue
 		}
 		for _, h := range s.houses {
-			if err := h.sweeper.SweepStatus(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("publishing status", "idScope", h.idScope, "problem", err)
+			if err := h.tend(ctx, s.houses[0]); err != nil && ctx.Err() == nil {
+				s.log.Error("tending issuers", "idScope", h.idScope, "problem", err)
 			}
 		}
 	}

@@ -65,14 +65,14 @@ func (s *serverCertificate) load(ctx context.Context) error {
 	return err
 }
 
-// due says whether two thirds of the life of a certificate of our own making are over;
-// files are read again every time.
+// due says whether two thirds of the life of a certificate of our own making are over, or its
+// issuer is revoked; files are read again every time.
 func (s *serverCertificate) due(now time.Time) bool {
 	if s.config.Certificate != "" || s.absent() {
 		return true
 	}
 	leaf := s.current.Load().Leaf
-	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3
+	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/3 || !s.authority.StandsBehind(leaf)
 }
 
 // staple has the listeners hand out what OCSP says of the certificate (RFC 6066 §8), when it

@@ -45,6 +45,14 @@ const (
 	UpstreamOrphaned    Action = "upstream.orphaned"
 	UpstreamRevoked     Action = "upstream.revoked"
 	UpstreamResolved    Action = "upstream.resolved" // an operator found out what became of an orphan
+	IssuerRequested     Action = "issuer.requested"
+	IssuerWithdrawn     Action = "issuer.withdrawn" // a request that was given up
+	IssuerImported      Action = "issuer.imported"
+	IssuerPromoted      Action = "issuer.promoted"
+	IssuerRetiring      Action = "issuer.retiring"
+	IssuerRetired       Action = "issuer.retired"
+	IssuerRevoked       Action = "issuer.revoked"
+	IssuerCrossSigned   Action = "issuer.cross-signed"
 	CRLPublished        Action = "crl.published"
 	KeyDisallowed       Action = "key.disallowed"
 	CodeMade            Action = "code.made"

@@ -26,6 +26,7 @@ func Run(t *testing.T, open Open) {
 		{"versions", versions},
 		{"certificates", certificates},
 		{"upstreams", upstreams},
+		{"issuers", issuers},
 		{"registrations", registrations},
 		{"lists", lists},
 		{"texts", texts},

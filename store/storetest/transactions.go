@@ -33,7 +33,7 @@ func transactions(t *testing.T, open Open) {
 			func(w *world, tx provisioning.Tx) error {
 				return tx.InsertCertificate(w.certificate(w.issuer(99), "dev"))
 			},
-			func(err error) bool { return fault.RuleOf(err) == "issuer-not-found" }},
+			func(err error) bool { return fault.RuleOf(err) == "issuer-not-active" }},
 		{"a function that swallows a statement's error fails all the same",
 			func(w *world, tx provisioning.Tx) error {
 				_ = tx.InsertHub(provisioning.Hub{Name: "twice", Version: 1})
