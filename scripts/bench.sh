@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures: Muster beside the floor; a server with a million certificates beside an empty
+# The figures: Muster beside the floor and step-ca; a server with a million certificates beside an empty
 # one; pages of a query among a million enrollments; a device among a thousand groups with
 # keys; MQTT connections that idle; and devices that are let in beside a herd that is not.
 # The tables name their goals. They hold on a machine that does nothing else.
@@ -8,9 +8,10 @@
 #                         (certificates, and enrollments), BENCH_GROUPS (seconds),
 #                         BENCH_IDLE (connections), BENCH_HERD (seconds)
 #
-# The floor and the generator that it is measured with are not part of this repository:
-# they are built from ../shared/bench where that is there. Elsewhere Muster's own figures
-# are printed, without ratios.
+# The floor and the generator that it is measured with, which knows step-ca too, are not
+# part of this repository: they are built from ../shared/bench where that is there.
+# Elsewhere Muster's own figures are printed, without ratios. step-ca is built once, by
+# scripts/step-ca.sh; where it cannot be fetched it is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${BENCH_ROUNDS:-5}
@@ -33,6 +34,9 @@ if [ -d ../shared/bench ]; then
 	(cd ../shared/bench/limits && go build -o "$work/limits" .)
 	(cd ../shared/bench/load && go build -o "$work/peer-load" .)
 	others=(-floor "$work/limits" -load "$work/peer-load")
+	if step_ca=$(scripts/step-ca.sh); then
+		others+=(-step-ca "$step_ca")
+	fi
 fi
 
 "$work/compare" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count"

@@ -3,7 +3,7 @@
 // The floor is the least server that still enrolls honestly: no policy, audit, log or
 // metrics. Both run on this machine in the same minutes, so that their ratio means
 // something where their digits do not. Without the floor only Muster's own figures are
-// printed.
+// printed. With step-ca its issuances are measured in the same turns.
 //
 // Called by scripts/bench.sh.
 package main
@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&c.own, "own-load", "", "this repository's load generator")
 	flag.StringVar(&c.load, "load", "", "the load generator for what is compared; default the own one")
 	flag.StringVar(&c.floor, "floor", "", "the binary whose command floor is the floor; default none")
+	flag.StringVar(&c.stepCA, "step-ca", "", "the step-ca binary; default none. It needs a -load that knows it")
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds, of which the table has the medians")
 	flag.IntVar(&c.count, "n", 1000, "requests of each kind in a round")
 	flag.IntVar(&c.clients, "c", 8, "concurrent clients")
@@ -37,8 +38,8 @@ func main() {
 }
 
 type config struct {
-	muster, own, load, floor string
-	rounds, count, clients   int
+	muster, own, load, floor, stepCA string
+	rounds, count, clients           int
 }
 
 func run(ctx context.Context, c config) (err error) {
@@ -69,6 +70,12 @@ func run(ctx context.Context, c config) (err error) {
 			return err
 		}
 		defer b.floor.stop()
+	}
+	if c.stepCA != "" {
+		if b.stepCA, err = startStepCA(c.stepCA, filepath.Join(dir, "step-ca")); err != nil {
+			return err
+		}
+		defer b.stepCA.stop()
 	}
 	if err := b.measure(); err != nil {
 		return err

@@ -12,17 +12,18 @@ import (
 	"github.com/passmuster/muster/test/instance"
 )
 
-// bench is both servers and what was measured on them.
+// bench is the servers and what was measured on them.
 type bench struct {
 	config
 	dir    string
 	muster *instance.Instance
-	floor  *floor // nil: not there
+	floor  *floor  // nil: not there
+	stepCA *stepCA // nil: not there
 	taken  map[string]*pair
 }
 
 // pair is the samples of one row, a round each.
-type pair struct{ muster, floor []sample }
+type pair struct{ muster, floor, stepCA []sample }
 
 // sample is what the load generator reports of one run.
 type sample struct {
@@ -50,25 +51,26 @@ var rows = []row{
 	{name: registerCSR, goal: 1.3, muster: "dps -fresh -new-csr -with-csr -api-version " + csrVersion, floor: "est -fresh -new-csr"},
 	{name: register, muster: "dps -fresh", floor: "dps -fresh"},
 	{name: "EST enroll, fresh", goal: 1.3, muster: "est -fresh -new-csr", floor: "est -fresh -new-csr"},
-	{name: "EST enroll, keep-alive", goal: 1.4, muster: "est -new-csr", floor: "est -new-csr"},
+	{name: enrollKept, goal: 1.4, muster: "est -new-csr", floor: "est -new-csr"},
 	{name: registerKey, own: true, muster: "dps -group-key " + groupKey},
 	{name: handshake, own: true, muster: "get -fresh -path /.well-known/est/csrattrs -want 204", floor: "get -fresh -path /ping -want 200"},
 	{name: refusedDevice, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -prefix off- -want 401 -api-version " + csrVersion},
 	{name: refusedGroup, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -want 401 -device-ca refused -api-version " + csrVersion},
 }
 
-// Names of rows that the refusals are computed from.
+// Names of rows that other figures are computed from.
 const (
 	registerCSR   = "DPS register with CSR, fresh"
 	register      = "DPS register, fresh"
+	enrollKept    = "EST enroll, keep-alive" // which step-ca is asked for too
 	registerKey   = "DPS register with key, keep-alive"
 	handshake     = "bare request, fresh"
 	refusedDevice = "refused: device disabled"
 	refusedGroup  = "refused: group disabled"
 )
 
-// measure runs every row on both servers in turns. The first of the two changes with
-// the round: what warms the machine up or wears it down hits both.
+// measure runs every row on the servers in turns, whose order changes with the round:
+// what warms the machine up or wears it down hits all.
 func (b *bench) measure() error {
 	b.taken = map[string]*pair{}
 	for round := range b.rounds {
@@ -81,6 +83,7 @@ func (b *bench) measure() error {
 			turns := []func() error{
 				func() error { return b.onMuster(r, p) },
 				func() error { return b.onFloor(r, p) },
+				func() error { return b.onStepCA(r, p) },
 			}
 			if round%2 == 1 {
 				slices.Reverse(turns)
@@ -110,6 +113,15 @@ func (b *bench) onFloor(r row, p *pair) error {
 	return err
 }
 
+func (b *bench) onStepCA(r row, p *pair) error {
+	if b.stepCA == nil || r.name != enrollKept {
+		return nil
+	}
+	s, err := b.run(r, b.stepCA.args(), b.stepCA.url, b.stepCA.caFile, b.stepCA.cmd.Process.Pid)
+	p.stepCA = append(p.stepCA, s)
+	return err
+}
+
 // run runs the load generator once. Later arguments win: a row may say otherwise.
 func (b *bench) run(r row, what, url, ca string, pid int) (s sample, err error) {
 	words, pool := strings.Fields(what), 200
@@ -119,7 +131,10 @@ func (b *bench) run(r row, what, url, ca string, pid int) (s sample, err error) 
 	args := []string{
 		words[0], "-url", url, "-ca", ca, "-pid", strconv.Itoa(pid), "-json",
 		"-n", strconv.Itoa(b.count), "-c", strconv.Itoa(b.clients), "-warm", strconv.Itoa(warm),
-		"-pool", strconv.Itoa(pool), "-device-ca", filepath.Join(b.dir, "devices"),
+		"-pool", strconv.Itoa(pool),
+	}
+	if words[0] != "step-ca" { // whose clients show a token
+		args = append(args, "-device-ca", filepath.Join(b.dir, "devices"))
 	}
 	if words[0] == "dps" {
 		args = append(args, "-scope", b.muster.IDScope)

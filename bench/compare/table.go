@@ -38,9 +38,26 @@ func (b *bench) print(out io.Writer) {
 	}
 	ratio := median(b.taken[registerKey].muster, cpu) / median(b.taken[register].muster, cpu)
 	fmt.Fprintf(out, "\n%s / %s = %.2f (goal 0.60) %s\n", registerKey, register, ratio, verdict(ratio, 0.6))
+	b.printStepCA(out)
 	if b.floor == nil {
 		fmt.Fprintln(out, "\nThe floor is not here: these are Muster's own figures, without ratios.")
 	}
+}
+
+// printStepCA prints how many certificates a second of CPU time is good for.
+func (b *bench) printStepCA(out io.Writer) {
+	if b.stepCA == nil {
+		fmt.Fprintln(out, "\nstep-ca, or a generator that knows it, is not here: Muster is not measured beside it.")
+		return
+	}
+	p := b.taken[enrollKept]
+	ratio, goal := medianOf(ratios(p.stepCA, p.muster)), 1.7
+	met := "met"
+	if ratio < goal {
+		met = "MISSED"
+	}
+	fmt.Fprintf(out, "\nIssuances per CPU-second, keep-alive, a new P-256 key each: Muster (EST, SQLite) %.0f, step-ca v0.30.2 (JWK token, badgerv2) %.0f: × %.2f (goal ≥ %.1f) %s\n",
+		1e6/median(p.muster, cpu), 1e6/median(p.stepCA, cpu), ratio, goal, met)
 }
 
 // beyond is a row's CPU time above that of a bare request on a fresh connection.
