@@ -1,0 +1,71 @@
+package ca_test
+
+import (
+	"context"
+	"crypto"
+	"testing"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/verify"
+)
+
+// awayKeys are keys whose keeper can be away, or give another key than it should.
+type awayKeys struct {
+	*keys.Folder
+	away    bool
+	instead string
+}
+
+func (k *awayKeys) Open(ctx context.Context, uri string) (crypto.Signer, error) {
+	if k.away {
+		return nil, fault.New(fault.Unavailable, "key-device-unavailable", "The key device cannot be used now.")
+	}
+	if k.instead != "" {
+		uri = k.instead
+	}
+	return k.Folder.Open(ctx, uri)
+}
+
+func TestAnAuthorityStartsWhileItsKeysAreAway(t *testing.T) {
+	w, root, issuing := newHierarchy(t, "")
+	if err := w.SweepCRLs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kept := &awayKeys{Folder: w.keys, away: true}
+	a, err := ca.New(t.Context(), w.store, kept, ca.Config{PKIURL: "http://pki.example"}, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func() error {
+		_, err := a.Issue(t.Context(), identity(t, "dev"), request(t, "dev", deviceKey(t, policies.KeyECP256)), policies.DefaultProfile(), verify.Thumbprint{}, w.now)
+		return err
+	}
+	if err := issue(); fault.RuleOf(err) != "signing-failed" || !fault.Is(err, fault.Unavailable) {
+		t.Errorf("issuing while the keys are away: %v", err)
+	}
+	if _, err := a.PublishedCRL(t.Context(), issuing.ID); err != nil {
+		t.Errorf("the CRL on record: %v", err)
+	}
+	if len(a.Chain(issuing.ID)) != 2 || len(a.Bundle()) != 2 {
+		t.Error("chains are not served")
+	}
+	if err := a.Reload(t.Context()); err != nil {
+		t.Errorf("reading the issuers again: %v", err)
+	}
+	kept.away, kept.instead = false, root.KeyURI
+	if err := issue(); fault.RuleOf(err) != "signing-failed" {
+		t.Errorf("another key came back: %v", err)
+	}
+	kept.instead = ""
+	if err := issue(); err != nil {
+		t.Errorf("the keys are back: %v", err)
+	}
+	kept.away = true // an open key asks its keeper itself
+	if err := issue(); err != nil {
+		t.Errorf("once it is open: %v", err)
+	}
+}
