@@ -67,7 +67,10 @@ func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (
 	if err != nil {
 		return Operation{}, err
 	}
-	r.asked, r.made = new(asked), new(madeKey)
+	r.asked = new(asked)
+	if r.ServerKey {
+		r.made = new(madeKey)
+	}
 	for range moves {
 		op, err := e.register(ctx, r, csr, now)
 		if !errors.Is(err, errMoved) {
