@@ -51,6 +51,7 @@ test)
 	need libc6-dev has_c_headers
 	need util-linux command -v setpriv
 	need postgresql has_postgres
+	need strongswan-pki command -v pki # an EST client that is nobody's of ours
 	need nodejs has_node
 	need npm command -v npm
 	;;
