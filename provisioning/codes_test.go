@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
@@ -305,6 +306,29 @@ func TestRevokingACode(t *testing.T) {
 		if err := w.engine.RevokeCode(w.ctx, ann, given); fault.RuleOf(err) != rule {
 			t.Errorf("revoking %q: %v, want rule %q", given, err, rule)
 		}
+	}
+}
+
+// A group of certificates knows nothing of a device that a code let in but the code.
+func TestExplainSaysThatACodeIsSpent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := testkit.Chain(t, "root > mid > d1")
+	w.anchor(f.Get("root"), true)
+	w.group("g", f.Get("mid"))
+	leaf, err := w.enroll(w.typing("d1", w.code("d1", "g", 0)))
+	w.must(err)
+	x, err := w.engine.Explain(w.ctx, id(w, "d1"), nil)
+	w.must(err)
+	if !x.Admitted {
+		t.Errorf("with its certificate: %v", x.Refused)
+	}
+	_, err = w.engine.Revoke(w.ctx, ann, "", serial(leaf), ca.Superseded)
+	w.must(err)
+	x, err = w.engine.Explain(w.ctx, id(w, "d1"), nil)
+	w.must(err)
+	if x.Admitted || fault.RuleOf(x.Refused) != "code-spent" {
+		t.Errorf("without: %v, %v", x.Admitted, x.Refused)
 	}
 }
 
