@@ -59,6 +59,6 @@ func TestLineage(t *testing.T) {
 	w.get("/certificates/00ff/lineage").want(http.StatusNotFound)
 	w.get("/certificates/nonsense/lineage").want(http.StatusBadRequest)
 	w.get("/lineage/nonsense").want(http.StatusBadRequest)
-	w.get("/lineage/"+print+"?cursor=nonsense").want(http.StatusBadRequest)
+	w.get("/lineage/" + print + "?cursor=nonsense").want(http.StatusBadRequest)
 	w.get("/lineage/"+"00"+print[2:]).want(http.StatusNotFound, "certificate-unknown")
 }

@@ -46,7 +46,9 @@ func codes(t *testing.T, open Open) {
 		same(w, w.codes(provisioning.CodeFilter{}), []provisioning.EnrollmentCode{one, two, other})
 		same(w, w.codes(provisioning.CodeFilter{ID: w.id("dev-1")}), []provisioning.EnrollmentCode{one, two})
 		same(w, w.codes(provisioning.CodeFilter{After: one.Hash, Limit: 1}), []provisioning.EnrollmentCode{two})
-		absent(w, func(tx provisioning.Tx) (provisioning.EnrollmentCode, error) { return tx.EnrollmentCode(verify.CodeHash{9}) })
+		absent(w, func(tx provisioning.Tx) (provisioning.EnrollmentCode, error) {
+			return tx.EnrollmentCode(verify.CodeHash{9})
+		})
 		w.refused(fault.Conflict, "code-exists", func(tx provisioning.Tx) error { return tx.InsertEnrollmentCode(one) })
 	})
 	t.Run("a code is found by the start of its hash, if that is its alone", func(t *testing.T) {
