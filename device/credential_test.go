@@ -53,6 +53,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"no id":                         func(c *Config) { c.RegistrationID = "" },
 		"a scope with a slash":          func(c *Config) { c.IDScope = "a/b" },
 		"a certificate without its key": func(c *Config) { c.Credential.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
+		"a code and a key at once":      func(c *Config) { c.Credential = Credential{SymmetricKey: []byte("k"), Code: testCode} },
 		"a certificate and a key at once": func(c *Config) {
 			c.Credential = Credential{SymmetricKey: []byte("k"), Certificate: &tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: testKey(t)}}
 		},

@@ -38,6 +38,11 @@ func TestESTOverTLS(t *testing.T) {
 		t.Errorf("simplereenroll with the certificate (%s): %v", service.lastProof, err)
 	}
 
+	typed := newClient(t, service.listen(t, Credential{Code: testCode}))
+	if _, err := typed.SimpleEnroll(ctx, newCSR(t, testID)); err != nil || service.lastProof != "code" {
+		t.Errorf("simpleenroll with a one-time code (%s): %v", service.lastProof, err)
+	}
+
 	factory := newClient(t, service.listen(t, service.factoryCredential(t)))
 	if _, err := factory.SimpleEnroll(ctx, newCSR(t, testID)); err != nil || service.lastProof != "factory issuing" {
 		t.Errorf("simpleenroll with the factory's certificate (%s): %v", service.lastProof, err)

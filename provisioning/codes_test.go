@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
@@ -305,5 +306,75 @@ func TestRevokingACode(t *testing.T) {
 		if err := w.engine.RevokeCode(w.ctx, ann, given); fault.RuleOf(err) != rule {
 			t.Errorf("revoking %q: %v, want rule %q", given, err, rule)
 		}
+	}
+}
+
+// A group of certificates knows nothing of a device that a code let in but the code.
+func TestExplainSaysThatACodeIsSpent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := testkit.Chain(t, "root > mid > d1")
+	w.anchor(f.Get("root"), true)
+	w.group("g", f.Get("mid"))
+	leaf, err := w.enroll(w.typing("d1", w.code("d1", "g", 0)))
+	w.must(err)
+	x, err := w.engine.Explain(w.ctx, id(w, "d1"), nil)
+	w.must(err)
+	if !x.Admitted {
+		t.Errorf("with its certificate: %v", x.Refused)
+	}
+	_, err = w.engine.Revoke(w.ctx, ann, "", serial(leaf), ca.Superseded)
+	w.must(err)
+	x, err = w.engine.Explain(w.ctx, id(w, "d1"), nil)
+	w.must(err)
+	if x.Admitted || fault.RuleOf(x.Refused) != "code-spent" {
+		t.Errorf("without: %v, %v", x.Admitted, x.Refused)
+	}
+}
+
+// INV-D1: what is disabled, or revoked, while a request is under way gets nothing, and
+// the code that came with it is not spent by that.
+func TestACodeMeetsAChangeThatCameBeforeItsCommit(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(*world, provisioning.Owner)
+		rule   string
+		open   int
+	}{
+		"its group disabled": {func(w *world, g provisioning.Owner) { w.enable(g, false) }, "enrollment-disabled", 1},
+		"its group deleted": {func(w *world, g provisioning.Owner) {
+			w.must(w.engine.Delete(w.ctx, ann, g, provisioning.Precondition{Any: true}))
+		}, "code-orphaned", 1},
+		"itself revoked": {func(w *world, _ provisioning.Owner) {
+			list, err := w.engine.Codes(w.ctx, provisioning.CodeFilter{})
+			w.must(err)
+			w.must(w.engine.RevokeCode(w.ctx, ann, list[0].Hash.Name()))
+		}, "code-unknown", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			f := testkit.Chain(t, "root > mid > d1")
+			w.anchor(f.Get("root"), true)
+			group := w.group("g", f.Get("mid"), custom)
+			text := w.code("d1", "g", 0)
+			done := false
+			w.webhook.answer = func(provisioning.AllocationRequest) (provisioning.AllocationAnswer, error) {
+				if !done {
+					done = true
+					tt.change(w, group.Owner)
+				}
+				return picked(builtIn), nil
+			}
+			_, err := w.engine.Register(w.ctx, w.asking(w.typing("d1", text)))
+			if fault.RuleOf(err) != tt.rule || !done {
+				t.Errorf("got %v, want a refusal by %q", err, tt.rule)
+			}
+			list, err := w.engine.Codes(w.ctx, provisioning.CodeFilter{})
+			w.must(err)
+			if len(list) != tt.open || tt.open == 1 && !list[0].UsedAt.IsZero() || w.found(audit.Issued) != 0 {
+				t.Errorf("codes %+v, %d certificates", list, w.found(audit.Issued))
+			}
+			w.check()
+		})
 	}
 }

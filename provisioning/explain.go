@@ -143,6 +143,9 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 	if len(links) > 0 {
 		return "the certificate that attested it last", t.refuse("no-enrollment", "", "no enrollment group holds a certificate of the recorded chain any more")
 	}
+	if reg.Mechanism == verify.MechanismCode {
+		return "the one-time code that attested it last", t.refuse("code-spent", entry.String(), "a one-time code admitted the device, and no certificate of its pair is left: make another code")
+	}
 	t.pass("group", entry.String(), "it owns the registration")
 	return "the key that attested it last", nil
 }

@@ -91,6 +91,9 @@ func readLineage(tx Tx, q LineageQuery) (Lineage, error) {
 
 // issuedAs is our certificate of a thumbprint; nil if there is none.
 func issuedAs(tx Tx, x verify.Thumbprint) (*ca.Certificate, error) {
+	if x.IsZero() {
+		return nil, nil // a filter by nothing would find anything
+	}
 	found, err := tx.Certificates(CertificateFilter{Thumbprint: x, Limit: 1})
 	if err != nil || len(found) == 0 {
 		return nil, err

@@ -102,9 +102,11 @@ func TestLineageIsWalkedBothWays(t *testing.T) {
 	if len(above.Holders) != 1 || above.Registrations[0].Spelled != "d1" || last.Registrations[0].Spelled != "d2" || !last.NextDevice.IsZero() {
 		t.Errorf("the factory's CA: %+v, then %+v", above, last)
 	}
-	_, err = w.engine.Lineage(w.ctx, provisioning.LineageQuery{Thumbprint: verify.Thumbprint{1}, Limit: 1})
-	if !fault.Is(err, fault.NotFound) {
-		t.Errorf("a certificate that nothing knows: %v", err)
+	for _, unknown := range []verify.Thumbprint{{1}, {}} {
+		_, err = w.engine.Lineage(w.ctx, provisioning.LineageQuery{Thumbprint: unknown, Limit: 1})
+		if !fault.Is(err, fault.NotFound) {
+			t.Errorf("a certificate that nothing knows: %v", err)
+		}
 	}
 }
 

@@ -68,7 +68,10 @@ func (e *Engine) settle(ctx context.Context, r RegisterRequest, now time.Time) (
 	if err != nil {
 		return Operation{}, err
 	}
-	r.asked, r.made = new(asked), new(madeKey)
+	r.asked = new(asked)
+	if r.ServerKey {
+		r.made = new(madeKey)
+	}
 	defer func() { e.abandon(ctx, r.asked, err) }()
 	for range moves {
 		op, err := e.register(ctx, r, csr, now)

@@ -52,6 +52,7 @@ test)
 	need libc6-dev has_c_headers
 	need util-linux command -v setpriv
 	need postgresql has_postgres
+	need strongswan-pki command -v pki # an EST client that is nobody's of ours
 	need nodejs has_node
 	need npm command -v npm
 	# What reads our certificates, lists and answers beside openssl, and what we read of theirs.
