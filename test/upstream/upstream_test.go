@@ -16,7 +16,7 @@ import (
 )
 
 // Long is more than anything here takes.
-const long = 30 * time.Second
+const long = 25 * time.Second
 
 func TestADeviceIsGivenACertificateOfTheStepCA(t *testing.T) {
 	w := newWorld(t, long, template)
