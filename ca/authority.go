@@ -26,7 +26,8 @@ type Config struct {
 	CRLRefresh float64
 	// Upstreams are the CAs elsewhere that sign for issuers, by the name in their rows.
 	Upstreams map[string]Upstream
-	// UpstreamTimeout is how long one is waited for; zero is 15 seconds.
+	// UpstreamTimeout is how long one is waited for, 1 to 25 seconds (a device waits for 30);
+	// zero is 15 seconds.
 	UpstreamTimeout time.Duration
 	StatusConfig
 }
@@ -40,6 +41,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if c.UpstreamTimeout == 0 {
 		c.UpstreamTimeout = 15 * time.Second
+	}
+	if c.UpstreamTimeout < time.Second || c.UpstreamTimeout > 25*time.Second {
+		return Config{}, fault.New(fault.Malformed, "upstream-timeout", "An upstream is waited for between 1 and 25 seconds.").At("/upstreamTimeout")
 	}
 	u, err := url.Parse(c.PKIURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {

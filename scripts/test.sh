@@ -44,6 +44,7 @@ tests() {
 step format format
 step "module files" go mod tidy -diff
 step vet go vet ./...
+step "vet what tags add" go vet -tags "stepca vault google" ./cmd/muster
 step lint lint
 step "generated files" scripts/check-generated.sh ${GENERATED:-}
 step tests tests

@@ -16,7 +16,7 @@ import (
 )
 
 // Long is more than anything here takes.
-const long = 30 * time.Second
+const long = 25 * time.Second
 
 func TestADeviceIsGivenACertificateOfTheStepCA(t *testing.T) {
 	w := newWorld(t, long, template)
@@ -116,7 +116,7 @@ func TestAnAnswerThatIsSwallowedLeavesAnOrphan(t *testing.T) {
 	if list, err := w.engine.Ledger(w.ctx, provisioning.LedgerFilter{Action: audit.UpstreamOrphaned}); err != nil || len(list) != 1 {
 		t.Errorf("%d entries of an orphan in the ledger, %v", len(list), err)
 	}
-	w.later = 0
+	w.pass(-3 * 24 * time.Hour)
 
 	// An operator finds it in step-ca's own log.
 	serial := w.step.lastSerial()
@@ -202,7 +202,7 @@ func TestACommitThatFailsAfterTheSignature(t *testing.T) {
 
 func TestARequestThatEndsWithItsProcess(t *testing.T) {
 	for name, tt := range map[string]struct {
-		commits int // of the authority's before the end
+		commits int32 // of the authority's before the end
 		known   bool
 	}{
 		"after the intent, before the answer is on record: the orphan is listed": {1, false},
@@ -211,7 +211,7 @@ func TestARequestThatEndsWithItsProcess(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, long, template)
 			key := newKey(t)
-			w.life.commits = tt.commits
+			w.life.commits.Store(tt.commits)
 			if _, err := w.enroll("press-1", key); err == nil {
 				t.Fatal("it succeeded")
 			}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,11 +78,11 @@ func (s *faultyStore) Update(ctx context.Context, f func(provisioning.Tx) error)
 // ended, and nothing it does leaves a trace.
 type life struct {
 	ca.Store
-	commits int // -1: it does not end
+	commits atomic.Int32 // -1: it does not end
 }
 
 func (l *life) over() error {
-	if l.commits == 0 {
+	if l.commits.Load() == 0 {
 		return errInjected
 	}
 	return nil
@@ -92,7 +93,7 @@ func (l *life) Update(ctx context.Context, f func(ca.Tx) error) error {
 		return err
 	}
 	err := l.Store.Update(ctx, f)
-	l.commits--
+	l.commits.Add(-1)
 	return err
 }
 
@@ -141,7 +142,8 @@ func newWorld(t *testing.T, timeout time.Duration, template string) *world {
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	w.life = &life{Store: w.db.CA(), commits: -1}
+	w.life = &life{Store: w.db.CA()}
+	w.life.commits.Store(-1)
 	w.authority, err = ca.New(w.ctx, w.life, w.folder, w.config, w.now)
 	w.must(err)
 	w.store = &faultyStore{Store: w.db.Provisioning(), life: w.life}
