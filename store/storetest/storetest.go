@@ -25,6 +25,7 @@ func Run(t *testing.T, open Open) {
 	}{
 		{"versions", versions},
 		{"certificates", certificates},
+		{"status", status},
 		{"registrations", registrations},
 		{"lists", lists},
 		{"texts", texts},
