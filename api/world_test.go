@@ -55,6 +55,7 @@ type world struct {
 
 	mu       sync.Mutex
 	observed []api.Observation
+	ocsp     map[string]int // answers by status
 }
 
 // newWorld has an X.509 group "line-3" below the verified anchor "root", a group of
@@ -99,7 +100,7 @@ func (w *world) serve() {
 	device := api.NewServer(must(api.NewDoors(settings, api.Options{}, tenant)).Shared(), log)
 	device.TLSConfig = api.DeviceTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil })
 	w.devices = "https://" + start(w.t, device, func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, "", "") })
-	w.pki = "http://" + start(w.t, api.NewServer(must(api.PKI(settings, nil, tenant)), log), (*http.Server).Serve)
+	w.pki = "http://" + start(w.t, api.NewServer(must(api.PKI(settings, func(status string) { w.answered(status) }, tenant)), log), (*http.Server).Serve)
 }
 
 func start(t testing.TB, s *http.Server, serve func(*http.Server, net.Listener) error) (address string) {

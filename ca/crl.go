@@ -62,11 +62,10 @@ func (a *Authority) SweepCRLs(ctx context.Context) error {
 		if i == nil || i.signer == nil || now.After(i.certificate.NotAfter) {
 			continue
 		}
-		kind := a.crlDue(shard, now)
-		if kind == noCRL {
+		if a.crlDue(shard, now) == noCRL {
 			continue
 		}
-		if err := a.publishCRL(ctx, i, shard.Shard, kind, now); err != nil {
+		if err := a.publishCRL(ctx, i, shard.Shard, now); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -114,10 +113,14 @@ func (a *Authority) Ended(s CRLShard) bool {
 	return s.Number > 0 && !s.Ends.IsZero() && s.Next.After(s.Ends.Add(2*a.config.CRLLifetime))
 }
 
-func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, kind crlKind, now time.Time) error {
+func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, now time.Time) error {
 	was, err := a.published(ctx, i, shard, now)
 	if err != nil {
 		return err
+	}
+	kind := a.crlDue(was.shard, now)
+	if kind == noCRL {
+		return nil // another replica was first
 	}
 	d := a.draftCRL(i, was, now)
 	var signed []CRL
@@ -138,7 +141,7 @@ func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, kind c
 		}
 	}
 	if len(signed) == 0 {
-		return nil // a delta without a whole list: the next sweep finds that due
+		return nil // there is no whole list to add to: that is due as soon as the clock says so
 	}
 	err = a.store.Update(ctx, func(tx Tx) error {
 		if err := publish(tx, crlActor, signed[0], signed[1:]...); err != nil {

@@ -12,7 +12,9 @@
 //     signs it (INV-P6), and none outlives its issuer (INV-P7).
 //   - A serial number is unique for its issuer: the store has the last word (INV-P8).
 //   - Revocation is one-way, CRL numbers only grow, and a CRL lists every revoked
-//     certificate until one CRL after its expiry (INV-S6, S7).
+//     certificate of its shard until one CRL after its expiry (INV-S6, S7).
+//   - An OCSP answer says what the inventory says when it is given, and good only of what
+//     is there (INV-S7).
 //   - Private keys stay behind [Keys]; a row holds their URI (INV-K1).
 //
 // [Authority] is safe for concurrent use and signs outside any transaction. It is

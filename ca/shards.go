@@ -127,7 +127,7 @@ func (a *Authority) take(ctx context.Context, by *issuer, notAfter time.Time) (*
 			continue // another replica took the room, or opened the shard
 		}
 		if err == nil && s.Number == 0 {
-			err = a.publishCRL(ctx, by, s.Shard, wholeCRL, a.now())
+			err = a.publishCRL(ctx, by, s.Shard, a.now())
 		}
 		if err != nil {
 			return nil, err

@@ -293,18 +293,22 @@ func (w *world) opensslVerify(t testing.TB, leaf ca.Certificate) (output string,
 	}
 	chain := w.Chain(leaf.Issuer)
 	var crls [][]byte
+	var options []string
 	for _, row := range w.store.read().shards {
 		crl, err := w.PublishedCRL(t.Context(), row.Issuer, row.Shard)
 		if err != nil {
 			t.Fatal(err)
 		}
 		crls = append(crls, crl.DER)
+		if delta, err := w.PublishedDelta(t.Context(), row.Issuer, row.Shard); err == nil {
+			crls, options = append(crls, delta.DER), []string{"-extended_crl", "-use_deltas"}
+		}
 	}
-	out, err := exec.Command("openssl", "verify", "-x509_strict", "-purpose", "sslclient",
+	out, err := exec.Command("openssl", append(append([]string{"verify"}, options...), "-x509_strict", "-purpose", "sslclient",
 		"-attime", strconv.FormatInt(w.now.Unix(), 10), "-crl_check_all",
 		"-CAfile", write("root.pem", "CERTIFICATE", chain[len(chain)-1]),
 		"-untrusted", write("issuing.pem", "CERTIFICATE", chain[:len(chain)-1]...),
 		"-CRLfile", write("crl.pem", "X509 CRL", crls...),
-		write("leaf.pem", "CERTIFICATE", leaf.DER)).CombinedOutput()
+		write("leaf.pem", "CERTIFICATE", leaf.DER))...).CombinedOutput()
 	return string(out), err == nil
 }

@@ -6,7 +6,8 @@
 #
 #   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT; and, 0 for none: BENCH_ROWS
 #                         (certificates, and enrollments), BENCH_GROUPS (seconds),
-#                         BENCH_IDLE (connections), BENCH_HERD (seconds)
+#                         BENCH_IDLE (connections), BENCH_HERD (seconds),
+#                         BENCH_REVOKED (certificates on CRLs)
 #
 # The floor and the generator that it is measured with, which knows step-ca too, are not
 # part of this repository: they are built from ../shared/bench where that is there.
@@ -20,13 +21,14 @@ rows=${BENCH_ROWS:-1000000}
 groups=${BENCH_GROUPS:-3}
 idle=${BENCH_IDLE:-5000}
 herd=${BENCH_HERD:-60}
+revoked=${BENCH_REVOKED:-1000000}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
-go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/idle ./bench/herd
+go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/idle ./bench/herd ./bench/status
 
 others=()
 if [ -d ../shared/bench ]; then
@@ -40,6 +42,8 @@ if [ -d ../shared/bench ]; then
 fi
 
 "$work/compare" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count"
+echo
+"$work/status" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count" -revoked "$revoked"
 if [ "$rows" -gt 0 ]; then
 	echo
 	"$work/scale" -muster "$work/muster" -load "$work/load" -rows "$rows" -enrollments "$rows" -rounds "$rounds" -n "$count"

@@ -27,6 +27,7 @@ func Run(t *testing.T, open Open) {
 		{"certificates", certificates},
 		{"upstreams", upstreams},
 		{"issuers", issuers},
+		{"status", status},
 		{"registrations", registrations},
 		{"lists", lists},
 		{"texts", texts},

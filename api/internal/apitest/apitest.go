@@ -48,11 +48,12 @@ func Open(t testing.TB, idScope string, now func() time.Time, edits ...func(*pro
 		check(t, s.Close())
 	})
 	folder := must(keys.OpenFolder(filepath.Join(dir, "keys"), nil))(t)
-	s.Authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example"}, now))(t)
+	box := seal.NewBox(must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))(t))
+	s.Authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example", StatusConfig: ca.StatusConfig{Box: box}}, now))(t)
 	root := must(s.Authority.CreateRoot(ctx, "operator:test", ca.RootRequest{Name: "Example Root"}))(t)
 	s.Issuing = must(s.Authority.CreateIssuing(ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Example Issuing"}))(t)
 	config := provisioning.Config{
-		IDScope: idScope, Store: db.Provisioning(), Authority: s.Authority, Box: seal.NewBox(must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))(t)),
+		IDScope: idScope, Store: db.Provisioning(), Authority: s.Authority, Box: box,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, edit := range edits {

@@ -164,8 +164,10 @@ func (d *Door) caught(answer *recorder, r *http.Request, v any) (abort bool) {
 func (d *Door) done(r *http.Request, matched string, code int, took time.Duration) {
 	method := methodLabel(r.Method)
 	// The route stands for the path: a stranger's text is kept out of the log (INV-P3).
-	d.settings.Log.Debug("request", "door", d.name, "op", matched, "method", method, "code", code,
-		"dur", took, "traceId", TraceID(r), "address", Address(r))
+	if d.settings.Log.Enabled(r.Context(), slog.LevelDebug) {
+		d.settings.Log.Debug("request", "door", d.name, "op", matched, "method", method, "code", code,
+			"dur", took, "traceId", TraceID(r), "address", Address(r))
+	}
 	if d.settings.Observe != nil {
 		d.settings.Observe(Observation{Door: d.name, Method: method, Code: code, Duration: took})
 	}
