@@ -7,8 +7,8 @@
 //     ledger entry into the caller's transaction (INV-S1, S2): whatever is not committed
 //     was never issued.
 //   - A certificate is for a [verify.Identity] and is made of that identity and a
-//     profile. Of a request it takes the public key and the spelling of the name
-//     (INV-P2, P4). The first certificate of every shape is linted before a real key
+//     profile. Of a request it takes the public key, the spelling of the name, and
+//     what else the profile permits (INV-P2, P4). The first certificate of every shape is linted before a real key
 //     signs it (INV-P6), and none outlives its issuer (INV-P7).
 //   - A serial number is unique for its issuer: the store has the last word (INV-P8).
 //   - Revocation is one-way, CRL numbers only grow, and a CRL lists every revoked

@@ -96,7 +96,9 @@ func (n *namePolicy) check(id verify.RegistrationID, names altNames) error {
 		case !isDNSName(name):
 			return badName("DNS name", name)
 		case id.Matches(name):
-			engine = n.excluded
+			if engine = n.excluded; !isHostName(name) {
+				return badName("DNS name", name)
+			}
 		case len(permitted.DNS) == 0:
 			return notPermitted("DNS name", name)
 		}

@@ -6,6 +6,7 @@
 //   - A certificate request passes [CheckCSR] only if it is signed by its own sound
 //     key and asks for nothing beyond the device's own name and profile (INV-P1 to P5).
 //   - A validity computed by [Profile.Validity] lies within its issuer's (INV-P7).
+//   - A key on the [BlockList] is refused, in whichever of its forms it is listed (INV-P5).
 //   - [Allocate] sends a device to the same hub on every replica and after every
 //     restart, as long as the hubs and their weights are the same.
 //   - What no scope grants is refused ([Scopes.Allows], INV-L5).
