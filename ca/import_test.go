@@ -154,7 +154,7 @@ func TestACABelowAnOutsideRoot(t *testing.T) {
 	lintClean(t, leaf.Raw)
 	w.sweep(t)
 	w.crl(t, got.ID)
-	wantActions(t, w.store, audit.IssuerRequested, audit.IssuerImported, audit.IssuerImported, audit.Issued, audit.CRLPublished)
+	wantActions(t, w.store, audit.IssuerRequested, audit.IssuerImported, audit.IssuerImported, audit.CRLPublished, audit.Issued, audit.CRLPublished)
 
 	revoked, err := w.RevokeIssuer(t.Context(), operator, got.ID, ca.CACompromise)
 	if err != nil || revoked.OnCRL {

@@ -47,7 +47,7 @@ func TestAnAuthorityStartsWhileItsKeysAreAway(t *testing.T) {
 	if err := issue(); fault.RuleOf(err) != "signing-failed" || !fault.Is(err, fault.Unavailable) {
 		t.Errorf("issuing while the keys are away: %v", err)
 	}
-	if _, err := a.PublishedCRL(t.Context(), issuing.ID); err != nil {
+	if _, err := a.PublishedCRL(t.Context(), issuing.ID, 0); err != nil {
 		t.Errorf("the CRL on record: %v", err)
 	}
 	if len(a.Chain(issuing.ID)) != 2 || len(a.Bundle()) != 2 {

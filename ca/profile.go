@@ -61,7 +61,7 @@ func (a *Authority) checkSample(p policies.Profile, kt policies.KeyType, now tim
 	}
 	const year = 365 * 24 * time.Hour
 	period := &x509.Certificate{NotBefore: now.Add(-year), NotAfter: now.Add(100 * year)}
-	by := newIssuer(Issuer{ID: "0000000000000000"}, period, nil)
+	by := &issuer{Issuer: Issuer{ID: "0000000000000000"}, certificate: period}
 	t, err := a.deviceTemplate(csr, kt, p, by, now)
 	if err != nil {
 		return err

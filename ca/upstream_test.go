@@ -128,7 +128,7 @@ func (w *world) inFrontOf(t testing.TB, e *elsewhere) *ca.Authority {
 	return a
 }
 
-func (w *world) ask(t testing.TB, key crypto.Signer) (ca.Unrecorded, error) {
+func (w *world) askUpstream(t testing.TB, key crypto.Signer) (ca.Unrecorded, error) {
 	t.Helper()
 	return w.Issue(t.Context(), identity(t, "press-1"), request(t, "press-1", key), policies.DefaultProfile(), verify.Thumbprint{}, w.now)
 }
@@ -195,11 +195,11 @@ func TestAnIntentIsOnRecordBeforeTheUpstreamIsAsked(t *testing.T) {
 	w, e, _ := newRegistrationAuthority(t)
 	lost := errors.New("disk on fire")
 	w.store.beforeCommit = func() error { return lost }
-	if _, err := w.ask(t, deviceKey(t, policies.KeyECP256)); !errors.Is(err, lost) || len(e.made) != 0 {
+	if _, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256)); !errors.Is(err, lost) || len(e.made) != 0 {
 		t.Errorf("%v, and the upstream has signed %d times", err, len(e.made))
 	}
 	w.store.beforeCommit = nil
-	u, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+	u, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestEveryCommitAfterTheSignatureMayFail(t *testing.T) {
 			} else {
 				w.store.beforeCommit = fail
 			}
-			u, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+			u, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 			if (err == nil) != (tt.failing == 2) {
 				t.Fatal(err)
 			}
@@ -286,7 +286,7 @@ func TestAnUpstreamThatDoesNotAnswer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, e, _ := newRegistrationAuthority(t)
 				e.fail, e.wait = tt.fail, tt.wait
-				_, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+				_, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 				if fault.RuleOf(err) != tt.rule || !fault.Is(err, fault.Unavailable) {
 					t.Fatalf("%v, want unavailable, %s", err, tt.rule)
 				}
@@ -333,7 +333,7 @@ func TestWhatAnUpstreamSignedIsCheckedAsOurs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, e, _ := newRegistrationAuthority(t)
 			tt.breakIt(e)
-			_, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+			_, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 			if fault.RuleOf(err) != "upstream-certificate" || !strings.Contains(err.Error(), tt.why) {
 				t.Fatalf("%v, want upstream-certificate: …%s…", err, tt.why)
 			}
@@ -346,7 +346,7 @@ func TestWhatAnUpstreamSignedIsCheckedAsOurs(t *testing.T) {
 	t.Run("a shorter life is fine", func(t *testing.T) {
 		w, e, _ := newRegistrationAuthority(t)
 		changed(func(c *x509.Certificate) { c.NotAfter = noon.Add(24 * time.Hour) })(e)
-		if _, err := w.ask(t, deviceKey(t, policies.KeyECP256)); err != nil {
+		if _, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -376,14 +376,14 @@ func withOtherName(c *x509.Certificate) {
 func TestASerialGivenTwiceRevokesNothing(t *testing.T) {
 	w, e, _ := newRegistrationAuthority(t)
 	changed(func(c *x509.Certificate) { c.SerialNumber = big.NewInt(7) })(e)
-	first, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+	first, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.record(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	second, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+	second, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +410,7 @@ func TestAnOperatorResolvesAnOrphan(t *testing.T) {
 	orphaned := func(t *testing.T) (*world, *elsewhere, ca.Intent) {
 		w, e, _ := newRegistrationAuthority(t)
 		e.fail = errors.New("connection reset")
-		if _, err := w.ask(t, deviceKey(t, policies.KeyECP256)); err == nil {
+		if _, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256)); err == nil {
 			t.Fatal("it was signed")
 		}
 		return w, e, w.wantIntent(t, ca.IntentOrphaned, false)
@@ -448,7 +448,7 @@ func TestAnOperatorResolvesAnOrphan(t *testing.T) {
 
 func TestARevocationIsToldUntilItIsConfirmed(t *testing.T) {
 	w, e, issuer := newRegistrationAuthority(t)
-	u, err := w.ask(t, deviceKey(t, policies.KeyECP256))
+	u, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +485,7 @@ func TestARevocationIsToldUntilItIsConfirmed(t *testing.T) {
 func TestAnUpstreamThatIsNotConfigured(t *testing.T) {
 	w, _, _ := newRegistrationAuthority(t)
 	w.Authority = w.replica(t)
-	if _, err := w.ask(t, deviceKey(t, policies.KeyECP256)); fault.RuleOf(err) != "upstream-missing" || !fault.Is(err, fault.Unavailable) {
+	if _, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256)); fault.RuleOf(err) != "upstream-missing" || !fault.Is(err, fault.Unavailable) {
 		t.Errorf("%v, want unavailable, upstream-missing", err)
 	}
 	if list := w.store.read().upstream.intents; len(list) != 0 {

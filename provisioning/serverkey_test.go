@@ -54,7 +54,7 @@ func TestAKeyMadeHereIsAnsweredOnceAndKeptNowhere(t *testing.T) {
 		seen[string(op.Key.Reveal())] = true
 		w.check()
 	}
-	if len(seen) != 2 || w.found(audit.Issued) != 2 {
+	if len(seen) != 2 || w.issued() != 2 {
 		t.Errorf("%d keys", len(seen))
 	}
 }

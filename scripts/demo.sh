@@ -230,14 +230,14 @@ done
 
 step "press-05 enrolls over EST (RFC 7030), again with curl and openssl alone"
 est="$MUSTER_DEVICE_URL/.well-known/est"
-say "\$ curl $est/cacerts | openssl base64 -d | openssl pkcs7 -inform DER -print_certs"
-https "$est/cacerts" | openssl base64 -d | openssl pkcs7 -inform DER -print_certs >devices/press-05/chain.pem
+say "\$ curl $est/cacerts | openssl base64 -d -A | openssl pkcs7 -inform DER -print_certs"
+https "$est/cacerts" | openssl base64 -d -A | openssl pkcs7 -inform DER -print_certs >devices/press-05/chain.pem
 csr press-05 >devices/press-05/request.b64
 say "\$ curl --cert factory/press-05.pem --data @request.b64 $est/simpleenroll | ..."
 https --cert factory/press-05.pem --key factory/press-05.key -H 'Content-Type: application/pkcs10' \
 	--data-binary @devices/press-05/request.b64 -o devices/press-05/answer.b64 -w '%{http_code}' "$est/simpleenroll" >status
 expect "the HTTP status" "$(cat status)" 200
-openssl base64 -d <devices/press-05/answer.b64 | openssl pkcs7 -inform DER -print_certs | openssl x509 >devices/press-05/cert.pem
+openssl base64 -d -A <devices/press-05/answer.b64 | openssl pkcs7 -inform DER -print_certs | openssl x509 >devices/press-05/cert.pem
 chain_ok devices/press-05/cert.pem devices/press-05/chain.pem
 
 # ---------------------------------------------------------------------------------------

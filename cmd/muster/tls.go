@@ -78,6 +78,9 @@ func (s *serverCertificate) due(now time.Time) bool {
 // staple has the listeners hand out what OCSP says of the certificate (RFC 6066 §8), when it
 // is one of ours. Without an answer there is nothing to hand out: clients that must have one ask.
 func (s *serverCertificate) staple(ctx context.Context, log *slog.Logger) {
+	if s.absent() {
+		return
+	}
 	now := *s.current.Load()
 	answer, err := s.authority.Staple(ctx, now.Leaf)
 	if err != nil {
