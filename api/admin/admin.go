@@ -29,6 +29,8 @@ type Deps struct {
 	Version   string           // of this program, for the document
 	Now       func() time.Time // time.Now unless given
 
+	// IssuanceLog is the log of the ledger; nil where there is none.
+	IssuanceLog Log
 	// AfterRevoke is called after a certificate was revoked, so that the next CRL is
 	// signed soon. It must be quick.
 	AfterRevoke func()
@@ -103,6 +105,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addAccess()
 	d.addTokens()
 	d.addAudit()
+	d.addLog()
 	d.addDocument()
 	return d, router
 }

@@ -33,6 +33,7 @@ type house struct {
 	sweeper   *ca.Authority // for jobs: its transactions let devices go first
 	engine    *provisioning.Engine
 	idScope   string
+	log       *issuanceLog
 }
 
 // storage is a store engine with its migrations.
@@ -113,6 +114,9 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		return err
 	}
 	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), folder, conf, time.Now); err != nil {
+		return err
+	}
+	if h.log, err = openLog(ctx, h.config, h.db, h.idScope, folder); err != nil {
 		return err
 	}
 	webhooks, err := h.config.Webhooks.options(h.config.dev)

@@ -39,6 +39,7 @@ type cli struct {
 	Reg    regCmd    `cmd:"" help:"Registration records."`
 	Hub    hubCmd    `cmd:"" help:"Linked hubs."`
 	Access accessCmd `cmd:"" help:"Shared access policies: connection strings for Azure's clients."`
+	Audit  auditCmd  `cmd:"" help:"The ledger, and the log that shows when it was rewritten."`
 	Import bringCmd  `cmd:"" help:"Bring over what another service holds."`
 	Device deviceCmd `cmd:"" help:"A device client: no admin rights, only the public wire."`
 

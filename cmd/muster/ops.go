@@ -56,7 +56,7 @@ func mode(dev bool) string {
 // watch begins to report on the open houses.
 func (o *ops) watch(all []*house) {
 	o.houses = all
-	o.registry.MustRegister(issuerCollector(all))
+	o.registry.MustRegister(issuerCollector(all), logCollector(all))
 }
 
 // registered counts one attempt of a device; it is the engine's observer.
@@ -102,11 +102,15 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 			checks["issuer"], ready = "no active issuer has its key here: id scope "+h.idScope, false
 		}
 	}
+	verbose := r.URL.Query().Has("verbose")
+	if verbose {
+		checks["log"] = logCheck(ctx, o.houses)
+	}
 	code, text := http.StatusOK, "ok\n"
 	if !ready {
 		code, text = http.StatusServiceUnavailable, "not ready\n"
 	}
-	if r.URL.Query().Has("verbose") {
+	if verbose {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(checks)

@@ -237,6 +237,9 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	var running sync.WaitGroup
 	running.Go(func() { s.sweep(jobs) })
 	running.Go(func() { s.cert.keep(jobs, s.log) })
+	for _, h := range s.houses {
+		running.Go(func() { h.log.keep(jobs, s.log) })
+	}
 	defer running.Wait()
 	defer stopJobs()
 
@@ -274,8 +277,8 @@ func (s *server) doors() ([]door, error) {
 	var tenants []api.Tenant
 	operators := map[string]http.Handler{}
 	for _, h := range s.houses {
-		tenants = append(tenants, api.Tenant{Engine: h.engine, Authority: h.authority})
-		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL,
+		tenants = append(tenants, api.Tenant{Engine: h.engine, Authority: h.authority, Log: h.log})
+		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL, IssuanceLog: h.log,
 			Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
 	}
 	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)

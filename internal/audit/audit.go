@@ -42,6 +42,7 @@ const (
 	TwinUpdated         Action = "twin.updated"
 	IssuerCreated       Action = "issuer.created"
 	CRLPublished        Action = "crl.published"
+	LogStarted          Action = "log.started"
 	KeyDisallowed       Action = "key.disallowed"
 	TokenCreated        Action = "token.created"
 	TokenRevoked        Action = "token.revoked"
