@@ -10,10 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const (
-	leadEvery = 5 * time.Second // between tries, and between looks whether it is still so
-	leadLook  = 4 * time.Second // a connection that does not answer for so long is lost
-)
+// leadLook is how long a connection may take to answer before it is taken for lost.
+const leadLook = 4 * time.Second
 
 // Lead runs f in one of the processes that share a schema, and no other, again and again
 // until ctx ends. Its context ends when the connection that holds the office does. A
@@ -24,7 +22,7 @@ func (e *Engine) Lead(ctx context.Context, office string, f func(context.Context
 		_ = e.lead(ctx, office, f) // not elected, or cut off: tried again
 		select {
 		case <-ctx.Done():
-		case <-time.After(leadEvery):
+		case <-time.After(e.leadEvery):
 		}
 	}
 }
@@ -52,7 +50,7 @@ func (e *Engine) lead(ctx context.Context, office string, f func(context.Context
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(leadEvery):
+		case <-time.After(e.leadEvery):
 		}
 		look, cancel := context.WithTimeout(ctx, leadLook)
 		err := c.Ping(look)

@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		{"transactions", transactions},
 		{"states", states},
 		{"check", checks},
+		{"ledger log", ledgerLog},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
