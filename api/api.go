@@ -86,7 +86,7 @@ func PKI(s Settings, tenants ...Tenant) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fork{byWord: map[string]http.Handler{"log": log.New(served, s)}, rest: pki.New(served, s)}, nil
+	return fork{byWord: map[string]http.Handler{"log": log.New(served, s), "ct": log.NewCT(served, s)}, rest: pki.New(served, s)}, nil
 }
 
 // NewServer makes a server for one of these handlers, with limits on headers and on

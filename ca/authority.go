@@ -25,6 +25,8 @@ type Config struct {
 	// CRLRefresh is the share of that time after which the next CRL is signed even when
 	// nothing has changed: above 0, below 1; zero is 0.5.
 	CRLRefresh float64
+	// SCTs asks logs for the timestamps of profiles that embed them; nil: there are no logs.
+	SCTs SCTSource
 }
 
 func (c Config) checked() (Config, error) {

@@ -23,7 +23,8 @@ import (
 // maxCommonName is ub-common-name of RFC 5280 appendix A.1.
 const maxCommonName = 64
 
-// Issue signs a certificate for an identity, in memory: nothing is on record yet.
+// Issue signs a certificate for an identity, in memory: nothing is on record yet, but for
+// the precertificate of a profile that embeds SCTs.
 //
 // The caller has called policies.CheckCSR with this profile and identity: Issue does
 // not check the request's signature, its key's soundness or what it asks for. It is
@@ -39,7 +40,7 @@ const maxCommonName = 64
 // Refusals: Unauthenticated "identity-missing"; Malformed "csr-missing",
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
 // "key-malformed"; Unavailable "no-active-issuer", "issuer-expiring",
-// "issuer-not-yet-valid", "certificate-lint", "signing-failed".
+// "issuer-not-yet-valid", "certificate-lint", "signing-failed", "sct-unavailable".
 func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.CertificateRequest, p policies.Profile,
 	parent verify.Thumbprint, now time.Time,
 ) (Unrecorded, error) {
@@ -64,7 +65,12 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err := a.shapes.check(shapeOf(by.ID, p, kt, template), template, by); err != nil {
 		return Unrecorded{}, err
 	}
-	made, err := sign(template, by.certificate, by.signer)
+	var made *x509.Certificate
+	if p.EmbedSCT {
+		made, err = a.signLogged(ctx, template, id.ID(), by)
+	} else {
+		made, err = sign(template, by.certificate, by.signer)
+	}
 	if err != nil {
 		return Unrecorded{}, err
 	}

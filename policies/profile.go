@@ -35,6 +35,10 @@ type Profile struct {
 	Keys        []KeyType          // allowed types of device keys, at least one
 	ExtKeyUsage []x509.ExtKeyUsage // at least one; never OCSPSigning or any (INV-P4)
 	Renewal     RotationPolicy
+
+	// EmbedSCT asks logs of certificates for their timestamps (RFC 6962) before a
+	// certificate is issued, and embeds them.
+	EmbedSCT bool
 }
 
 // DefaultProfile is the profile a new installation starts with, and the one to copy:

@@ -30,6 +30,7 @@ type profileSettings struct {
 	ExtKeyUsage []x509.ExtKeyUsage `json:"extKeyUsage"`
 	PrepareAt   float64            `json:"prepareAt"`
 	Overlap     time.Duration      `json:"overlap"`
+	EmbedSCT    bool               `json:"embedSCT,omitempty"`
 }
 
 func scanProfile(r *row) provisioning.Profile {
@@ -41,6 +42,7 @@ func scanProfile(r *row) provisioning.Profile {
 	}
 	p.Lifetime, p.Backdate, p.Keys, p.ExtKeyUsage = s.Lifetime, s.Backdate, s.Keys, s.ExtKeyUsage
 	p.Renewal = policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap}
+	p.EmbedSCT = s.EmbedSCT
 	p.Created, p.Updated, p.Version = r.time(), r.time(), r.int()
 	return p
 }
@@ -48,7 +50,7 @@ func scanProfile(r *row) provisioning.Profile {
 func profileArgs(p provisioning.Profile) ([]any, error) {
 	s, err := json.Marshal(profileSettings{
 		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
-		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap,
+		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, EmbedSCT: p.EmbedSCT,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("storing profile %q: %w", p.Name, err)

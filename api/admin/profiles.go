@@ -22,6 +22,7 @@ type profile struct {
 	Keys                []string   `json:"keys,omitempty" nullable:"false" doc:"EC-P256, EC-P384, EC-P521, Ed25519, RSA-2048, RSA-3072, RSA-4096."`
 	ExtKeyUsage         []string   `json:"extKeyUsage,omitempty" nullable:"false" doc:"clientAuth, serverAuth, codeSigning, emailProtection, timeStamping, ipsecEndSystem, ipsecTunnel, ipsecUser."`
 	Renewal             *renewal   `json:"renewal,omitempty"`
+	EmbedSCT            bool       `json:"embedSCT,omitempty" doc:"Embed the timestamps of logs of certificates (RFC 6962); the server needs a log, see docs/how-to/embedded-scts.md."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
@@ -50,8 +51,9 @@ var usages = [...]struct {
 func profileOf(p provisioning.Profile) (profile, error) {
 	out := profile{
 		Name: p.Name, Lifetime: formatDuration(p.Lifetime), Backdate: formatDuration(p.Backdate),
-		Renewal: &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap)},
-		Etag:    etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
+		Renewal:  &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap)},
+		EmbedSCT: p.EmbedSCT,
+		Etag:     etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
 	}
 	for _, k := range p.Keys {
 		out.Keys = append(out.Keys, string(k))
@@ -68,7 +70,7 @@ func profileOf(p provisioning.Profile) (profile, error) {
 // the engine to say.
 func (p profile) policy(name string) (policies.Profile, error) {
 	out := policies.DefaultProfile()
-	out.Name = name
+	out.Name, out.EmbedSCT = name, p.EmbedSCT
 	if p.Name != "" && p.Name != name {
 		return out, otherName("/name")
 	}

@@ -1,6 +1,7 @@
 // Package log publishes what anybody may read of the logs of ledgers, over plain HTTP
 // with GET and HEAD: under /log/{idScope}/ checkpoint, key, tile/… as C2SP tlog-tiles has
 // them, so that its tools can follow a log; and proofs of inclusion and of consistency.
+// Logs of certificates stand beside them under /ct/{idScope}/.
 //
 // It serves signatures and hashes (INV-N4). The leaves name devices and operators: they are
 // given to operators alone, by the admin door.
@@ -29,9 +30,9 @@ func New(tenants wire.Tenants, s wire.Settings) http.Handler {
 	h := handler{tenants}
 	d := wire.NewDoor("log", s, fail)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		d.Handle(method, "/log/:scope/checkpoint", h.with(checkpoint))
+		d.Handle(method, "/log/:scope/checkpoint", h.with(func(c *gin.Context, l wire.Log) error { return note(c, l.Note) }))
 		d.Handle(method, "/log/:scope/key", h.with(key))
-		d.Handle(method, "/log/:scope/tile/*name", h.with(tile))
+		d.Handle(method, "/log/:scope/tile/*name", h.with(func(c *gin.Context, l wire.Log) error { return tile(c, l) }))
 		d.Handle(method, "/log/:scope/proof/inclusion", h.with(inclusion))
 		d.Handle(method, "/log/:scope/proof/consistency", h.with(consistency))
 	}
@@ -52,13 +53,20 @@ func (h handler) with(serve func(*gin.Context, wire.Log) error) wire.Handler {
 	}
 }
 
-func checkpoint(c *gin.Context, l wire.Log) error {
-	note, err := l.Note()
+// note serves a checkpoint, which is never to be had from a cache.
+func note(c *gin.Context, read func() ([]byte, error)) error {
+	text, err := read()
 	if err != nil {
 		return err
 	}
 	c.Header("Cache-Control", "no-cache")
-	c.Data(http.StatusOK, "text/plain; charset=utf-8", note)
+	c.Data(http.StatusOK, "text/plain; charset=utf-8", text)
+	return nil
+}
+
+func unchanging(c *gin.Context, mediaType string, data []byte) error {
+	c.Header("Cache-Control", "public, max-age=31536000, immutable")
+	c.Data(http.StatusOK, mediaType, data)
 	return nil
 }
 
@@ -68,7 +76,10 @@ func key(c *gin.Context, l wire.Log) error {
 }
 
 // tile serves tile/L/N and tile/L/N.p/W, which never change.
-func tile(c *gin.Context, l wire.Log) error {
+func tile(c *gin.Context, l interface {
+	Tile(ctx context.Context, level, index uint64, partial uint8) ([]byte, error)
+},
+) error {
 	level, name, _ := strings.Cut(strings.TrimPrefix(c.Param("name"), "/"), "/")
 	at, index, partial, err := layout.ParseTileLevelIndexPartial(level, name)
 	if err != nil || layout.TilePath(at, index, partial) != "tile/"+level+"/"+name {
@@ -78,9 +89,7 @@ func tile(c *gin.Context, l wire.Log) error {
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "public, max-age=31536000, immutable")
-	c.Data(http.StatusOK, "application/octet-stream", data)
-	return nil
+	return unchanging(c, "application/octet-stream", data)
 }
 
 // proved is an audit path; hashes are in base64.
@@ -121,7 +130,9 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := http.StatusInternalServerError, "Something went wrong here."
 	switch {
 	case fault.RuleOf(err) == wire.RuleMethodNotAllowed:
-		status, text = http.StatusMethodNotAllowed, "This address has only GET and HEAD."
+		status, text = http.StatusMethodNotAllowed, "This address does not have that method."
+	case fault.Is(err, fault.TooLarge):
+		status, text = http.StatusRequestEntityTooLarge, sentence(err)
 	case fault.Is(err, fault.Malformed):
 		status, text = http.StatusBadRequest, sentence(err)
 	case fault.Is(err, fault.NotFound):

@@ -35,6 +35,7 @@ type config struct {
 	AllowUnprovenAnchors bool           `yaml:"allowUnprovenAnchors"`
 	Webhooks             webhooksConfig `yaml:"webhooks"`
 	LogLevel             string         `yaml:"logLevel"`
+	CT                   ctConfig       `yaml:"ct,omitempty"`
 
 	dev     bool
 	idScope string // of a tenant that has a name already; "" = the database's own, or a new one

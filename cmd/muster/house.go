@@ -34,6 +34,7 @@ type house struct {
 	engine    *provisioning.Engine
 	idScope   string
 	log       *issuanceLog
+	ct        *certificateLog // nil: there is none
 }
 
 // storage is a store engine with its migrations.
@@ -110,6 +111,9 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		return err
 	}
 	conf := ca.Config{PKIURL: h.config.pkiURL()}
+	if conf.SCTs, err = h.openCT(ctx, folder); err != nil {
+		return err
+	}
 	if h.authority, err = ca.New(ctx, h.db.CA(), folder, conf, time.Now); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"github.com/passmuster/muster/api/admin"
 	"github.com/passmuster/muster/ca"
-	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -87,15 +86,6 @@ func logOrigin(pkiURL, idScope string) string {
 		pkiURL = u.Host + u.Path
 	}
 	return strings.TrimRight(pkiURL, "/") + "/log/" + idScope
-}
-
-// keep writes the log while this process leads, until ctx ends.
-func (l *issuanceLog) keep(ctx context.Context, log *slog.Logger) {
-	if l.sequencer == nil {
-		log.Error("the log of issuance is not written", "problem", l.problem)
-		return
-	}
-	l.inventory.Lead(ctx, func(ctx context.Context) { l.sequencer.Run(ctx, log) })
 }
 
 // Note is the latest checkpoint.
