@@ -39,8 +39,7 @@ func FuzzEvidence(f *testing.F) {
 
 // A stranger may submit what he likes to the log of certificates.
 func FuzzSubmission(f *testing.F) {
-	t := &testing.T{}
-	a := newAuthority(t)
+	a := newAuthority(f)
 	l := a.closedLog(f.TempDir(), a.key)
 	chain := a.precert()
 	f.Add(chain[0], chain[1], true)

@@ -37,13 +37,13 @@ var _ ca.SCTSource = (*ctlog.Submitter)(nil)
 
 // authority is an issuer whose certificates a log takes, and what it signs.
 type authority struct {
-	t    *testing.T
+	t    testing.TB
 	cert *x509.Certificate
 	key  crypto.Signer
 	next int64
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	a := &authority{t: t, key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), next: 1}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
