@@ -38,6 +38,7 @@ func TestAHorizonWaitsForARowThatIsWrittenAndNotCommitted(t *testing.T) {
 	}()
 	select {
 	case h := <-horizon:
+		close(release)
 		t.Fatalf("the horizon is %d while a lower row is still to come", h)
 	case <-time.After(200 * time.Millisecond):
 	}
