@@ -16,6 +16,7 @@ import (
 	"github.com/passmuster/muster/api/est"
 	"github.com/passmuster/muster/api/hub"
 	"github.com/passmuster/muster/api/internal/wire"
+	"github.com/passmuster/muster/api/log"
 	"github.com/passmuster/muster/api/mqtt"
 	"github.com/passmuster/muster/api/pki"
 	"github.com/passmuster/muster/api/service"
@@ -78,19 +79,20 @@ func (d Doors) Shared() http.Handler {
 	return f
 }
 
-// PKI serves certificates, CRLs and OCSP answers of the tenants' issuers, for plain HTTP.
-// answered, unless it is nil, is told of every OCSP answer, by status.
+// PKI serves certificates, CRLs and OCSP answers of the tenants' issuers, and the public part
+// of their logs, for plain HTTP. answered, unless it is nil, is told of every OCSP answer, by
+// status.
 func PKI(s Settings, answered func(status string), tenants ...Tenant) (http.Handler, error) {
 	served, err := wire.NewTenants(tenants...)
 	if err != nil {
 		return nil, err
 	}
-	return pki.New(served, s, answered), nil
+	return fork{byWord: map[string]http.Handler{"log": log.New(served, s), "ct": log.NewCT(served, s)}, rest: pki.New(served, s, answered)}, nil
 }
 
 // NewServer makes a server for one of these handlers, with limits on headers and on
 // time (INV-R1); bodies are limited by their doors. A device's connection remembers what it has proved.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server { return wire.NewServer(h, log) }
+func NewServer(h http.Handler, l *slog.Logger) *http.Server { return wire.NewServer(h, l) }
 
 // DeviceTLS is the TLS configuration of a listener for devices.
 func DeviceTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {

@@ -24,6 +24,8 @@ type Config struct {
 	// CRLRefresh is the share of that time after which the next CRL is signed even when
 	// nothing has changed: above 0, below 1; zero is 0.5.
 	CRLRefresh float64
+	// SCTs asks logs for the timestamps of profiles that embed them; nil: there are no logs.
+	SCTs SCTSource
 	// Upstreams are the CAs elsewhere that sign for issuers, by the name in their rows.
 	Upstreams map[string]Upstream
 	// UpstreamTimeout is how long one is waited for, 1 to 25 seconds (a device waits for 30);

@@ -23,9 +23,10 @@ import (
 // maxCommonName is ub-common-name of RFC 5280 appendix A.1.
 const maxCommonName = 64
 
-// Issue signs a certificate for an identity, in memory: nothing is on record yet. Where the
-// issuer's key is with an upstream, that is asked, and an intent is on record: an Unrecorded
-// that is not recorded is then given to Abandon.
+// Issue signs a certificate for an identity, in memory: nothing is on record yet, but for
+// the precertificate of a profile that embeds SCTs. Where the issuer's key is with an
+// upstream, that is asked, and an intent is on record: an Unrecorded that is not recorded is
+// then given to Abandon.
 //
 // The caller has called policies.CheckCSR with this profile and identity: Issue does
 // not check the request's signature, its key's soundness or what it asks for. It is
@@ -43,8 +44,8 @@ const maxCommonName = 64
 // "csr-names-other-device", "csr-name-length", "key-type-not-allowed" and its kin,
 // "key-malformed", "name-not-permitted", "name-malformed"; Unavailable "no-active-issuer",
 // "issuer-expiring", "issuer-not-yet-valid", "certificate-lint", "template-…",
-// "signing-failed"; of an upstream "upstream-missing", "upstream-busy", "upstream-refused",
-// "upstream-unanswered", "upstream-certificate".
+// "signing-failed", "sct-unavailable"; of an upstream "upstream-missing", "upstream-busy",
+// "upstream-refused", "upstream-unanswered", "upstream-certificate".
 func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.CertificateRequest, p policies.Profile,
 	parent verify.Thumbprint, now time.Time,
 ) (Unrecorded, error) {
@@ -71,6 +72,9 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		return Unrecorded{}, ofTemplate(err, p)
 	}
 	if by.Upstream != "" {
+		if p.EmbedSCT {
+			return Unrecorded{}, fault.New(fault.Unavailable, "sct-unavailable", "The profile embeds timestamps of logs, which an upstream cannot.").About("profile " + p.Name)
+		}
 		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC()})
 	}
 	shard, err := a.nameStatus(ctx, by, template)
@@ -80,7 +84,12 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err := a.shapes.check(shapeOf(by.ID, p, kt, template, form), template, by); err != nil {
 		return Unrecorded{}, err
 	}
-	made, err := sign(template, by.certificate, by.signer)
+	var made *x509.Certificate
+	if p.EmbedSCT {
+		made, err = a.signLogged(ctx, template, id.ID(), by)
+	} else {
+		made, err = sign(template, by.certificate, by.signer)
+	}
 	if err != nil {
 		return Unrecorded{}, err
 	}

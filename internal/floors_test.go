@@ -24,7 +24,7 @@ var places = []struct {
 	{5, []string{"cmd/*", "bench/*", "test/*"}},
 	{4, []string{
 		"api", "api/internal/*",
-		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook",
+		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook", "api/log",
 		"store", "store/sqlite", "store/postgres",
 		"hub/registry", "hub/azure", "hub/webhook",
 		"ca/keys", "ca/ceremony", "ca/upstream/*", "ca/ctlog",

@@ -51,7 +51,9 @@ type Profile struct {
 	MinLifetime, MaxLifetime time.Duration
 	KeyReuse                 KeyReuse
 	ServerKeygen             bool // the server may make a device's key for it (RFC 7030 §4.4; INV-P9)
-	EmbedSCT                 bool // certificates carry a timestamp of the issuance log
+	// EmbedSCT asks logs of certificates for their timestamps (RFC 6962) before a
+	// certificate is issued, and embeds them.
+	EmbedSCT bool
 }
 
 // DefaultProfile is the profile a new installation starts with, and the one to copy:

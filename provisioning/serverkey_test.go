@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The figures: Muster beside the floor and step-ca; a server with a million certificates beside an empty
 # one; pages of a query among a million enrollments; a device among a thousand groups with
-# keys; MQTT connections that idle; and devices that are let in beside a herd that is not.
+# keys; the log of a million issuings; MQTT connections that idle; and devices that are let in beside a herd that is not.
 # The tables name their goals. They hold on a machine that does nothing else.
 #
 #   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT; and, 0 for none: BENCH_ROWS
-#                         (certificates, and enrollments), BENCH_GROUPS (seconds),
+#                         (certificates, enrollments and leaves), BENCH_GROUPS (seconds),
 #                         BENCH_IDLE (connections), BENCH_HERD (seconds),
 #                         BENCH_REVOKED (certificates on CRLs)
 #
@@ -28,7 +28,7 @@ trap 'rm -rf "$work"' EXIT
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
-go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/idle ./bench/herd ./bench/status
+go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status
 
 others=()
 if [ -d ../shared/bench ]; then
@@ -58,6 +58,10 @@ if [ "$rows" -gt 0 ]; then
 		printf "  %-8s %6.2f  ≤ 5  %s\n", $1, $5, ($5 <= 5 ? "met" : "MISSED"); n++
 	}
 	END { exit n != 3 }' <<<"$said"
+fi
+if [ "$rows" -gt 0 ]; then
+	echo
+	"$work/log" -muster "$work/muster" -rows "$rows"
 fi
 if [ "$groups" -gt 0 ]; then
 	echo

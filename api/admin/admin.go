@@ -29,6 +29,8 @@ type Deps struct {
 	Version   string           // of this program, for the document
 	Now       func() time.Time // time.Now unless given
 
+	// IssuanceLog is the log of the ledger; nil where there is none.
+	IssuanceLog Log
 	// AfterRevoke is called after a certificate was revoked or an issuer has moved, so that
 	// jobs learn of it and the next CRL is signed soon. It must be quick.
 	AfterRevoke func()
@@ -106,6 +108,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addCodes()
 	d.addLineage()
 	d.addAudit()
+	d.addLog()
 	d.addDocument()
 	return d, router
 }

@@ -30,7 +30,7 @@ type profile struct {
 	MaxLifetime         string     `json:"maxLifetime,omitempty" doc:"The greatest lifetime that the template may choose, ISO 8601."`
 	KeyReuse            string     `json:"keyReuse,omitempty" doc:"allowed (unless given), ownOnly: a key belongs to the first device that used it, or never: each certificate needs a new key."`
 	ServerKeygen        bool       `json:"serverKeygen,omitempty" doc:"The server may make a device's key for it."`
-	EmbedSCT            bool       `json:"embedSct,omitempty" doc:"Certificates carry a timestamp of the issuance log."`
+	EmbedSCT            bool       `json:"embedSct,omitempty" doc:"Embed the timestamps of logs of certificates (RFC 6962); the server needs a log, see docs/how-to/embedded-scts.md."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`

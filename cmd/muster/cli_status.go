@@ -99,7 +99,11 @@ func (c *statusCmd) look(ctx context.Context, s streams, api *client, now time.T
 		}
 		checks = append(checks, i.checks(now)...)
 	}
-	return checks, nil
+	l, err := logOf(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	return append(checks, l.check(now)), nil
 }
 
 // readiness asks /readyz, which in production has a listener of its own.

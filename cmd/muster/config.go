@@ -43,7 +43,8 @@ type config struct {
 	OCSP            ocspConfig    `yaml:"ocsp"`
 	LogLevel        string        `yaml:"logLevel"`
 	// KeyBlockList is a file of keys that get no certificate.
-	KeyBlockList string `yaml:"keyBlockList"`
+	KeyBlockList string   `yaml:"keyBlockList"`
+	CT           ctConfig `yaml:"ct,omitempty"`
 
 	dev     bool
 	device  *keys.Device // once one is open

@@ -32,6 +32,8 @@ type house struct {
 	sweeper   *ca.Authority // for jobs: its transactions let devices go first
 	engine    *provisioning.Engine
 	idScope   string
+	log       *issuanceLog
+	ct        *certificateLog // nil: there is none
 
 	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
@@ -105,11 +107,18 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if h.idScope, err = h.db.IDScope(ctx, cmp.Or(h.config.idScope, newIDScope())); err != nil {
 		return err
 	}
-	kept, err := h.openKeys(passphrase)
+	folder, err := keys.OpenFolder(keysFolder(h.config), passphrase)
+	if err != nil {
+		return err
+	}
+	kept, err := h.openKeys(folder)
 	if err != nil {
 		return err
 	}
 	conf := h.config.authority(box)
+	if conf.SCTs, err = h.openCT(ctx, folder); err != nil {
+		return err
+	}
 	if conf.Upstreams, err = h.config.Upstreams.open(); err != nil {
 		return err
 	}
@@ -118,6 +127,9 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		return err
 	}
 	if h.sweeper, err = ca.New(ctx, h.db.CAJobs(), kept, conf, time.Now); err != nil {
+		return err
+	}
+	if h.log, err = openLog(ctx, h.config, h.db, h.idScope, folder); err != nil {
 		return err
 	}
 	webhooks, err := h.config.Webhooks.options(h.config.dev)

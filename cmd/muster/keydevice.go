@@ -13,11 +13,7 @@ const keyRetryEvery = 5 * time.Second
 
 // openKeys joins the keys folder with the device that the configuration names. The houses
 // of one process share a device: the first opens it, and closes it.
-func (h *house) openKeys(passphrase []byte) (*keys.Keeper, error) {
-	folder, err := keys.OpenFolder(keysFolder(h.config), passphrase)
-	if err != nil {
-		return nil, err
-	}
+func (h *house) openKeys(folder *keys.Folder) (kept *keys.Keeper, err error) {
 	if h.config.device == nil && h.config.Keys.URI != "" {
 		if h.config.device, err = keys.OpenDevice(h.config.Keys.URI, h.config.Keys.PINFile); err != nil {
 			return nil, err

@@ -40,6 +40,7 @@ type cli struct {
 	Reg     regCmd     `cmd:"" help:"Registration records."`
 	Hub     hubCmd     `cmd:"" help:"Linked hubs."`
 	Profile profileCmd `cmd:"" help:"Issuing profiles: what certificates look like."`
+	Audit   auditCmd   `cmd:"" help:"The ledger, and the log that shows when it was rewritten."`
 	Access  accessCmd  `cmd:"" help:"Shared access policies: connection strings for Azure's clients."`
 	Import  bringCmd   `cmd:"" help:"Bring over what another service holds."`
 	Device  deviceCmd  `cmd:"" help:"A device client: no admin rights, only the public wire."`

@@ -58,7 +58,7 @@ func mode(dev bool) string {
 // watch begins to report on the open houses.
 func (o *ops) watch(all []*house) {
 	o.houses = all
-	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all))
+	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all))
 }
 
 // registered counts one attempt of a device; it is the engine's observer.
@@ -110,11 +110,15 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 			checks["issuer"], ok = "the key device is away: nothing is signed", "ok, but nothing is signed: the key device is away\n"
 		}
 	}
+	verbose := r.URL.Query().Has("verbose")
+	if verbose {
+		checks["log"] = logCheck(ctx, o.houses)
+	}
 	code, text := http.StatusOK, ok
 	if !ready {
 		code, text = http.StatusServiceUnavailable, "not ready\n"
 	}
-	if r.URL.Query().Has("verbose") {
+	if verbose {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(checks)

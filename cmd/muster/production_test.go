@@ -104,7 +104,7 @@ func TestProductionIsSetUpAndServes(t *testing.T) {
 		}
 	}
 	keys, err := filepath.Glob(h.path("data/keys/*.pem"))
-	if err != nil || len(keys) != 2 { // the issuing CA's and the key-encryption key: not the root's
+	if err != nil || len(keys) != 3 { // the issuing CA's, the log's and the key-encryption key: not the root's
 		t.Fatalf("keys on the host: %v, %v", keys, err)
 	}
 	if err := os.Remove(h.path("root-key.pem")); err != nil { // it was taken away

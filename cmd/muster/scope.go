@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -259,7 +260,39 @@ func archive(ctx context.Context, w io.Writer, t config) error {
 			}
 		}
 	}
+	if err := addLogs(tw, base, t); err != nil {
+		return err
+	}
 	return tw.Close()
+}
+
+// addLogs writes what cannot be made anew: the log of certificates, checkpoint first, so that
+// the tiles cover it. The log of the ledger follows from the ledger; its checkpoint goes
+// along for whoever wants to see that it does.
+func addLogs(tw *tar.Writer, base string, t config) error {
+	checkpoint := filepath.Join(logFolder(t), "checkpoint")
+	if err := addFile(tw, base+"/log-checkpoint.txt", checkpoint); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	root := ctFolder(t)
+	if err := addFile(tw, base+"/log/ct/checkpoint", filepath.Join(root, "checkpoint")); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // an unfinished tile that was finished meanwhile
+		}
+		name, relErr := filepath.Rel(root, path)
+		if err = errors.Join(err, relErr); err != nil || d.IsDir() || name == "checkpoint" || strings.HasPrefix(d.Name(), ".") || strings.HasSuffix(name, ".new") {
+			return err
+		}
+		if err := addFile(tw, base+"/log/ct/"+filepath.ToSlash(name), path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 func addFile(tw *tar.Writer, name, path string) error {

@@ -32,7 +32,7 @@ type serveCmd struct {
 }
 
 func (s *serveCmd) config() (config, error) {
-	c := config{dev: true}
+	c := config{dev: true, CT: ctConfig{Own: true}}
 	if s.Dev {
 		c.Data = "muster-dev"
 	} else {
@@ -248,6 +248,9 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	running.Go(func() { s.keepUpstreams(jobs) })
 	running.Go(func() { s.cert.keep(jobs, s.log) })
 	running.Go(func() { s.rewrap(jobs) })
+	for _, h := range s.houses {
+		running.Go(func() { h.writeLogs(jobs, s.log) })
+	}
 	defer running.Wait()
 	defer stopJobs()
 
@@ -285,8 +288,12 @@ func (s *server) doors() ([]door, error) {
 	var tenants []api.Tenant
 	operators := map[string]http.Handler{}
 	for _, h := range s.houses {
-		tenants = append(tenants, api.Tenant{Engine: h.engine, Authority: h.authority})
-		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL,
+		tenant := api.Tenant{Engine: h.engine, Authority: h.authority, Log: h.log}
+		if h.ct != nil {
+			tenant.CT = h.ct
+		}
+		tenants = append(tenants, tenant)
+		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL, IssuanceLog: h.log,
 			Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
 	}
 	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)

@@ -14,6 +14,7 @@ type Action string
 // The actions. A new kind of change gets a new word here.
 const (
 	Issued              Action = "certificate.issued"
+	Precertified        Action = "certificate.precertified" // promised to a log of certificates
 	Revoked             Action = "certificate.revoked"
 	Registered          Action = "registration.assigned"
 	RegistrationFailed  Action = "registration.failed"
@@ -54,6 +55,7 @@ const (
 	IssuerRevoked       Action = "issuer.revoked"
 	IssuerCrossSigned   Action = "issuer.cross-signed"
 	CRLPublished        Action = "crl.published"
+	LogStarted          Action = "log.started"
 	KeyDisallowed       Action = "key.disallowed"
 	CodeMade            Action = "code.made"
 	CodeSpent           Action = "code.spent"

@@ -11,6 +11,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ import (
 type Options struct {
 	Observe        func(store.Sample) // see store.Meter
 	MaxConnections int                // 0: four for each processor (store design §5)
+	LeadEvery      time.Duration      // between tries to lead, and looks whether it is still so; 0: 5 s
 }
 
 // Engine is an open schema; see store.Engine.
@@ -37,6 +39,8 @@ type Engine struct {
 	meter store.Meter
 	lock  int64 // the trust lock's key: advisory locks are the database's, not the schema's
 	seed  maphash.Seed
+
+	leadEvery time.Duration
 }
 
 var _ store.Engine = (*Engine)(nil)
@@ -60,7 +64,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
-	e := &Engine{pool: pool, seed: maphash.MakeSeed()}
+	e := &Engine{pool: pool, seed: maphash.MakeSeed(), leadEvery: cmp.Or(o.LeadEvery, 5*time.Second)}
 	e.meter.Observe = o.Observe
 	if err := e.identify(ctx); err != nil {
 		pool.Close()

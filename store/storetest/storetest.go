@@ -41,6 +41,7 @@ func Run(t *testing.T, open Open) {
 		{"states", states},
 		{"check", checks},
 		{"lint", lints},
+		{"ledger log", ledgerLog},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}

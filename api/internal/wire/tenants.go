@@ -15,6 +15,8 @@ import (
 type Tenant struct {
 	Engine    *provisioning.Engine
 	Authority *ca.Authority
+	Log       Log // nil where there is none
+	CT        CT  // the same
 }
 
 // Tenants are the ID scopes that a listener serves. A device names its own, in the
