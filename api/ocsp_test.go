@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -48,7 +49,8 @@ func TestOCSPIsAnsweredOverPlainHTTP(t *testing.T) {
 	status := func(a answer) string {
 		t.Helper()
 		got, err := ocsp.ParseResponse([]byte(a.body), issuer)
-		if said, is := err.(ocsp.ResponseError); is {
+		var said ocsp.ResponseError
+		if errors.As(err, &said) {
 			return said.Status.String()
 		}
 		check(t, err)

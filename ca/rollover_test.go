@@ -435,7 +435,7 @@ func TestTheServersCertificateFollowsItsIssuers(t *testing.T) {
 	two := w.issuing(t, root.ID, ca.IssuingRequest{Name: "Issuing 2"})
 	late := w.replica(t)
 	w.promote(t, two.ID)
-	w.Authority, late = late, w.Authority // a process that has not heard of it
+	w.Authority = late // a process that has not heard of it
 	after := serve()
 	issuer, _ := x509.ParseCertificate(two.Certificate)
 	if after.CheckSignatureFrom(issuer) != nil || !w.StandsBehind(before) || !w.StandsBehind(after) {

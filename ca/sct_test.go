@@ -49,7 +49,7 @@ var sctList = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
 
 func TestAProfileEmbedsTheTimestampsOfLogs(t *testing.T) {
 	w, root, issuing := newHierarchy(t, policies.KeyECP256)
-	l := &logs{world: w, list: []byte("a list of SCTs")}
+	l := &logs{world: w, list: timestamps()}
 	a, err := ca.New(t.Context(), w.store, w.keys, ca.Config{PKIURL: "http://pki.example/", SCTs: l}, func() time.Time { return w.now })
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +99,14 @@ func TestAProfileEmbedsTheTimestampsOfLogs(t *testing.T) {
 	}
 }
 
+// timestamps is a list of one SCT, in form alone (RFC 6962 §3.2, §3.3).
+func timestamps() []byte {
+	sct := make([]byte, 1+32+8+2)    // version 1, log id, time, no extensions
+	sct = append(sct, 4, 3, 0, 8)    // ECDSA with SHA-256
+	sct = append(sct, "a sign. "...) // 8 octets
+	return append([]byte{0, byte(len(sct) + 2), 0, byte(len(sct))}, sct...)
+}
+
 func isSCTList(e pkix.Extension) bool { return e.Id.Equal(sctList) }
 
 func TestNothingIsIssuedWithoutTheTimestampsItNeeds(t *testing.T) {
@@ -118,7 +126,7 @@ func TestNothingIsIssuedWithoutTheTimestampsItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Authority = a
-	if err := issue(); !errors.Is(err, l.err) || len(w.store.rows.certificates) != 0 {
+	if err := issue(); !errors.Is(err, l.err) || len(w.store.rows.certificates) != 1 { // the issuing CA's
 		t.Fatalf("the log is down: %v", err)
 	}
 	if w.precertified() != 1 {

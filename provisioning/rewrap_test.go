@@ -89,7 +89,7 @@ func newSecrets(t *testing.T, database store.Engine, box *seal.Box) *secrets {
 	}
 	s.group = verify.NewSecret(s.keyed(provisioning.Group, "line"))
 	for plane, name := range map[provisioning.Plane]string{provisioning.ServicePlane: provisioning.ServiceOwner, provisioning.HubPlane: provisioning.HubOwner} {
-		rights := policies.Rights(policies.AllServiceRights)
+		rights := policies.AllServiceRights
 		if plane == provisioning.HubPlane {
 			rights = policies.AllHubRights
 		}

@@ -47,7 +47,7 @@ func TestAKeyMadeHereIsAnsweredOnceAndKeptNowhere(t *testing.T) {
 		if cert.PublicKey.(*ecdsa.PublicKey).Equal(csr.PublicKey) {
 			t.Error("the certificate is of the key in the request")
 		}
-		if text := fmt.Sprintf("%v %+v %#v", op, op, op.Key); strings.Contains(text, fmt.Sprint(op.Key.Reveal())) {
+		if text := fmt.Sprintf("%v %+v %#v", op, op, op.Key); strings.Contains(text, string(op.Key.Reveal())) {
 			t.Error("printing the operation prints the key")
 		}
 		seen[string(op.Key.Reveal())] = true

@@ -382,9 +382,6 @@ func newCTKey(origin string, signer crypto.Signer) (ctKey, error) {
 	return ctKey{origin: origin, signer: signer, spki: spki, id: sha256.Sum256(spki)}, err
 }
 
-// algRFC6962 is the signature type of C2SP signed-note for tree heads of RFC 6962.
-const algRFC6962 = 5
-
 // Name implements note.Signer and note.Verifier.
 func (k ctKey) Name() string { return k.origin }
 

@@ -278,7 +278,7 @@ func (c *caRevokeIssuerCmd) Run(ctx context.Context, s streams, api *client) err
 		OnParentCRL bool
 	}
 	var i struct{ ID, Parent string }
-	if err := json.Unmarshal(raw, &got); err == nil {
+	if err = json.Unmarshal(raw, &got); err == nil {
 		err = json.Unmarshal(got.Issuer, &i)
 	}
 	if err != nil {

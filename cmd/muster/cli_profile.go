@@ -167,7 +167,7 @@ func (c *profileEditCmd) Run(ctx context.Context, s streams, api *client) error 
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	file := filepath.Join(folder, "profile.yaml")
 	if err := os.WriteFile(file, current.Bytes(), 0o600); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/provisioning"

@@ -2,6 +2,7 @@ package authority_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -97,7 +98,8 @@ func (w *world) try(name string, args ...string) (out string, good bool) {
 	cmd.Dir = w.folder
 	cmd.Env = append(os.Environ(), "MUSTER_DEVICE_URL="+w.Devices, "MUSTER_ID_SCOPE="+w.IDScope, "MUSTER_CA_FILE="+w.CAFile, "no_proxy=*")
 	said, err := cmd.CombinedOutput()
-	if _, ended := err.(*exec.ExitError); err != nil && !ended {
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
 		w.Fatalf("%s: %v", name, err)
 	}
 	return string(said), err == nil
