@@ -30,18 +30,18 @@ export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
 go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status
 
-others=()
+others=() step=()
 if [ -d ../shared/bench ]; then
 	# Modules of their own: what they need is not in go.mod here.
 	(cd ../shared/bench/limits && go build -o "$work/limits" .)
 	(cd ../shared/bench/load && go build -o "$work/peer-load" .)
 	others=(-floor "$work/limits" -load "$work/peer-load")
 	if step_ca=$(scripts/step-ca.sh); then
-		others+=(-step-ca "$step_ca")
+		step=(-step-ca "$step_ca")
 	fi
 fi
 
-"$work/compare" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count"
+"$work/compare" -muster "$work/muster" -own-load "$work/load" "${others[@]}" "${step[@]}" -rounds "$rounds" -n "$count"
 echo
 "$work/status" -muster "$work/muster" -own-load "$work/load" "${others[@]}" -rounds "$rounds" -n "$count" -revoked "$revoked"
 if [ "$rows" -gt 0 ]; then

@@ -53,7 +53,7 @@ var rows = []row{
 	{name: "EST enroll, fresh", goal: 1.3, muster: "est -fresh -new-csr", floor: "est -fresh -new-csr"},
 	{name: enrollKept, goal: 1.4, muster: "est -new-csr", floor: "est -new-csr"},
 	{name: registerKey, own: true, muster: "dps -group-key " + groupKey},
-	{name: handshake, own: true, muster: "get -fresh -path /.well-known/est/csrattrs -want 204", floor: "get -fresh -path /ping -want 200"},
+	{name: handshake, own: true, muster: "get -fresh -path /.well-known/est/csrattrs -want 200", floor: "get -fresh -path /ping -want 200"},
 	{name: refusedDevice, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -prefix off- -want 401 -api-version " + csrVersion},
 	{name: refusedGroup, own: true, refused: true, muster: "dps -fresh -new-csr -with-csr -want 401 -device-ca refused -api-version " + csrVersion},
 }
