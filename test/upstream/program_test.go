@@ -200,7 +200,7 @@ upstreams:
     caFile: %s
     provisioner: %s
     passwordFile: %s
-upstreamTimeout: 3s
+upstreamTimeout: 8s
 `, proxy.addr, step.path("root.crt"), provisioner, step.path("password")))
 	if out := p.run("ca", "upstream", "list"); !strings.HasPrefix(out, "factory") {
 		t.Errorf("the upstreams are %q", out)

@@ -94,7 +94,7 @@ func TestAStoppedStepCA(t *testing.T) {
 }
 
 func TestAnAnswerThatIsSwallowedLeavesAnOrphan(t *testing.T) {
-	w := newWorld(t, 3*time.Second, template)
+	w := newWorld(t, 8*time.Second, template)
 	_, err := w.enroll("press-0", newKey(t)) // the connection is there
 	w.must(err)
 	w.proxy.hold()
@@ -129,7 +129,7 @@ func TestAnAnswerThatIsSwallowedLeavesAnOrphan(t *testing.T) {
 }
 
 func TestAnAnswerThatComesLateIsRevoked(t *testing.T) {
-	w := newWorld(t, 3*time.Second, template)
+	w := newWorld(t, 8*time.Second, template)
 	_, err := w.enroll("press-0", newKey(t))
 	w.must(err)
 	w.proxy.hold()
