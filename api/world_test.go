@@ -50,6 +50,7 @@ type world struct {
 	factory   *testkit.Family
 	groupKey  []byte
 	issuing   ca.Issuer
+	upstreams map[string]ca.Upstream
 	clock     atomic.Int64
 	log       *apitest.Lines
 
@@ -63,8 +64,14 @@ type world struct {
 // test's own, so tests run beside each other.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldBehind(t, nil)
+}
+
+// newWorldBehind is newWorld with authorities elsewhere that may be adopted.
+func newWorldBehind(t *testing.T, upstreams map[string]ca.Upstream) *world {
+	t.Helper()
 	t.Parallel()
-	w := &world{t: t, groupKey: bytes.Repeat([]byte{7}, 32), log: &apitest.Lines{}}
+	w := &world{t: t, upstreams: upstreams, groupKey: bytes.Repeat([]byte{7}, 32), log: &apitest.Lines{}}
 	w.clock.Store(testkit.Now().UnixNano())
 	w.factory = testkit.Chain(t, "root > line-3 > dev-1; line-3 > dev-2; line-3 > dev-9 [expired]; stranger > dev-3")
 	w.open()
@@ -83,7 +90,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) open() {
 	w.t.Helper()
-	s := apitest.Open(w.t, idScope, w.now)
+	s := apitest.OpenBehind(w.t, w.upstreams, idScope, w.now)
 	w.engine, w.authority, w.issuing, w.down = s.Engine, s.Authority, s.Issuing, s.Close
 }
 

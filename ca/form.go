@@ -4,19 +4,26 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"hash"
+	"strings"
 )
 
 // formOf is what the linter's verdict on a refined certificate rests on beside its plain
 // shape (INV-P6): the template's text, which attributes the subject has, which kinds of
 // names, the usages and policies, and each extension with its criticality and value. Names,
-// key, serial number and dates are left out: they differ from device to device.
+// key, serial number and dates are left out: they differ from device to device. But an
+// attribute of the subject that linters may judge by what it says is there, as a device may
+// have written it.
 func formOf(t *x509.Certificate, names altNames, r *recipe) string {
 	h := sha256.New()
 	h.Write(r.digest[:])
 	for _, rdn := range t.Subject.ToRDNSequence() {
 		for _, attribute := range rdn {
 			writeText(h, attribute.Type.String())
+			if text, ok := attribute.Value.(string); !attribute.Type.Equal(oidCommonName) && (!ok || !plainText(text)) {
+				writeText(h, fmt.Sprint(attribute.Value))
+			}
 		}
 	}
 	kinds := byte(0)
@@ -46,6 +53,17 @@ func formOf(t *x509.Certificate, names altNames, r *recipe) string {
 		writeText(h, string(e.Value))
 	}
 	return string(h.Sum(nil))
+}
+
+// maxPlain is the least bound of RFC 5280 appendix A.1 on an attribute, the postal code.
+const maxPlain = 16
+
+// plainText says that an attribute of the subject is like any other to a linter: short, of
+// the letters of PrintableString, with no space at an end.
+func plainText(s string) bool {
+	return len(s) <= maxPlain && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(" '()+,-./:=?", r)
+	})
 }
 
 func writeText(h hash.Hash, s string) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
@@ -36,6 +37,7 @@ func TestEachShapeIsLintedOnceAndEachTemplateReadOnce(t *testing.T) {
 	issue("with another name of that kind", p, x509.CertificateRequest{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 2)}}, 0)
 	issue("with another attribute", p, x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"A"}}}, 1)
 	issue("with another value of it", p, x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"B"}}}, 0)
+	issue("with a value that is written in another string type", p, x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"Bäcker"}}}, 1)
 	if got := w.ReadRecipes(); got != 1 {
 		t.Errorf("%d texts read, want 1", got)
 	}
@@ -45,6 +47,19 @@ func TestEachShapeIsLintedOnceAndEachTemplateReadOnce(t *testing.T) {
 	issue("without a template", policies.DefaultProfile(), x509.CertificateRequest{}, 1)
 	if got := w.ReadRecipes(); got != 2 {
 		t.Errorf("%d texts read, want 2", got)
+	}
+}
+
+// What a device writes must not ride on the verdict about what another one wrote.
+func TestATextThatALinterRefusesIsRefusedAfterAGoodOneToo(t *testing.T) {
+	w, _, _ := newHierarchy(t, "")
+	p := templated(`, "subject": {"serialNumber": {{ toJson .Insecure.CR.Subject.SerialNumber }}}`)
+	for _, c := range []struct{ serial, rule string }{{"A-1", ""}, {"A_1", "certificate-lint"}, {"A-2", ""}} {
+		csr := requestFor(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "press_1", SerialNumber: c.serial}}, deviceKey(t, policies.KeyECP256))
+		_, err := w.Issue(t.Context(), identity(t, "press_1"), csr, p, verify.Thumbprint{}, w.now)
+		if fault.RuleOf(err) != c.rule {
+			t.Errorf("%s: %v, want rule %q", c.serial, err, c.rule)
+		}
 	}
 }
 

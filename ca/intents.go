@@ -19,7 +19,7 @@ type Intent struct {
 	ID             string // a random UUID
 	Issuer         IssuerID
 	RegistrationID verify.RegistrationID
-	CSR            []byte // DER
+	CSR            []byte // DER; nil for one with a challenge password
 	Created        time.Time
 	State          IntentState
 	Settled        time.Time // when it left open; zero while it is

@@ -113,7 +113,7 @@ func (n *namePolicy) check(id verify.RegistrationID, names altNames) error {
 	}
 	for _, email := range names.emails {
 		// The engine reads domains with less care than those who match them later.
-		if _, domain, ok := strings.Cut(email, "@"); !ok || !isDNSName(domain) || !isASCII(email) {
+		if _, domain, ok := strings.Cut(email, "@"); !ok || !isDNSName(domain) || !isASCII(email) || quotes(email) {
 			return badName("email address", email)
 		}
 		if len(permitted.Email) == 0 || n.all.IsX509CertificateAllowed(&x509.Certificate{EmailAddresses: []string{email}}) != nil {
@@ -121,7 +121,7 @@ func (n *namePolicy) check(id verify.RegistrationID, names altNames) error {
 		}
 	}
 	for _, uri := range names.uris {
-		if !isDNSName(uri.Hostname()) || uri.User != nil {
+		if !isDNSName(uri.Hostname()) || uri.User != nil || quotes(uri.String()) {
 			return badName("URI", uri.String())
 		}
 		if len(permitted.URI) == 0 || n.all.IsX509CertificateAllowed(&x509.Certificate{URIs: []*url.URL{uri}}) != nil {
@@ -147,6 +147,9 @@ func notPermitted(kind, name string) error {
 func badName(kind, name string) error {
 	return fault.New(fault.Malformed, "name-malformed", "%q is no %s that a device may have", name, kind)
 }
+
+// quotes says that a name has what JSON quotes by: a template may put names in as they are.
+func quotes(s string) bool { return strings.ContainsAny(s, "\"\\") }
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })

@@ -73,6 +73,7 @@ func TestNamesBesideTheIdAreThoseTheProfilePermits(t *testing.T) {
 		"another IPv6 address":                       {&plant, ip("2001:db8::2"), "name-not-permitted"},
 		"an address outside":                         {&plant, ip("192.0.2.1"), "name-not-permitted"},
 		"an excluded address in a permitted range":   {&plant, ip("10.1.3.4"), "name-not-permitted"},
+		"an email address with quotes":               {&plant, email("\"a\\\",\\\"b\"@plant.example"), "name-malformed"},
 		"an email address of a permitted domain":     {&plant, email("a@plant.example"), ""},
 		"a permitted email address":                  {&plant, email("ops@example.net"), ""},
 		"another email address there":                {&plant, email("a@example.net"), "name-not-permitted"},

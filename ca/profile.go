@@ -9,6 +9,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
 	"math/big"
 	"time"
 
@@ -33,6 +35,9 @@ func (a *Authority) CheckProfile(p policies.Profile, now time.Time) error {
 	if err != nil || r.template == nil {
 		return err
 	}
+	if err := checkQuoting(r, p); err != nil {
+		return err
+	}
 	for _, kt := range p.Keys {
 		if err := a.checkSample(p, kt, now); err != nil {
 			if f := fault.As(err); f != nil && len(f.Fields) == 0 {
@@ -45,6 +50,37 @@ func (a *Authority) CheckProfile(p policies.Profile, now time.Time) error {
 	}
 	return nil
 }
+
+// checkQuoting refuses a template that puts into its JSON as it is what a device, or whoever
+// attested it, may have written: with a quotation mark in it a device would go on to write
+// its certificate itself (INV-P4). It is tried with and without one.
+func checkQuoting(r *recipe, p policies.Profile) error {
+	try := func(text string) error {
+		csr, err := sampleRequest(sampleDevice, p.Keys[0])
+		if err != nil {
+			return err
+		}
+		some := []string{text}
+		csr.Subject = pkix.Name{
+			CommonName: sampleDevice, SerialNumber: text, Country: some, Organization: some, OrganizationalUnit: some,
+			Locality: some, Province: some, StreetAddress: some, PostalCode: some,
+			Names: []pkix.AttributeTypeAndValue{{Type: oidUserID, Value: text}},
+		}
+		by := &x509.Certificate{Subject: csr.Subject, Issuer: csr.Subject, Raw: []byte{0}}
+		_, err = r.execute(&x509.Certificate{Subject: pkix.Name{CommonName: sampleDevice}}, applicant{csr: csr, path: []verify.Link{{Cert: by}, {Cert: by}}}, p)
+		return err
+	}
+	if err := try("AA"); err != nil {
+		return nil // it does not like this sample, whatever it writes
+	}
+	if err := try(`"`); errors.Is(err, errNoJSON) {
+		return refuseTemplate("template-failed", "the template writes what a device may have written without quoting it: use toJson")
+	}
+	return nil
+}
+
+// oidUserID stands for the attributes that crypto/x509 has no field for (RFC 4519 §2.39).
+var oidUserID = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
 
 func (a *Authority) checkSample(p policies.Profile, kt policies.KeyType, now time.Time) error {
 	name := sampleDevice

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -232,6 +233,9 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
+// errNoJSON is the cause where what a template wrote is no JSON.
+var errNoJSON = errors.New("no JSON")
+
 func (r *recipe) execute(t *x509.Certificate, who applicant, p policies.Profile) (*x509.Certificate, error) {
 	data := x509util.CreateTemplateData(t.Subject.CommonName, t.DNSNames)
 	request := x509util.NewCertificateRequestFromX509(who.csr)
@@ -252,6 +256,14 @@ func (r *recipe) execute(t *x509.Certificate, who applicant, p policies.Profile)
 	var out bounded
 	if err := r.template.Execute(&out, data); err != nil {
 		return nil, refuseTemplate("template-failed", "the template fails: %s", err)
+	}
+	return read(&out, who)
+}
+
+// read makes a certificate of what a template wrote.
+func read(out *bounded, who applicant) (*x509.Certificate, error) {
+	if !json.Valid(out.Bytes()) {
+		return nil, refuseTemplate("template-failed", "the template does not write JSON").Because(errNoJSON)
 	}
 	made, err := x509util.NewCertificateFromX509(&x509.Certificate{PublicKey: who.csr.PublicKey, PublicKeyAlgorithm: who.csr.PublicKeyAlgorithm},
 		func(_ *x509.CertificateRequest, o *x509util.Options) error { o.CertBuffer = &out.Buffer; return nil })

@@ -135,6 +135,27 @@ func TestWhatATemplateMakesIsHeldToTheProfile(t *testing.T) {
 	}
 }
 
+func TestATemplateQuotesWhatADeviceWrote(t *testing.T) {
+	w, _, _ := newHierarchy(t, "")
+	for name, c := range map[string]struct{ members, rule string }{
+		"an attribute, quoted":                 {`, "subject": {"organization": {{ toJson .Insecure.CR.Subject.Organization }}}`, ""},
+		"the subject, quoted":                  {`, "subject": {{ toJson .Insecure.CR.Subject }}`, ""},
+		"an attribute as it is":                {`, "subject": {"organization": "{{ range .Insecure.CR.Subject.Organization }}{{ . }}{{ end }}"}`, "template-failed"},
+		"an attribute as it is, if there":      {`{{ with .Insecure.CR.Subject.Organization }}, "subject": {"organization": "{{ index . 0 }}"}{{ end }}`, "template-failed"},
+		"a serial number as it is":             {`, "subject": {"serialNumber": "{{ .Insecure.CR.Subject.SerialNumber }}"}`, "template-failed"},
+		"an unusual attribute as it is":        {`, "subject": {"organization": "{{ range .Insecure.CR.Subject.ExtraNames }}{{ .Value }}{{ end }}"}`, "template-failed"},
+		"the attesting certificate's, quoted":  {`, "subject": {"organization": {{ toJson .AuthorizationCrt.Subject.Organization }}}`, ""},
+		"the attesting certificate's as it is": {`, "subject": {"organization": "{{ range .AuthorizationCrt.Subject.Organization }}{{ . }}{{ end }}"}`, "template-failed"},
+		"the id as it is":                      {`, "subject": {"organization": "{{ .Subject.CommonName }}"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := w.CheckProfile(templated(c.members), w.now); fault.RuleOf(err) != c.rule {
+				t.Errorf("on save: %v, want rule %q", err, c.rule)
+			}
+		})
+	}
+}
+
 func TestATemplateSaysWhatACertificateHolds(t *testing.T) {
 	w, _, _ := newHierarchy(t, "")
 	mark := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: []byte{5, 0}}

@@ -55,10 +55,13 @@ func (a *Authority) issueElsewhere(ctx context.Context, by *issuer, csr *x509.Ce
 	}
 	leave, ok := a.calls.enter()
 	if !ok {
-		return Unrecorded{}, fault.New(fault.Unavailable, "upstream-busy", "Too many requests are waiting for the CA that signs here.").About(about).Later(a.config.UpstreamTimeout)
+		return Unrecorded{}, fault.New(fault.Unavailable, "upstream-busy", "Too many requests are waiting for the CA that signs here.").About(about).Later(a.config.UpstreamTimeout).Accepted()
 	}
 	began := a.now().UTC()
 	intent := Intent{ID: newIntentID(), Issuer: by.ID, RegistrationID: draft.RegistrationID, CSR: csr.Raw, Created: began, State: IntentOpen}
+	if policies.HasChallenge(csr.Raw) {
+		intent.CSR = nil
+	}
 	if err := a.store.Update(ctx, func(tx Tx) error { return tx.InsertIntent(intent) }); err != nil {
 		leave()
 		return Unrecorded{}, err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -215,6 +216,23 @@ func TestAnIntentIsOnRecordBeforeTheUpstreamIsAsked(t *testing.T) {
 	w.sweepUpstreams(t)
 	if len(e.revoked) != 0 {
 		t.Errorf("revoked: %+v", e.revoked)
+	}
+}
+
+// A person may have typed the challenge password of a request.
+func TestARequestWithAChallengePasswordIsNotKept(t *testing.T) {
+	for name, attribute := range map[string]string{"without one": "", "with one": "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x07\x31\x08\x0c\x06hunter"} {
+		t.Run(name, func(t *testing.T) {
+			w, _, _ := newRegistrationAuthority(t)
+			csr := request(t, "press-1", deviceKey(t, policies.KeyECP256))
+			csr.Raw = append(slices.Clone(csr.Raw), attribute...)
+			if _, err := w.Issue(t.Context(), identity(t, "press-1"), csr, policies.DefaultProfile(), verify.Thumbprint{}, w.now); err != nil {
+				t.Fatal(err)
+			}
+			if kept := w.wantIntent(t, ca.IntentOpen, true).CSR; (len(kept) == 0) != (attribute != "") {
+				t.Errorf("the intent has %d octets of the request", len(kept))
+			}
+		})
 	}
 }
 

@@ -1,6 +1,8 @@
 package policies
 
 import (
+	"bytes"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -59,6 +61,12 @@ func ReadAttributes(der []byte) (a Attributes, err error) {
 		}
 	}
 	return a, nil
+}
+
+// HasChallenge reports whether a request, as ParseCSR takes it, has a challenge password:
+// since a person may have typed it, such a request is not kept.
+func HasChallenge(der []byte) bool {
+	return bytes.Contains(der, []byte("\x06\x09"+oidChallengePassword))
 }
 
 // directoryString is the one value of a set, of a string type with octets for ASCII.

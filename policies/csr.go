@@ -75,17 +75,8 @@ func CheckCSR(p Profile, csr *x509.CertificateRequest, wantCN string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkSubject(r.subject, wantCN); err != nil {
+	if err := r.checkWishes(p, wantCN); err != nil {
 		return err
-	}
-	asked, err := r.extensions()
-	if err != nil {
-		return err
-	}
-	for _, e := range asked {
-		if err := checkExtension(e, p, wantCN); err != nil {
-			return err
-		}
 	}
 	if err := checkAlgorithm(csr.SignatureAlgorithm); err != nil {
 		return err
@@ -98,6 +89,31 @@ func CheckCSR(p Profile, csr *x509.CertificateRequest, wantCN string) error {
 	}
 	if err := csr.CheckSignature(); err != nil {
 		return refuse("csr-signature-wrong", "the certificate request is not signed by the key in it").Because(err)
+	}
+	return nil
+}
+
+// CheckWishes is CheckCSR without what is about the key and the signature.
+func CheckWishes(p Profile, csr *x509.CertificateRequest, wantCN string) error {
+	r, err := readRequest(csr.RawTBSCertificateRequest)
+	if err != nil {
+		return err
+	}
+	return r.checkWishes(p, wantCN)
+}
+
+func (r request) checkWishes(p Profile, wantCN string) error {
+	if err := checkSubject(r.subject, wantCN); err != nil {
+		return err
+	}
+	asked, err := r.extensions()
+	if err != nil {
+		return err
+	}
+	for _, e := range asked {
+		if err := checkExtension(e, p, wantCN); err != nil {
+			return err
+		}
 	}
 	return nil
 }

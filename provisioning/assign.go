@@ -256,6 +256,9 @@ func (d *decision) deviceID(next Registration) string {
 func (d *decision) attest(p *plan, now time.Time) {
 	next := &p.next
 	path := d.identity.Path()
+	if d.rebases(now) && d.revives() {
+		next.Pair = rotation.Pair{}
+	}
 	switch {
 	case d.own:
 		next.Pair = next.Pair.Seen(rotation.Ref(path[0].Thumbprint), now, d.overlap())

@@ -111,6 +111,77 @@ func TestACodeEnrollsOnceAndItsCertificateRenews(t *testing.T) {
 	}
 }
 
+// Whoever holds an older certificate got it by another entry's word, or by a CA that nobody
+// trusts any more: the code is not for them.
+func TestACodeDoesNotBringBackWhatTheDeviceHadBefore(t *testing.T) {
+	t.Parallel()
+	f := testkit.Chain(t, "root > mid > d1; other > mid2")
+	for name, c := range map[string]struct {
+		group  string
+		cut    func(*world)
+		stands bool
+	}{
+		"its group was disabled, and it joins another": {"g2", func(w *world) { w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, false) }, false},
+		"its group was deleted, and it joins another": {"g2", func(w *world) {
+			w.must(w.engine.Delete(w.ctx, ann, provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, provisioning.Precondition{Any: true}))
+		}, false},
+		"it is given an enrollment of its own":          {"", func(w *world) { w.keyed(provisioning.Individual, "d1") }, false},
+		"the CA that attested it is held by a disabled": {"g", func(w *world) { w.group("x", f.Get("mid"), disabled) }, false},
+		"nothing has happened":                          {"g", func(*world) {}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.anchor(f.Get("root"), true)
+			w.group("g", f.Get("mid"))
+			w.keyed(provisioning.Group, "g2")
+			before, err := w.enroll(w.presenting("d1", f.Get("d1").Cert, f.Get("mid").Cert))
+			w.must(err)
+			w.pass(time.Hour)
+			c.cut(w)
+			w.pass(time.Minute)
+			leaf, err := w.enroll(w.typing("d1", w.code("d1", c.group, 0)))
+			w.must(err)
+			w.pass(time.Minute)
+			if c.stands {
+				w.assigned(w.presenting("d1", before))
+			} else {
+				w.refused(w.presenting("d1", before), "certificate-not-standing")
+			}
+			w.assigned(w.presenting("d1", leaf))
+			w.check()
+		})
+	}
+}
+
+// A key is no other than a code; the device's fleet is known from memory (docs/adr/0014).
+func TestAKeyDoesNotBringBackWhatTheDeviceHadBefore(t *testing.T) {
+	t.Parallel()
+	f := testkit.Chain(t, "root > mid > d1")
+	w := newWorld(t)
+	w.anchor(f.Get("root"), true)
+	w.group("g", f.Get("mid"))
+	secret := verify.NewSecret(w.keyed(provisioning.Group, "g2"))
+	by := func(name string) provisioning.Attempt {
+		return w.signing(name, verify.DeriveKey(secret, name).Reveal())
+	}
+	before, err := w.enroll(w.presenting("d1", f.Get("d1").Cert, f.Get("mid").Cert))
+	w.must(err)
+	for _, name := range []string{"d2", "d3"} {
+		_, err := w.enroll(by(name))
+		w.must(err)
+	}
+	w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, false)
+	w.pass(time.Minute)
+	for _, name := range []string{"d2", "d3"} {
+		_, err := w.enroll(by(name))
+		w.must(err)
+	}
+	_, err = w.enroll(by("d1"))
+	w.must(err)
+	w.refused(w.presenting("d1", before), "certificate-not-standing")
+	w.check()
+}
+
 func TestWhatACodeIsNotGoodFor(t *testing.T) {
 	t.Parallel()
 	own := provisioning.Owner{Kind: provisioning.Individual}

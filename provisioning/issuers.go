@@ -14,7 +14,7 @@ func (e *Engine) Lifetimes(ctx context.Context) (func(profile string) time.Durat
 	return func(profile string) (longest time.Duration) {
 		for _, p := range list {
 			if profile == "" || profile == p.Name {
-				longest = max(longest, p.Lifetime)
+				longest = max(longest, p.Lifetime, p.MaxLifetime)
 			}
 		}
 		return longest

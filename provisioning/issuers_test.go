@@ -9,6 +9,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store/storetest"
 )
@@ -179,4 +180,15 @@ func TestARetryIsNotAnsweredWithTheCertificateOfARevokedIssuer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	storetest.Check(t, w.db)
+}
+
+func TestTheLongestCertificateIsTheLongestThatATemplateMayChoose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.profile(func(p *policies.Profile) { p.Lifetime, p.MaxLifetime = 48*time.Hour, 96*time.Hour })
+	longest, err := w.engine.Lifetimes(w.ctx)
+	w.must(err)
+	if got := longest("default"); got != 96*time.Hour {
+		t.Errorf("the longest lives %s", got)
+	}
 }

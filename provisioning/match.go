@@ -27,6 +27,7 @@ type decision struct {
 
 	csr     *x509.CertificateRequest // nil: no certificate is asked for
 	renewal bool                     // it is asked for by the one it replaces
+	whole   bool                     // all facts are read, also of an ordinary device
 	shown   verify.CodeHash          // a one-time code; zero: none
 	code    *EnrollmentCode          // on record; nil: there is no such code
 
@@ -82,7 +83,7 @@ func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
 	if !d.shown.IsZero() {
 		return d.readCode(tx)
 	}
-	for d.facts, err = facts(tx, d.query); err == nil; d.facts, err = facts(tx, d.query) {
+	for d.facts, err = d.read(tx); err == nil; d.facts, err = d.read(tx) {
 		above, ok := e.continued(d)
 		if !ok || len(d.chain) >= maxQueryThumbs {
 			return nil
@@ -92,11 +93,13 @@ func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
 	return err
 }
 
-func facts(tx Tx, q FactsQuery) (Facts, error) {
-	if f, ok, err := tx.OrdinaryFacts(q); ok || err != nil {
-		return f, err
+func (d *decision) read(tx Tx) (Facts, error) {
+	if !d.whole {
+		if f, ok, err := tx.OrdinaryFacts(d.query); ok || err != nil {
+			return f, err
+		}
 	}
-	return tx.Facts(q)
+	return tx.Facts(d.query)
 }
 
 const maxQueryThumbs = 10

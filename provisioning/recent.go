@@ -1,7 +1,6 @@
 package provisioning
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -10,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -42,11 +42,8 @@ type numbered struct {
 	RecentRequest
 }
 
-// oidChallengePassword is the encoding of 1.2.840.113549.1.9.7 (PKCS#9).
-var oidChallengePassword = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x07}
-
 func (r *recent) add(d *decision, csr *x509.CertificateRequest, now time.Time) {
-	if csr == nil || d.entry.Profile == "" || bytes.Contains(csr.Raw, oidChallengePassword) {
+	if csr == nil || d.entry.Profile == "" || policies.HasChallenge(csr.Raw) {
 		return
 	}
 	n := r.next.Add(1)

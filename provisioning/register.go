@@ -109,6 +109,11 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	d := newDecision(r.Attempt, csr)
 	d.renewal = r.Renewal
 	d, err := e.reach(ctx, d, r.Attempt, now)
+	if err == nil && d.facts.Digest == 0 && d.rebases(now) {
+		d = newDecision(r.Attempt, csr)
+		d.renewal, d.whole = r.Renewal, true
+		d, err = e.reach(ctx, d, r.Attempt, now)
+	}
 	if err == nil && r.Renewal && !d.own {
 		err = d.trace.refuse("renewal-needs-issued-certificate", "", "a renewal is authenticated by the certificate it renews, issued here and standing in the device's pair")
 	}
@@ -144,7 +149,7 @@ func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509
 	if r.Renewal || r.ServerKey || !r.Evidence.Connection.recall(d) {
 		return Operation{}, false
 	}
-	if e.judge(d, r.Attempt, now) != nil || csr != nil && d.repeats(csr, now) {
+	if e.judge(d, r.Attempt, now) != nil || d.rebases(now) || csr != nil && d.repeats(csr, now) {
 		return Operation{}, false
 	}
 	op, err := e.carryOut(ctx, d, r, csr, now)

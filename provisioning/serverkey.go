@@ -36,6 +36,10 @@ func (e *Engine) withServerKey(ctx context.Context, d *decision, r RegisterReque
 		return Operation{}, fault.New(fault.Forbidden, "server-keygen-not-allowed", "the issuing profile does not let keys be made on the server").About("profile " + profile.Name)
 	}
 	if r.made.csr == nil {
+		// To make a key is the costliest thing a device can ask for (INV-R3).
+		if err := policies.CheckWishes(profile, csr, d.identity.ID().String()); err != nil {
+			return Operation{}, err
+		}
 		if *r.made, err = makeKey(profile, csr); err != nil {
 			return Operation{}, err
 		}

@@ -29,14 +29,18 @@ type intent struct {
 	Settled        *time.Time `json:"settledDateTimeUtc,omitempty" doc:"When it left open."`
 	Serial         string     `json:"serial,omitempty" doc:"Of the certificate that came back; absent while it is not known."`
 	Detail         string     `json:"detail,omitempty" doc:"Why it is refused or orphaned."`
-	CSR            string     `json:"csr" doc:"PEM."`
+	CSR            string     `json:"csr,omitempty" doc:"PEM. Absent: it has a challenge password, and is not kept."`
 }
 
 func intentOf(i ca.Intent) (intent, error) {
-	return intent{
+	out := intent{
 		ID: i.ID, Issuer: string(i.Issuer), RegistrationID: i.RegistrationID.String(), State: string(i.State), Created: instant(i.Created),
-		Settled: instant(i.Settled), Serial: string(i.Serial), Detail: i.Detail, CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: i.CSR})),
-	}, nil
+		Settled: instant(i.Settled), Serial: string(i.Serial), Detail: i.Detail,
+	}
+	if len(i.CSR) > 0 {
+		out.CSR = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: i.CSR}))
+	}
+	return out, nil
 }
 
 type adoption struct {

@@ -35,6 +35,12 @@ type Scope struct {
 // configuration.
 func Open(t testing.TB, idScope string, now func() time.Time, edits ...func(*provisioning.Config)) Scope {
 	t.Helper()
+	return OpenBehind(t, nil, idScope, now, edits...)
+}
+
+// OpenBehind is Open with authorities elsewhere that may be adopted.
+func OpenBehind(t testing.TB, upstreams map[string]ca.Upstream, idScope string, now func() time.Time, edits ...func(*provisioning.Config)) Scope {
+	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	database := must(sqlite.Open(ctx, filepath.Join(dir, "muster.db"), sqlite.Options{}))(t)
 	var closed atomic.Bool
@@ -49,7 +55,7 @@ func Open(t testing.TB, idScope string, now func() time.Time, edits ...func(*pro
 	})
 	folder := must(keys.OpenFolder(filepath.Join(dir, "keys"), nil))(t)
 	box := seal.NewBox(must(seal.CreateKEK(filepath.Join(dir, "kek.pem"), nil))(t))
-	s.Authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example", StatusConfig: ca.StatusConfig{Box: box}}, now))(t)
+	s.Authority = must(ca.New(ctx, db.CA(), folder, ca.Config{PKIURL: "http://pki.example", Upstreams: upstreams, StatusConfig: ca.StatusConfig{Box: box}}, now))(t)
 	root := must(s.Authority.CreateRoot(ctx, "operator:test", ca.RootRequest{Name: "Example Root"}))(t)
 	s.Issuing = must(s.Authority.CreateIssuing(ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Example Issuing"}))(t)
 	config := provisioning.Config{
