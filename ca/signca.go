@@ -45,7 +45,10 @@ func (a *Authority) SignCA(ctx context.Context, actor string, by IssuerID, csr *
 	if err != nil {
 		return nil, err
 	}
-	return made, a.store.Update(ctx, func(tx Tx) error {
+	return made, a.store.UpdateTrust(ctx, func(tx Tx) error {
+		if err := signsStill(tx, by); err != nil {
+			return err
+		}
 		return recordCA(tx, by, made, now, actor, "certificate:"+string(SerialOf(made.SerialNumber)))
 	})
 }
