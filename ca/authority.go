@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -98,8 +99,9 @@ func New(ctx context.Context, store Store, keys Keys, config Config, now func() 
 // Reload reads the issuers on record again, and opens keys that are not open yet: how a
 // replica learns of an issuer another one made or moved. The keys of the Retired and the
 // Revoked stay closed, so that they sign nothing. When it fails the Authority goes on with
-// what it had. Rules, besides those of Keys.Open: "issuer-key-mismatch" (the key is not the
-// certificate's) and "issuer-damaged".
+// what it had; but a key that does not open keeps nobody from learning the rest: it is said
+// once, and its issuer signs nothing until it opens. Rules, besides those of Keys.Open:
+// "issuer-key-mismatch" (the key is not the certificate's) and "issuer-damaged".
 func (a *Authority) Reload(ctx context.Context) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
@@ -114,17 +116,20 @@ func (a *Authority) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var closed []error
 	for _, row := range rows {
 		i, err := a.open(ctx, row)
-		if err != nil {
+		if i == nil {
 			return err
 		}
-		next.issuers = append(next.issuers, i)
+		next.issuers, closed = append(next.issuers, i), append(closed, err)
 	}
 	a.current.Store(next)
-	return nil
+	return errors.Join(closed...)
 }
 
+// open is an issuer as it is used. With an error it is one whose key does not open; nil for
+// one that cannot be used at all.
 func (a *Authority) open(ctx context.Context, row Issuer) (*issuer, error) {
 	about := "issuer " + string(row.ID)
 	certificate, err := x509.ParseCertificate(row.Certificate)
@@ -134,23 +139,26 @@ func (a *Authority) open(ctx context.Context, row Issuer) (*issuer, error) {
 	if row.KeyURI == "" || row.State == IssuerRetired || row.State == IssuerRevoked {
 		return newIssuer(row, certificate, nil), nil
 	}
-	if was := a.current.Load().byID(row.ID); was != nil && was.KeyURI == row.KeyURI && was.certificate.Equal(certificate) {
+	late := newIssuer(row, certificate, &lateKey{keys: a.keys, uri: row.KeyURI, public: certificate.PublicKey})
+	if was := a.current.Load().byID(row.ID); was != nil && was.signer != nil && was.certificate.Equal(certificate) {
 		again := *was
 		again.Issuer = row
-		return &again, nil
+		if was.KeyURI == row.KeyURI {
+			return &again, nil
+		}
+		late = &again // of the key that was open
 	}
 	signer, err := a.keys.Open(ctx, row.KeyURI)
-	if fault.Is(err, fault.Unavailable) {
-		late := &lateKey{keys: a.keys, uri: row.KeyURI, public: certificate.PublicKey}
-		return newIssuer(row, certificate, late), nil
+	if err == nil && belongs(signer, certificate.PublicKey) {
+		return newIssuer(row, certificate, signer), nil
 	}
-	if err != nil {
-		return nil, err
+	switch {
+	case fault.Is(err, fault.Unavailable):
+		return late, nil
+	case err != nil:
+		return late, err
 	}
-	if !belongs(signer, certificate.PublicKey) {
-		return nil, fault.New(fault.Conflict, "issuer-key-mismatch", "The key does not belong to the issuer's certificate.").About(about)
-	}
-	return newIssuer(row, certificate, signer), nil
+	return late, otherKey().About(about)
 }
 
 // Issuers lists the issuers on record, read now.
@@ -216,11 +224,12 @@ func (a *Authority) CrossCertificates() []CrossCertificate {
 }
 
 // IsOurs reports whether a certificate names one of our issuing CAs, by name and key
-// identifier, as its issuer. It verifies nothing: it says where to look, not whom to trust.
+// identifier, as its issuer, or names it so that only its signature shows it. It says where to
+// look, not whom to trust.
 func (a *Authority) IsOurs(leaf *x509.Certificate) bool {
 	return slices.ContainsFunc(a.current.Load().issuers, func(i *issuer) bool {
 		return i.Role == RoleIssuing && bytes.Equal(leaf.RawIssuer, i.certificate.RawSubject) &&
-			(len(leaf.AuthorityKeyId) == 0 || bytes.Equal(leaf.AuthorityKeyId, i.certificate.SubjectKeyId))
+			(len(leaf.AuthorityKeyId) == 0 || bytes.Equal(leaf.AuthorityKeyId, i.certificate.SubjectKeyId) || signed(i.certificate, leaf))
 	})
 }
 

@@ -38,7 +38,11 @@ func checkCA(c *x509.Certificate, now time.Time) error {
 }
 
 func checkStrength(c *x509.Certificate) error {
-	if _, err := policies.KeyTypeOf(c.PublicKey); err != nil {
+	kt, err := policies.KeyTypeOf(c.PublicKey)
+	if err == nil {
+		err = policies.CheckKey([]policies.KeyType{kt}, c.PublicKey) // INV-P5
+	}
+	if err != nil {
 		return fault.New(fault.Malformed, "issuer-weak-key", "The CA's key is weak or of a kind that is not used here.").About("certificate of " + c.Subject.String()).Because(err)
 	}
 	switch c.SignatureAlgorithm {

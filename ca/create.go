@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -97,6 +98,19 @@ func (a *Authority) signingRoot(id IssuerID) (*issuer, error) {
 	return root, nil
 }
 
+// signsStill says in the transaction what signingRoot said before it: another process may have
+// ended the root meanwhile.
+func signsStill(tx Tx, id IssuerID) error {
+	rows, err := tx.Issuers()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(rows, func(i Issuer) bool { return i.ID == id && (i.State == IssuerActive || i.State == IssuerPrepared) }) {
+		return fault.New(fault.Conflict, "issuer-not-root", "Only an active or prepared root signs a CA.").About("issuer " + string(id))
+	}
+	return nil
+}
+
 // CreateOffline makes a root whose key is not kept here, and its first issuing CA.
 // rootKeys writes the root's key where the operator takes it from, before anything is
 // on record; the root's row then has no KeyURI. While the key is at hand the root
@@ -127,8 +141,13 @@ func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Ke
 // establish puts new issuers on record and begins to use them. A certificate that another
 // issuer of ours signed is in that one's inventory too, so that its CRL can name it.
 func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made ...*issuer) error {
-	err := a.store.Update(ctx, func(tx Tx) error {
+	err := a.store.UpdateTrust(ctx, func(tx Tx) error {
 		for _, i := range made {
+			if i.Parent != i.ID {
+				if err := signsStill(tx, i.Parent); err != nil {
+					return err
+				}
+			}
 			if err := place(tx, &i.Issuer); err != nil {
 				return err
 			}

@@ -60,7 +60,7 @@ func (a *Authority) Import(ctx context.Context, actor string, r ImportRequest) (
 			return Issuer{}, err
 		}
 	}
-	err = a.store.Update(ctx, func(tx Tx) error { return made.record(tx, actor) })
+	err = a.store.UpdateTrust(ctx, func(tx Tx) error { return made.record(tx, actor) })
 	if err != nil {
 		return Issuer{}, err
 	}

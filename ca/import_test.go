@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -367,6 +368,13 @@ func TestWhatARootDoesNotSign(t *testing.T) {
 	good := mustCSR(t, w.request(t, "Elsewhere").CSR)
 	forged := *good
 	forged.Signature = append([]byte{0}, forged.Signature...)
+	weak, sha1 := *good, *good
+	p, err := rand.Prime(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak.PublicKey = &rsa.PublicKey{N: new(big.Int).Mul(p, p), E: 65537}
+	sha1.SignatureAlgorithm = x509.ECDSAWithSHA1
 	signer, err := w.keys.Open(t.Context(), issuing.KeyURI)
 	if err != nil {
 		t.Fatal(err)
@@ -379,6 +387,8 @@ func TestWhatARootDoesNotSign(t *testing.T) {
 		"by nobody":               {"0000000000000000", good, "no-issuer"},
 		"by an issuing CA":        {issuing.ID, good, "issuer-not-root"},
 		"a forged request":        {root.ID, &forged, "csr-signature"},
+		"signed with SHA-1":       {root.ID, &sha1, "issuer-weak-signature"},
+		"a key that is factored":  {root.ID, &weak, "issuer-weak-key"},
 		"without a name":          {root.ID, requestFor(t, &x509.CertificateRequest{}, deviceKey(t, policies.KeyECP256)), "issuer-name"},
 		"an issuer's key of ours": {root.ID, request(t, "Mallory", signer), "issuer-key-in-use"},
 	} {

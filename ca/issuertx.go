@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/passmuster/muster/rotation"
@@ -14,8 +15,9 @@ type IssuerTx interface {
 	// MoveIssuer writes State, Slot and RetireAt of an issuer that is in the state was;
 	// fault.Conflict, rule "issuer-moved", when it is not. It moves the epoch of trust.
 	MoveIssuer(i Issuer, was IssuerState) error
-	// LastExpiry is when the last certificate ends that an issuer signed, is not revoked and
-	// was put on record after a position, and the position of the last of them; zeros for none.
+	// LastExpiry is when the last certificate ends that an issuer signed and that was put on
+	// record after a position, and the position of the last of them; zeros for none. Revoked
+	// ones count: each is on a CRL until it has expired (INV-S6).
 	LastExpiry(issuer IssuerID, after int64) (ends time.Time, last int64, err error)
 
 	IssuerRequests() ([]IssuerRequest, error)
@@ -70,6 +72,15 @@ func Cells(issuers []Issuer, role Role, profile string) (cells [2]rotation.Cell)
 		}
 	}
 	return cells
+}
+
+// key is the hash of the issuer's public key.
+func (i Issuer) key() verify.KeyHash {
+	c, err := x509.ParseCertificate(i.Certificate)
+	if err != nil {
+		return verify.KeyHashOf(i.Certificate) // damaged: like itself alone
+	}
+	return verify.KeyHashOf(c.RawSubjectPublicKeyInfo)
 }
 
 func (i Issuer) ref() rotation.Ref { return rotation.Ref(verify.ThumbprintOf(i.Certificate)) }

@@ -76,7 +76,7 @@ func (r *rows) MoveIssuer(i ca.Issuer, was ca.IssuerState) error {
 
 func (r *rows) LastExpiry(issuer ca.IssuerID, after int64) (ends time.Time, last int64, err error) {
 	for _, c := range r.certificates {
-		if c.Issuer == issuer && c.Position > after && !c.IsRevoked() {
+		if c.Issuer == issuer && c.Position > after {
 			last = c.Position
 			if c.NotAfter.After(ends) {
 				ends = c.NotAfter

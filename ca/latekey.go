@@ -3,13 +3,14 @@ package ca
 import (
 	"context"
 	"crypto"
-	"errors"
 	"io"
 	"sync/atomic"
+
+	"github.com/passmuster/muster/internal/fault"
 )
 
-// lateKey stands for a key whose keeper was away when its issuer was loaded. Everything
-// that needs no signature goes on; the first signature after the keeper is back opens it.
+// lateKey stands for a key that did not open when its issuer was loaded: mostly its keeper was
+// away. Everything that needs no signature goes on; the first signature that can opens it.
 type lateKey struct {
 	keys   Keys
 	uri    string
@@ -17,26 +18,36 @@ type lateKey struct {
 	opened atomic.Pointer[crypto.Signer]
 }
 
-var errOtherKey = errors.New("the key does not belong to the issuer's certificate")
-
 // Public implements crypto.Signer.
 func (k *lateKey) Public() crypto.PublicKey { return k.public }
 
 // Sign implements crypto.Signer.
 func (k *lateKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if signer := k.opened.Load(); signer != nil {
-		return (*signer).Sign(random, digest, opts)
-	}
 	// A signature has no context: how long this takes is bounded by Keys.
-	signer, err := k.keys.Open(context.Background(), k.uri)
+	signer, err := k.open(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return signer.Sign(random, digest, opts)
+}
+
+func (k *lateKey) open(ctx context.Context) (crypto.Signer, error) {
+	if signer := k.opened.Load(); signer != nil {
+		return *signer, nil
+	}
+	signer, err := k.keys.Open(ctx, k.uri)
 	if err != nil {
 		return nil, err
 	}
 	if !belongs(signer, k.public) {
-		return nil, errOtherKey
+		return nil, otherKey()
 	}
 	k.opened.Store(&signer)
-	return signer.Sign(random, digest, opts)
+	return signer, nil
+}
+
+func otherKey() *fault.Error {
+	return fault.New(fault.Conflict, "issuer-key-mismatch", "The key does not belong to the issuer's certificate.")
 }
 
 func belongs(signer crypto.Signer, public crypto.PublicKey) bool {

@@ -69,3 +69,52 @@ func TestAnAuthorityStartsWhileItsKeysAreAway(t *testing.T) {
 		t.Errorf("once it is open: %v", err)
 	}
 }
+
+func TestAKeyThatDoesNotOpenKeepsNobodyFromLearningTheRest(t *testing.T) {
+	w, root, one := newHierarchy(t, "")
+	folder, err := keys.OpenFolder(t.TempDir(), nil) // of another host, which has not been given the next keys
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := &movedKeys{first: w.keys, then: folder}
+	other, err := ca.New(t.Context(), w.store, kept, ca.Config{PKIURL: "http://pki.example"}, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept.moved = true
+	two := w.issuing(t, root.ID, ca.IssuingRequest{Name: "Issuing 2"})
+	if _, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Reload(t.Context()); fault.RuleOf(err) != "key-missing" {
+		t.Errorf("the key that is not there: %v", err)
+	}
+	if len(other.Chain(two.ID)) != 2 || len(other.Bundle()) != 2 {
+		t.Errorf("the other host trusts %d CAs and has a chain of %d for the next issuer", len(other.Bundle()), len(other.Chain(two.ID)))
+	}
+	for range 2 {
+		if _, err := other.Promote(t.Context(), operator, two.ID, ca.Promotion{}); fault.RuleOf(err) != "key-missing" {
+			t.Errorf("an issuer whose key is not there is promoted: %v", err)
+		}
+	}
+	if got, err := other.RevokeIssuer(t.Context(), operator, two.ID, ca.KeyCompromise); err != nil || !got.OnCRL {
+		t.Errorf("an issuer whose key is not there is revoked: %+v, %v", got, err)
+	}
+}
+
+// movedKeys are found in one folder, then in another.
+type movedKeys struct {
+	first, then *keys.Folder
+	moved       bool
+}
+
+func (k *movedKeys) Create(ctx context.Context, name string, kt policies.KeyType) (string, crypto.Signer, error) {
+	return k.then.Create(ctx, name, kt)
+}
+
+func (k *movedKeys) Open(ctx context.Context, uri string) (crypto.Signer, error) {
+	if k.moved {
+		return k.then.Open(ctx, uri)
+	}
+	return k.first.Open(ctx, uri)
+}

@@ -57,6 +57,11 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		if only != "" && i.ID != only || i.Role != RoleIssuing || !i.named(q) {
 			continue
 		}
+		if i.State == IssuerRevoked {
+			// Who has its key can make a responder too: nothing that names it is worth anything.
+			refusal = noResponder(i.ID)
+			continue
+		}
 		r, err := a.responder(ctx, i, now)
 		if err != nil {
 			refusal = err

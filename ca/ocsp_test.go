@@ -549,3 +549,20 @@ func FuzzParseOCSPRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestNothingIsGoodOfARevokedIssuer(t *testing.T) {
+	w, issuing := newResponding(t, policies.KeyECP256)
+	_, leaf := w.enrolled(t, "dev")
+	der := w.question(t, issuing.ID, leaf.SerialNumber, crypto.SHA256)
+	w.ask(t, w.Authority, issuing.ID, der)
+	if _, err := w.RevokeIssuer(t.Context(), operator, issuing.ID, ca.CACompromise); err != nil {
+		t.Fatal(err)
+	}
+	q, err := ca.ParseOCSPRequest(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := w.AnswerOCSP(t.Context(), q, ""); fault.RuleOf(err) != "ocsp-responder" {
+		t.Errorf("%s, %v", answer.Status, err)
+	}
+}

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"slices"
@@ -20,15 +21,12 @@ type Revoked struct {
 	OnCRL bool
 }
 
-// RevokeIssuer ends an issuer for good, and every one below it: from the commit on they sign
+// RevokeIssuer ends an issuer for good, every one below it, and those that are the same CA: from the commit on they sign
 // nothing and what they signed authenticates nothing. Its certificate, and the cross
 // certificates for its key, are revoked with the reason. Conflict: "issuer-ended" (it is
 // revoked already); Malformed as ParseReason.
 func (a *Authority) RevokeIssuer(ctx context.Context, actor string, id IssuerID, reason Reason) (Revoked, error) {
 	if _, err := ParseReason(string(reason)); err != nil {
-		return Revoked{}, err
-	}
-	if err := a.Reload(ctx); err != nil {
 		return Revoked{}, err
 	}
 	now := a.now().UTC()
@@ -40,10 +38,11 @@ func (a *Authority) RevokeIssuer(ctx context.Context, actor string, id IssuerID,
 	if err != nil {
 		return Revoked{}, err
 	}
+	err = a.Reload(ctx)
 	if parent := a.current.Load().byID(out.Issuer.Parent); parent != nil && parent.ID != id {
 		out.OnCRL = parent.signer != nil && parent.stands()
 	}
-	return out, a.Reload(ctx)
+	return out, err
 }
 
 func revokeIssuer(tx Tx, actor string, id IssuerID, reason Reason, now time.Time) (out Revoked, err error) {
@@ -73,12 +72,20 @@ func revokeIssuer(tx Tx, actor string, id IssuerID, reason Reason, now time.Time
 					out.Below = append(out.Below, i)
 				}
 			}
-			if i.Parent == fallen[n] && !slices.Contains(fallen, i.ID) {
+			if (i.Parent == fallen[n] || i.isTwin(rows, fallen[n], reason)) && !slices.Contains(fallen, i.ID) {
 				fallen = append(fallen, i.ID)
 			}
 		}
 	}
 	return out, revokeCertificatesOf(tx, rows, out.Issuer, reason, actor, now)
+}
+
+// isTwin says that an issuer falls with another one: it is the same CA, which signs for another
+// profile, or its key is the one that is compromised.
+func (i Issuer) isTwin(rows []Issuer, id IssuerID, r Reason) bool {
+	return slices.ContainsFunc(rows, func(other Issuer) bool {
+		return other.ID == id && (bytes.Equal(other.Certificate, i.Certificate) || (r == KeyCompromise || r == CACompromise) && other.key() == i.key())
+	})
 }
 
 // revokeCertificatesOf revokes the certificates that others of ours signed for an issuer's key.

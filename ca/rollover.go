@@ -231,6 +231,11 @@ func (a *Authority) readyIssuer(ctx context.Context, id IssuerID) (*issuer, erro
 		return nil, fault.New(fault.Conflict, "issuer-not-in-date", "The issuer's certificate is valid from %s to %s.",
 			next.certificate.NotBefore.Format(time.RFC3339), next.certificate.NotAfter.Format(time.RFC3339)).About(about)
 	}
+	if late, is := next.signer.(*lateKey); is {
+		if _, err := late.open(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return next, nil
 }
 

@@ -2,8 +2,12 @@ package ca_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -446,5 +450,68 @@ func TestTheServersCertificateFollowsItsIssuers(t *testing.T) {
 	}
 	if w.StandsBehind(before) || !w.StandsBehind(after) {
 		t.Error("who stands behind which")
+	}
+}
+
+func TestARevocationIsNotOutlivedByItsCertificate(t *testing.T) {
+	w, root, one := newHierarchy(t, "")
+	c, leaf := w.enrolled(t, "dev")
+	if err := w.revoke(t.Context(), c, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	two := w.issuing(t, root.ID, ca.IssuingRequest{Name: "Issuing 2"})
+	w.promote(t, two.ID)
+	if former := w.store.read().issuer(one.ID); former.RetireAt.Before(leaf.NotAfter) {
+		t.Errorf("the former issuer signs CRLs until %s; a certificate that it revoked ends %s", former.RetireAt, leaf.NotAfter)
+	}
+	if _, err := w.Retire(t.Context(), operator, one.ID, false); fault.RuleOf(err) != "issuer-in-use" {
+		t.Errorf("retired before that: %v", err)
+	}
+}
+
+func TestAProcessThatHasNotHeardOfARevokedRootSignsNoCA(t *testing.T) {
+	w, root, _ := newHierarchy(t, "")
+	late := w.replica(t)
+	if _, err := w.RevokeIssuer(t.Context(), operator, root.ID, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := late.CreateIssuing(t.Context(), operator, root.ID, ca.IssuingRequest{Name: "Next"}); fault.RuleOf(err) != "issuer-not-root" {
+		t.Errorf("below a revoked root: %+v, %v", i, err)
+	}
+	late = w.replica(t)
+	csr := requestFor(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "Factory"}}, deviceKey(t, policies.KeyECP256))
+	if _, err := late.SignCA(t.Context(), operator, root.ID, csr, 0); fault.RuleOf(err) != "issuer-not-root" {
+		t.Errorf("signed by a revoked root: %v", err)
+	}
+}
+
+func TestALeafIsOursWhateverKeyItNames(t *testing.T) {
+	w, _, issuing := newHierarchy(t, "")
+	signer, err := w.keys.Open(t.Context(), issuing.KeyURI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := deviceKey(t, policies.KeyECP256)
+	above, _ := x509.ParseCertificate(issuing.Certificate)
+	for name, tt := range map[string]struct {
+		key  crypto.Signer
+		ours bool
+	}{
+		"signed by ours, naming another key": {signer, true},
+		"signed by a CA of the same name":    {stranger, false},
+	} {
+		parent := *above
+		parent.PublicKey, parent.SubjectKeyId = tt.key.Public(), []byte("another key")
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: noon, NotAfter: noon.Add(time.Hour)}, &parent, stranger.Public(), tt.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.IsOurs(leaf) != tt.ours {
+			t.Errorf("%s: ours %v, want %v", name, w.IsOurs(leaf), tt.ours)
+		}
 	}
 }

@@ -13,10 +13,13 @@ import (
 // issuing CA (path length 0) with the request's subject and key and nothing else of it. Zero
 // is 5 years, and never beyond the root. The certificate is in the root's inventory, so that
 // it can be revoked, before it is returned. Malformed: "csr-signature", "issuer-weak-key",
-// "issuer-name"; Conflict: "issuer-key-in-use" and as CreateIssuing.
+// "issuer-weak-signature", "issuer-name"; Conflict: "issuer-key-in-use" and as CreateIssuing.
 func (a *Authority) SignCA(ctx context.Context, actor string, by IssuerID, csr *x509.CertificateRequest, lifetime time.Duration) (*x509.Certificate, error) {
 	root, err := a.signingRoot(by)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkStrength(&x509.Certificate{Subject: csr.Subject, PublicKey: csr.PublicKey, SignatureAlgorithm: csr.SignatureAlgorithm}); err != nil {
 		return nil, err
 	}
 	if err := csr.CheckSignature(); err != nil {
@@ -24,7 +27,7 @@ func (a *Authority) SignCA(ctx context.Context, actor string, by IssuerID, csr *
 	}
 	kt, err := policies.KeyTypeOf(csr.PublicKey)
 	if err != nil {
-		return nil, fault.New(fault.Malformed, "issuer-weak-key", "The CA's key is weak or of a kind that is not used here.").Because(err)
+		return nil, err // checked above
 	}
 	if err := a.current.Load().isNew(&x509.Certificate{RawSubjectPublicKeyInfo: csr.RawSubjectPublicKeyInfo}); err != nil {
 		return nil, err
@@ -45,7 +48,10 @@ func (a *Authority) SignCA(ctx context.Context, actor string, by IssuerID, csr *
 	if err != nil {
 		return nil, err
 	}
-	return made, a.store.Update(ctx, func(tx Tx) error {
+	return made, a.store.UpdateTrust(ctx, func(tx Tx) error {
+		if err := signsStill(tx, by); err != nil {
+			return err
+		}
 		return recordCA(tx, by, made, now, actor, "certificate:"+string(SerialOf(made.SerialNumber)))
 	})
 }

@@ -27,7 +27,7 @@ type AdoptRequest struct {
 // Adopt makes an issuer that an upstream signs for: it fetches the upstream's chain and puts
 // it on record, those above the CA that signs as external. The issuer is active, or prepared
 // where its profile has an active one. Rules: "upstream-missing", "upstream-chain",
-// "upstream-adopted".
+// "upstream-adopted", "issuer-prepared", "issuer-revoked".
 func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Issuer, error) {
 	upstream := a.config.Upstreams[r.Upstream]
 	if upstream == nil {
@@ -52,7 +52,7 @@ func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Is
 		ids[i] = newIssuerID()
 	}
 	var made Issuer
-	err = a.store.Update(ctx, func(tx Tx) error {
+	err = a.store.UpdateTrust(ctx, func(tx Tx) error {
 		known, err := tx.Issuers()
 		if err != nil {
 			return err
@@ -61,16 +61,20 @@ func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Is
 		if err != nil {
 			return err
 		}
-		made = rows[len(rows)-1]
-		for _, row := range rows {
-			if err := tx.InsertIssuer(row); err != nil {
+		for n := range rows {
+			row := &rows[n]
+			insert := func() error { return tx.InsertIssuer(*row) }
+			if row.Upstream != "" {
+				insert = func() error { return place(tx, row) }
+			}
+			if err := insert(); err != nil {
 				return err
 			}
 			cert, err := x509.ParseCertificate(row.Certificate)
 			if err != nil {
 				return err
 			}
-			event := issuerEvent(actor, audit.IssuerCreated, newIssuer(row, cert, nil))
+			event := issuerEvent(actor, audit.IssuerCreated, newIssuer(*row, cert, nil))
 			if row.Upstream != "" {
 				event.Body = audit.Body(map[string]any{
 					"name": row.Name, "role": row.Role, "parent": row.Parent, "keyHere": false, "upstream": row.Upstream, "profile": row.Profile,
@@ -81,6 +85,7 @@ func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Is
 				return err
 			}
 		}
+		made = rows[len(rows)-1]
 		return nil
 	})
 	if err != nil {
@@ -92,16 +97,15 @@ func (a *Authority) Adopt(ctx context.Context, actor string, r AdoptRequest) (Is
 // adopted is the rows that a chain needs, parents first: those above the issuer that are not
 // on record, and the issuer.
 func adopted(known []Issuer, chain []*x509.Certificate, ids []IssuerID, r AdoptRequest, name string, now time.Time) ([]Issuer, error) {
-	state := IssuerActive
 	for _, k := range known {
+		if k.State == IssuerRevoked && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return k.key() == verify.KeyHashOf(c.RawSubjectPublicKeyInfo) }) {
+			return nil, fault.New(fault.Conflict, "issuer-revoked", "A CA in the upstream's chain is revoked here.").About("issuer " + string(k.ID))
+		}
 		if k.Role != RoleIssuing || k.State == IssuerRevoked || k.State == IssuerRetired {
 			continue
 		}
 		if k.Upstream == r.Upstream && k.Profile == r.Profile && bytes.Equal(k.Certificate, chain[0].Raw) {
 			return nil, fault.New(fault.Conflict, "upstream-adopted", "There is an issuer for this upstream and profile already.").About("issuer " + string(k.ID))
-		}
-		if k.Profile == r.Profile && k.State == IssuerActive {
-			state = IssuerPrepared
 		}
 	}
 	var rows []Issuer
@@ -109,7 +113,7 @@ func adopted(known []Issuer, chain []*x509.Certificate, ids []IssuerID, r AdoptR
 	for i, c := range slices.Backward(chain) {
 		row := Issuer{ID: ids[i], Name: c.Subject.CommonName, Role: RoleExternal, State: IssuerActive, Parent: cmp.Or(parent, ids[i]), Certificate: c.Raw, Created: now}
 		if i == 0 {
-			row.Name, row.Role, row.Profile, row.State, row.Upstream = name, RoleIssuing, r.Profile, state, r.Upstream
+			row.Name, row.Role, row.Profile, row.Upstream = name, RoleIssuing, r.Profile, r.Upstream
 		} else if k := slices.IndexFunc(known, func(k Issuer) bool { return bytes.Equal(k.Certificate, c.Raw) }); k >= 0 {
 			parent = known[k].ID
 			continue

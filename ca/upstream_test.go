@@ -510,3 +510,36 @@ func TestAnUpstreamThatIsNotConfigured(t *testing.T) {
 		t.Errorf("intents: %+v", list)
 	}
 }
+
+func TestAnUpstreamTakesOverFromAnIssuerOfOurs(t *testing.T) {
+	w, _, own := newHierarchy(t, "")
+	e := newElsewhere(t)
+	w.Authority = w.inFrontOf(t, e)
+	next, err := w.Adopt(t.Context(), operator, ca.AdoptRequest{Upstream: "factory"})
+	if err != nil || next.State != ca.IssuerPrepared || next.Slot == own.Slot {
+		t.Fatalf("beside %+v: %+v, %v", own, next, err)
+	}
+	w.promote(t, next.ID)
+	if w.state(own.ID) != ca.IssuerRetiring || w.state(next.ID) != ca.IssuerActive {
+		t.Errorf("ours is %s, the upstream's %s", w.state(own.ID), w.state(next.ID))
+	}
+	u, err := w.askUpstream(t, deviceKey(t, policies.KeyECP256))
+	if err != nil || u.Issuer() != next.ID {
+		t.Errorf("%s signs, %v", u.Issuer(), err)
+	}
+}
+
+func TestARevokedUpstreamIsRevokedForEveryProfileAndStaysSo(t *testing.T) {
+	w, _, one := newRegistrationAuthority(t)
+	two, err := w.Adopt(t.Context(), operator, ca.AdoptRequest{Upstream: "factory", Profile: "line-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.Superseded)
+	if err != nil || len(got.Below) != 1 || w.state(two.ID) != ca.IssuerRevoked {
+		t.Errorf("%+v, %v: the same CA signs for another profile: %s", got, err, w.state(two.ID))
+	}
+	if i, err := w.Adopt(t.Context(), operator, ca.AdoptRequest{Upstream: "factory"}); fault.RuleOf(err) != "issuer-revoked" {
+		t.Errorf("adopted again: %+v, %v", i, err)
+	}
+}

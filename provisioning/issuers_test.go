@@ -192,3 +192,68 @@ func TestTheLongestCertificateIsTheLongestThatATemplateMayChoose(t *testing.T) {
 		t.Errorf("the longest lives %s", got)
 	}
 }
+func TestWhatARevokedIssuerSignsOffTheRecordIsRefused(t *testing.T) {
+	for name, below := range map[string]bool{"a leaf of its own, naming another key": false, "a CA below its root, and a leaf of that": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			root, active := w.issuers()
+			stolen := active
+			if below {
+				stolen = root
+			}
+			thief := w.thief(stolen)
+			thief.Cert.SubjectKeyId = []byte("another key") // what is named as the key that signed
+			if below {
+				thief = thief.Issue(t, "evil", testkit.AsCA())
+			}
+			leaf := thief.Issue(t, "d1")
+			w.trustOwn(root)
+			sent := append(leaf.Chain(), w.entity(active).Cert)
+			w.pass(time.Minute)
+			if below {
+				w.assigned(w.presenting("d1", sent...)) // the anchor vouches for it until then
+			} else {
+				w.refused(w.presenting("d1", sent...), "certificate-not-on-record")
+			}
+			_, err := w.authority.RevokeIssuer(w.ctx, "operator:test", stolen.ID, ca.CACompromise)
+			w.must(err)
+			if below {
+				w.refused(w.presenting("d1", sent...), "issuer-revoked")
+			} else {
+				w.refused(w.presenting("d1", sent...), "certificate-not-on-record")
+			}
+		})
+	}
+}
+
+// trustOwn makes a root of ours a verified anchor with a group.
+func (w *world) trustOwn(root ca.Issuer) {
+	w.t.Helper()
+	top := w.thief(root)
+	_, err := w.engine.UploadAnchor(w.ctx, "operator:test", "ours", top.PEM(), false, provisioning.Precondition{})
+	w.must(err)
+	a, err := w.engine.NewVerificationCode(w.ctx, "operator:test", "ours", provisioning.Precondition{})
+	w.must(err)
+	_, err = w.engine.ProveAnchor(w.ctx, "operator:test", "ours", top.Prove(w.t, a.Record().Code).Raw, provisioning.Precondition{})
+	w.must(err)
+	reference := provisioning.Attestation{Role: provisioning.RoleCARef}
+	reference.Slots[0].Anchor = "ours"
+	w.put(provisioning.Group, "g", reference)
+}
+
+// entity is an issuer's certificate; thief has its key too.
+func (w *world) entity(i ca.Issuer) *testkit.Entity {
+	w.t.Helper()
+	c, err := x509.ParseCertificate(i.Certificate)
+	w.must(err)
+	return &testkit.Entity{Cert: c}
+}
+
+func (w *world) thief(i ca.Issuer) *testkit.Entity {
+	w.t.Helper()
+	e := w.entity(i)
+	key, err := w.folder.Open(w.ctx, i.KeyURI)
+	w.must(err)
+	e.Key = key
+	return e
+}

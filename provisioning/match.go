@@ -232,6 +232,11 @@ func (d *decision) vouchedStill(reg Registration) error {
 // in the outside chain that it rests on (invariants 2 and 3).
 func (e *Engine) judgeStanding(d *decision, pinned bool) error {
 	t := &d.trace
+	for _, l := range d.chain {
+		if !pinned && !e.authority.StandsBehind(l.Cert) {
+			return t.refuse("issuer-revoked", "", "a certificate in the chain is signed by an issuer of ours that is revoked")
+		}
+	}
 	for _, x := range d.facts.Disallowances {
 		if !d.counts(x) {
 			continue

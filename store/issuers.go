@@ -58,7 +58,7 @@ func (t *tx) MoveIssuer(i ca.Issuer, was ca.IssuerState) error {
 }
 
 var selectLastExpiry = statement("SELECT COALESCE(max(not_after), 0), COALESCE(max(position), 0) FROM certificates " +
-	"WHERE issuer = ? AND position > ? AND revoked_at = 0")
+	"WHERE issuer = ? AND position > ?")
 
 func (t *tx) LastExpiry(issuer ca.IssuerID, after int64) (ends time.Time, last int64, err error) {
 	err = t.query(selectLastExpiry, func(r *row) error {

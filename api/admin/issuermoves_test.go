@@ -37,6 +37,7 @@ func TestAnIssuerRollsOver(t *testing.T) {
 	w.post("/issuers", `{"name":"Issuing 3","parent":"0000000000000000"}`).want(http.StatusNotFound, "no-issuer")
 	w.post("/issuers", `{"name":"","parent":"`+root+`"}`).want(http.StatusBadRequest, "issuer-name").has("errors.0.pointer", "/name")
 	w.post("/issuers", `{"name":"x","parent":"`+root+`","profile":"none"}`).want(http.StatusBadRequest, "profile-unknown").has("errors.0.pointer", "/profile")
+	w.post("/upstreams/factory/adopt", `{"profile":"none"}`).want(http.StatusBadRequest, "profile-unknown").has("errors.0.pointer", "/profile")
 	w.post("/issuers", `{"name":"x","parent":"`+root+`","lifetime":"5y"}`).want(http.StatusBadRequest, "duration").has("errors.0.pointer", "/lifetime")
 
 	w.post("/issuers/"+two+"/promote", `{"overlap":"PT1H"}`).want(http.StatusConflict, "issuer-in-use")

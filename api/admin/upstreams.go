@@ -94,6 +94,9 @@ func (d *door) adoptUpstream(ctx context.Context, in *adoption) (*written[issuer
 	if in.Body != nil {
 		request.Profile, request.Name = in.Body.Profile, in.Body.Name
 	}
+	if err := d.Engine.CheckProfile(ctx, request.Profile); err != nil {
+		return nil, err
+	}
 	made, err := d.Authority.Adopt(ctx, actor(ctx), request)
 	if err != nil {
 		return nil, err

@@ -187,3 +187,19 @@ func TestAKeyHandedOutIsEncryptedAndReadByOpenSSL(t *testing.T) {
 		t.Fatalf("a second handout: %v", err)
 	}
 }
+
+func TestAKeyAsOpenSSLWritesItIsRead(t *testing.T) {
+	for name, args := range map[string][]string{
+		"with the parameters of its curve": {"ecparam", "-name", "prime256v1", "-genkey"},
+		"without them":                     {"ecparam", "-name", "prime256v1", "-genkey", "-noout"},
+		"as PKCS#8":                        {"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"},
+	} {
+		out, err := exec.Command("openssl", args...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.Read(out, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

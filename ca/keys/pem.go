@@ -66,15 +66,18 @@ func write(path string, passphrase []byte, key crypto.PrivateKey) error {
 
 // read opens the text of a key file. Its rules are "key-passphrase" and "key-damaged".
 func read(data, passphrase []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+	block, rest := pem.Decode(data)
+	for block != nil && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		block, rest = pem.Decode(rest) // openssl puts the parameters of a curve before its key
+	}
+	if block == nil {
 		return nil, fault.New(fault.Malformed, "key-damaged", "The file holds no private key.")
 	}
 	encrypted := strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["Proc-Type"] != ""
 	if encrypted && len(passphrase) == 0 {
 		return nil, fault.New(fault.Malformed, "key-passphrase", "The key is encrypted and needs a passphrase.")
 	}
-	request := &kmsapi.CreateSignerRequest{SigningKeyPEM: data}
+	request := &kmsapi.CreateSignerRequest{SigningKeyPEM: pem.EncodeToMemory(block)}
 	if encrypted {
 		request.Password = passphrase
 	}

@@ -70,17 +70,27 @@ func createKEK(path string, passphrase []byte, n int) (KEK, error) {
 // LoadKEK reads the file CreateKEK made. Rules: "kek-missing" (fault.NotFound),
 // "kek-passphrase" (wrong or absent passphrase) and "kek-damaged" (fault.Malformed).
 func LoadKEK(path string, passphrase []byte) (KEK, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return KEK{}, fault.New(fault.NotFound, "kek-missing", "There is no key-encryption key file.").About(path)
-	}
+	data, err := readKEK(path)
 	if err != nil {
 		return KEK{}, err
 	}
+	return parseKEK(path, data, passphrase)
+}
+
+func readKEK(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fault.New(fault.NotFound, "kek-missing", "There is no key-encryption key file.").About(path)
+	}
+	return data, err
+}
+
+func parseKEK(path string, data, passphrase []byte) (KEK, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
 		return KEK{}, damaged(path)
 	}
+	var err error
 	raw := block.Bytes
 	switch block.Type {
 	case plainBlock:

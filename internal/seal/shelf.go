@@ -116,13 +116,14 @@ func unchanged(a, b map[string]os.FileInfo) bool {
 }
 
 func (s *Shelf) load(name string) (opened, error) {
-	raw, err := os.ReadFile(s.path(name))
-	if err == nil {
-		if k, known := s.known[sha256.Sum256(raw)]; known {
-			return k, nil
-		}
+	raw, err := readKEK(s.path(name)) // once: by the second time the file may be another
+	if err != nil {
+		return opened{}, err
 	}
-	kek, err := LoadKEK(s.path(name), s.passphrase)
+	if k, known := s.known[sha256.Sum256(raw)]; known {
+		return k, nil
+	}
+	kek, err := parseKEK(s.path(name), raw, s.passphrase)
 	if err != nil {
 		return opened{}, err
 	}

@@ -92,7 +92,7 @@ func issuers(t *testing.T, open Open) {
 		revoked := certs[0]
 		revoked.RevokedAt, revoked.Reason = w.now, ca.Superseded
 		w.update(func(tx provisioning.Tx) error { return tx.MarkRevoked(revoked) })
-		same(w, last(one, 0), [2]any{certs[1].NotAfter, int64(4)})
+		same(w, last(one, 0), [2]any{certs[0].NotAfter, int64(4)})
 	})
 	t.Run("requests wait until they are answered or given up", func(t *testing.T) {
 		w := newWorld(t, open)
