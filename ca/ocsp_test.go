@@ -549,3 +549,38 @@ func FuzzParseOCSPRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestAPreparedIssuerWithAResponderIsWithdrawn(t *testing.T) {
+	w, one := newResponding(t, "")
+	two := w.issuing(t, one.Parent, ca.IssuingRequest{Name: "Issuing 2"})
+	if err := w.SweepStatus(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.Retire(t.Context(), operator, two.ID, false); err != nil || got.State != ca.IssuerRetired {
+		t.Fatalf("it has signed for no device: %+v, %v", got, err)
+	}
+}
+
+func TestNoLeafOfARevokedIssuerIsGood(t *testing.T) {
+	w, one := newResponding(t, "")
+	c, leaf := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+	was, other := w.enroll(t, "dev-2", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+	if err := w.revoke(t.Context(), was, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	der := w.question(t, one.ID, leaf.SerialNumber, crypto.SHA1)
+	if _, got := w.ask(t, w.Authority, one.ID, der); got.Status != ocsp.Good {
+		t.Fatalf("%s before: %d", c.Serial, got.Status)
+	}
+	if _, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.CACompromise); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []string{"signed", "kept"} {
+		if _, got := w.ask(t, w.Authority, one.ID, der); got.Status != ocsp.Revoked {
+			t.Errorf("%s: %d", again, got.Status)
+		}
+	}
+	if _, got := w.ask(t, w.Authority, one.ID, w.question(t, one.ID, other.SerialNumber, crypto.SHA1)); got.RevocationReason != ocsp.KeyCompromise {
+		t.Errorf("one that was revoked itself: %+v", got)
+	}
+}
