@@ -2,6 +2,7 @@ package admin
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"strings"
@@ -104,4 +105,27 @@ func TestACrossCertificateIsShownWithItsRoot(t *testing.T) {
 	w.post("/issuers/"+string(next.ID)+"/cross-sign", `{"by":"`+root+`"}`).want(http.StatusOK).has("crossCertificates.0.signedBy", root).has("crossCertificates.1", nil)
 	w.post("/issuers/"+string(next.ID)+"/cross-sign", `{"by":"`+root+`"}`).want(http.StatusConflict, "cross-certificate-exists")
 	w.get("/issuers/"+root).want(http.StatusOK).has("crossCertificates", nil)
+}
+
+func TestOnlyTheCRLOfARootWhoseKeyIsElsewhereIsBrought(t *testing.T) {
+	t.Parallel()
+	w := linked(t)
+	root, issuing := w.issuers()
+	if err := w.authority.SweepCRLs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.authority.PublishedCRL(t.Context(), ca.IssuerID(root), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]string{"crl": string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list.DER}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.post("/issuers/"+root+"/crl", string(text)).want(http.StatusConflict, "issuer-key-here")
+	w.post("/issuers/"+issuing+"/crl", string(text)).want(http.StatusConflict, "issuer-not-root")
+	w.post("/issuers/0000000000000000/crl", string(text)).want(http.StatusNotFound, "no-issuer")
+	for _, bad := range []string{`{"crl":""}`, `{"crl":"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----"}`, `{"crl":"x"}`} {
+		w.post("/issuers/"+root+"/crl", bad).want(http.StatusBadRequest, "crl").has("errors.0.pointer", "/crl")
+	}
 }
