@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/passmuster/muster/ca"
 )
@@ -127,5 +128,32 @@ func TestOnlyTheCRLOfARootWhoseKeyIsElsewhereIsBrought(t *testing.T) {
 	w.post("/issuers/0000000000000000/crl", string(text)).want(http.StatusNotFound, "no-issuer")
 	for _, bad := range []string{`{"crl":""}`, `{"crl":"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----"}`, `{"crl":"x"}`} {
 		w.post("/issuers/"+root+"/crl", bad).want(http.StatusBadRequest, "crl").has("errors.0.pointer", "/crl")
+	}
+}
+
+func TestAnIssuersCRLIsNotOverdueForAShardThatHasEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("/profiles/default", `{"lifetime":"P1D"}`).want(http.StatusCreated)
+	w.put("/hubs/hub-1", `{}`).want(http.StatusCreated)
+	w.put("/groups/sas", `{"attestation":{"type":"symmetricKey"},"credentialPolicyName":"default"}`).want(http.StatusCreated)
+	w.register("sas", "dev-1")
+	_, issuing := w.issuers()
+	for range 40 {
+		if err := w.authority.SweepCRLs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(12 * time.Hour)
+	}
+	for r := range w.tokens { // those of before have expired
+		text, _, err := w.engine.CreateToken(t.Context(), "operator:test", string(r)+"-late", r.Scopes(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.tokens[r] = text
+	}
+	next := w.get("/issuers/" + issuing).want(http.StatusOK).at("crl.nextUpdate").(string)
+	if at, err := time.Parse(time.RFC3339, next); err != nil || at.Before(w.now().Add(-time.Hour)) {
+		t.Errorf("next update %s at %s: %v", next, w.now(), err)
 	}
 }
