@@ -95,7 +95,7 @@ func (a *Authority) crlDue(s CRLShard, now time.Time) crlKind {
 	lifetime := a.config.CRLLifetime
 	left := time.Duration((1 - a.config.CRLRefresh) * float64(lifetime))
 	switch {
-	case a.Ended(s):
+	case a.ended(s, now):
 		return noCRL
 	case s.Number == 0, !now.Before(s.Next.Add(-left)), s.Next.After(now.Add(lifetime + clockSlack)):
 		return wholeCRL
@@ -109,8 +109,11 @@ func (a *Authority) crlDue(s CRLShard, now time.Time) crlKind {
 
 // Ended reports whether a shard needs no CRL any more: its certificates have ended, and its
 // latest CRL is from after that by a whole lifetime, so that none is listed (INV-S6).
-func (a *Authority) Ended(s CRLShard) bool {
-	return s.Number > 0 && !s.Ends.IsZero() && s.Next.After(s.Ends.Add(2*a.config.CRLLifetime))
+func (a *Authority) Ended(s CRLShard) bool { return a.ended(s, a.now()) }
+
+// ended asks the clock too: the latest CRL may be by one that was ahead.
+func (a *Authority) ended(s CRLShard, now time.Time) bool {
+	return s.Number > 0 && !s.Ends.IsZero() && now.After(s.Ends) && s.Next.After(s.Ends.Add(2*a.config.CRLLifetime))
 }
 
 func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, now time.Time) error {
@@ -181,7 +184,8 @@ func (p publication) keep(next int64, kind crlKind, deltas bool) int64 {
 //
 // An expired certificate stays until a CRL that was signed regularly after its expiry
 // (RFC 5280 §3.3). A CRL signed early, for a new revocation, is not such a one, so an
-// entry stays a whole CRL lifetime longer than the CRL before this.
+// entry stays a whole CRL lifetime longer than the CRL before this. A CRL by a clock that was
+// ahead says nothing of what has expired by now.
 func (a *Authority) published(ctx context.Context, i *issuer, shard int, now time.Time) (p publication, err error) {
 	err = a.store.View(ctx, func(tx Tx) error {
 		p = publication{}
@@ -192,7 +196,7 @@ func (a *Authority) published(ctx context.Context, i *issuer, shard int, now tim
 		switch crl, err := tx.LatestCRL(i.ID, shard); {
 		case err == nil:
 			p.last, p.newest = crl.ThisUpdate, crl.Number
-			since = crl.ThisUpdate.Add(-a.config.CRLLifetime)
+			since = earlier(crl.ThisUpdate, now).Add(-a.config.CRLLifetime)
 		case !fault.Is(err, fault.NotFound):
 			return err
 		}
@@ -235,6 +239,13 @@ func (p *publication) readRevoked(tx Tx, id IssuerID, since time.Time) error {
 		}
 		after = page[len(page)-1].Serial
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

@@ -44,7 +44,8 @@ type OCSPAnswer struct {
 // the commit that revokes is the moment from which no replica says good, and nothing has to
 // be told to a cache.
 //
-// A certificate that is not in the inventory is unknown (INV-S7). An issuer is found by its
+// A certificate that is not in the inventory is unknown (INV-S7), and none of a Revoked issuer's
+// is good, whatever its row says (RFC 6960 §2.7). An issuer is found by its
 // hashes alone; only, unless it is "", is the one that the request may be about.
 //
 // Refusals: NotFound "ocsp-issuer" (the request is about nobody of ours); Unavailable
@@ -57,11 +58,6 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		if only != "" && i.ID != only || i.Role != RoleIssuing || !i.named(q) {
 			continue
 		}
-		if i.State == IssuerRevoked {
-			// Who has its key can make a responder too: nothing that names it is worth anything.
-			refusal = noResponder(i.ID)
-			continue
-		}
 		r, err := a.responder(ctx, i, now)
 		if err != nil {
 			refusal = err
@@ -71,7 +67,7 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		// An issuer that was renewed with its key has the name and key of the one before.
 		switch status, err := a.status(ctx, i.ID, q.serial); {
 		case err == nil:
-			return a.answer(r, q, status, now)
+			return a.answer(r, q, i.fallen(status), now)
 		case !fault.Is(err, fault.NotFound):
 			return OCSPAnswer{}, err
 		}
@@ -80,6 +76,14 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		return OCSPAnswer{}, refusal
 	}
 	return unknown.answer(ocspStatement{request: q}, now, unknownLifetime)
+}
+
+// fallen is the status of a certificate that falls with its issuer.
+func (i *issuer) fallen(status Revocation) Revocation {
+	if i.State == IssuerRevoked && status.RevokedAt.IsZero() {
+		status.RevokedAt, status.Reason = later(i.RetireAt, i.certificate.NotBefore).Truncate(time.Second), Unspecified
+	}
+	return status
 }
 
 func (i *issuer) named(q OCSPRequest) bool {

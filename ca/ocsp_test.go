@@ -550,19 +550,37 @@ func FuzzParseOCSPRequest(f *testing.F) {
 	})
 }
 
-func TestNothingIsGoodOfARevokedIssuer(t *testing.T) {
-	w, issuing := newResponding(t, policies.KeyECP256)
-	_, leaf := w.enrolled(t, "dev")
-	der := w.question(t, issuing.ID, leaf.SerialNumber, crypto.SHA256)
-	w.ask(t, w.Authority, issuing.ID, der)
-	if _, err := w.RevokeIssuer(t.Context(), operator, issuing.ID, ca.CACompromise); err != nil {
+func TestAPreparedIssuerWithAResponderIsWithdrawn(t *testing.T) {
+	w, one := newResponding(t, "")
+	two := w.issuing(t, one.Parent, ca.IssuingRequest{Name: "Issuing 2"})
+	if err := w.SweepStatus(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	q, err := ca.ParseOCSPRequest(der)
-	if err != nil {
+	if got, err := w.Retire(t.Context(), operator, two.ID, false); err != nil || got.State != ca.IssuerRetired {
+		t.Fatalf("it has signed for no device: %+v, %v", got, err)
+	}
+}
+
+func TestNoLeafOfARevokedIssuerIsGood(t *testing.T) {
+	w, one := newResponding(t, "")
+	c, leaf := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+	was, other := w.enroll(t, "dev-2", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+	if err := w.revoke(t.Context(), was, ca.KeyCompromise); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := w.AnswerOCSP(t.Context(), q, ""); fault.RuleOf(err) != "ocsp-responder" {
-		t.Errorf("%s, %v", answer.Status, err)
+	der := w.question(t, one.ID, leaf.SerialNumber, crypto.SHA1)
+	if _, got := w.ask(t, w.Authority, one.ID, der); got.Status != ocsp.Good {
+		t.Fatalf("%s before: %d", c.Serial, got.Status)
+	}
+	if _, err := w.RevokeIssuer(t.Context(), operator, one.ID, ca.CACompromise); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []string{"signed", "kept"} {
+		if _, got := w.ask(t, w.Authority, one.ID, der); got.Status != ocsp.Revoked {
+			t.Errorf("%s: %d", again, got.Status)
+		}
+	}
+	if _, got := w.ask(t, w.Authority, one.ID, w.question(t, one.ID, other.SerialNumber, crypto.SHA1)); got.RevocationReason != ocsp.KeyCompromise {
+		t.Errorf("one that was revoked itself: %+v", got)
 	}
 }

@@ -159,7 +159,7 @@ func (a *Authority) responder(ctx context.Context, i *issuer, now time.Time) (*r
 	if kept.serves(now) && (now.Before(kept.renewAt()) || now.Sub(kept.looked).Abs() < responderLook) {
 		return kept, nil
 	}
-	none := noResponder(i.ID)
+	none := fault.New(fault.Unavailable, "ocsp-responder", "The issuer has no OCSP responder now; try again later.").About("issuer " + string(i.ID))
 	if a.config.Box == nil {
 		return nil, none
 	}
@@ -181,10 +181,6 @@ func (a *Authority) responder(ctx context.Context, i *issuer, now time.Time) (*r
 	defer a.ocsp.mu.Unlock()
 	a.ocsp.responders[i.ID] = read
 	return read, nil
-}
-
-func noResponder(id IssuerID) error {
-	return fault.New(fault.Unavailable, "ocsp-responder", "The issuer has no OCSP responder now; try again later.").About("issuer " + string(id))
 }
 
 func (a *Authority) responderRow(ctx context.Context, id IssuerID) (row OCSPResponder, err error) {

@@ -62,7 +62,7 @@ func revokeIssuer(tx Tx, actor string, id IssuerID, reason Reason, now time.Time
 		for _, i := range rows {
 			if i.ID == fallen[n] && i.State != IssuerRevoked {
 				was := i.State
-				i.State = IssuerRevoked
+				i.State, i.RetireAt = IssuerRevoked, now
 				if err := moveIssuer(tx, i, was, actor, audit.IssuerRevoked, reason, now); err != nil {
 					return out, err
 				}

@@ -309,7 +309,8 @@ func (i *Issuer) retire(tx Tx, last tail, force bool, now time.Time) (audit.Acti
 	default:
 		err = fault.New(fault.Conflict, "issuer-ended", "The issuer is %s already.", i.State).About(about)
 	}
-	if err == nil && end.After(now) && !force {
+	// A prepared CA has signed for nobody but its own OCSP responder.
+	if unused := i.State == IssuerPrepared && i.Role == RoleIssuing; err == nil && !unused && end.After(now) && !force {
 		err = inUse(i.ID, end)
 	}
 	i.follow(pair)

@@ -105,7 +105,8 @@ func (a *Authority) takeAhead(ctx context.Context, by *issuer, notAfter time.Tim
 const takeTries = 16
 
 // take reserves a block in the issuer's newest shard or, where that has no room or names
-// another address, in a new one, whose first CRL is published before anything names it.
+// another address, in a new one. A CRL is published before anything names it, also where the
+// shard had ended.
 func (a *Authority) take(ctx context.Context, by *issuer, notAfter time.Time) (*block, error) {
 	ends := notAfter.Add(endsMargin)
 	if end := by.certificate.NotAfter; ends.After(end) {
@@ -126,8 +127,8 @@ func (a *Authority) take(ctx context.Context, by *issuer, notAfter time.Time) (*
 		if fault.Is(err, fault.Conflict) {
 			continue // another replica took the room, or opened the shard
 		}
-		if err == nil && s.Number == 0 {
-			err = a.publishCRL(ctx, by, s.Shard, a.now())
+		if now := a.now(); err == nil && !now.Before(s.Next) {
+			err = a.publishCRL(ctx, by, s.Shard, now)
 		}
 		if err != nil {
 			return nil, err

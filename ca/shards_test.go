@@ -387,3 +387,37 @@ func TestDeltaCRLs(t *testing.T) {
 		t.Errorf("when deltas are given up: %s", got)
 	}
 }
+
+func TestAClockSetRightAfterARunAheadLosesNoRevocation(t *testing.T) {
+	w, _, issuing := newHierarchy(t, "")
+	c, _ := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+	if err := w.revoke(t.Context(), c, ca.KeyCompromise); err != nil {
+		t.Fatal(err)
+	}
+	w.sweep(t)
+	w.now = w.now.AddDate(4, 0, 0) // by this clock the certificate has ended, long ago
+	for range 3 {
+		w.now = w.now.Add(24 * time.Hour)
+		w.sweep(t)
+	}
+	w.now = noon.Add(time.Hour)
+	w.sweep(t)
+	if list := w.shardCRL(t, issuing.ID, c.Shard); !list.ThisUpdate.Equal(w.now) || len(list.RevokedCertificateEntries) != 1 {
+		t.Errorf("from %v it lists %d: a revoked certificate that has not expired is on no CRL (INV-S7)", list.ThisUpdate, len(list.RevokedCertificateEntries))
+	}
+}
+
+func TestAShardThatHadEndedHasACRLBeforeACertificateNamesItAgain(t *testing.T) {
+	w, _, issuing := newHierarchy(t, "")
+	day := policies.DefaultProfile()
+	day.Lifetime, day.Backdate = 24*time.Hour, 0
+	w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), day)
+	for range 40 {
+		w.sweep(t)
+		w.now = w.now.Add(12 * time.Hour)
+	}
+	fresh := w.issue(t, "dev", deviceKey(t, policies.KeyECP256), day)
+	if list := w.shardCRL(t, issuing.ID, 1); !list.NextUpdate.After(w.now) {
+		t.Errorf("%s names a CRL that ended at %v (INV-S7)", fresh.Serial(), list.NextUpdate)
+	}
+}

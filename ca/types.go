@@ -46,7 +46,7 @@ type Issuer struct {
 	Profile     string // the profile it signs for; "" for all that have no issuer of their own
 	State       IssuerState
 	Slot        rotation.Slot // its place in the pair of its role and profile
-	RetireAt    time.Time     // of a Retiring issuer: when it is Retired
+	RetireAt    time.Time     // of a Retiring issuer: when it is Retired; of a Revoked one: when that was
 	Parent      IssuerID      // the issuer that signed it; its own ID for a root
 	KeyURI      string
 	Upstream    string // the authority elsewhere that signs for it; "" where a key of ours does

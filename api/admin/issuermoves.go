@@ -49,6 +49,12 @@ type (
 			OnParentCRL bool     `json:"onParentCRL" doc:"Its parent's next CRL names it. Otherwise who holds the parent's key must revoke it there; of a root, whoever trusts it must be told."`
 		}
 	}
+	crlPublication struct {
+		IssuerID
+		Body struct {
+			CRL string `json:"crl" doc:"The root's next CRL, PEM."`
+		}
+	}
 	crossSigning struct {
 		IssuerID
 		Body struct {
@@ -77,6 +83,7 @@ func (d *door) addIssuerMoves() {
 	add(d, route{"promote-issuer", http.MethodPost, one + "/promote", policies.ScopeSecurity, tag, "Make a prepared issuer the active one; the former one retires", false}, d.promoteIssuer)
 	add(d, route{"retire-issuer", http.MethodPost, one + "/retire", policies.ScopeSecurity, tag, "Retire an issuer early, or give a prepared one up", false}, d.retireIssuer)
 	add(d, route{"revoke-issuer", http.MethodPost, one + "/revoke", policies.ScopeSecurity, tag, "Revoke an issuer and all below it for good; certificates of it authenticate nothing", false}, d.revokeIssuer)
+	add(d, route{"publish-crl", http.MethodPost, one + "/crl", policies.ScopeSecurity, tag, "Publish the CRL of a root whose key is elsewhere", false}, d.publishCRL)
 	add(d, route{"cross-sign-issuer", http.MethodPost, one + "/cross-sign", policies.ScopeSecurity, tag, "Have a root's key certified by another root", false}, d.crossSign)
 	add(d, route{"sign-ca", http.MethodPost, one + "/sign", policies.ScopeSecurity, tag, "Sign another authority's CA by a root of ours", false}, d.signCA)
 }
@@ -157,6 +164,20 @@ func (d *door) revokeIssuer(ctx context.Context, in *issuerRevocation) (*issuerR
 		out.Body.Below = append(out.Body.Below, string(i.ID))
 	}
 	return out, nil
+}
+
+func (d *door) publishCRL(ctx context.Context, in *crlPublication) (*found[issuer], error) {
+	block, rest := pem.Decode([]byte(in.Body.CRL))
+	bad := fault.New(fault.Malformed, "crl", "the CRL is not one in PEM").At("/crl")
+	if block == nil || block.Type != "X509 CRL" || strings.TrimSpace(string(rest)) != "" {
+		return nil, bad
+	}
+	list, err := x509.ParseRevocationList(block.Bytes)
+	if err != nil {
+		return nil, bad.Because(err)
+	}
+	err = d.Authority.PublishCRL(ctx, actor(ctx), ca.IssuerID(in.ID), list)
+	return d.answered(ctx, ca.Issuer{ID: ca.IssuerID(in.ID)}, err)
 }
 
 func (d *door) crossSign(ctx context.Context, in *crossSigning) (*found[issuer], error) {

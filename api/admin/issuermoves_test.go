@@ -2,10 +2,12 @@ package admin
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/passmuster/muster/ca"
 )
@@ -105,4 +107,54 @@ func TestACrossCertificateIsShownWithItsRoot(t *testing.T) {
 	w.post("/issuers/"+string(next.ID)+"/cross-sign", `{"by":"`+root+`"}`).want(http.StatusOK).has("crossCertificates.0.signedBy", root).has("crossCertificates.1", nil)
 	w.post("/issuers/"+string(next.ID)+"/cross-sign", `{"by":"`+root+`"}`).want(http.StatusConflict, "cross-certificate-exists")
 	w.get("/issuers/"+root).want(http.StatusOK).has("crossCertificates", nil)
+}
+
+func TestOnlyTheCRLOfARootWhoseKeyIsElsewhereIsBrought(t *testing.T) {
+	t.Parallel()
+	w := linked(t)
+	root, issuing := w.issuers()
+	if err := w.authority.SweepCRLs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.authority.PublishedCRL(t.Context(), ca.IssuerID(root), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]string{"crl": string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list.DER}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.post("/issuers/"+root+"/crl", string(text)).want(http.StatusConflict, "issuer-key-here")
+	w.post("/issuers/"+issuing+"/crl", string(text)).want(http.StatusConflict, "issuer-not-root")
+	w.post("/issuers/0000000000000000/crl", string(text)).want(http.StatusNotFound, "no-issuer")
+	for _, bad := range []string{`{"crl":""}`, `{"crl":"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----"}`, `{"crl":"x"}`} {
+		w.post("/issuers/"+root+"/crl", bad).want(http.StatusBadRequest, "crl").has("errors.0.pointer", "/crl")
+	}
+}
+
+func TestAnIssuersCRLIsNotOverdueForAShardThatHasEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("/profiles/default", `{"lifetime":"P1D"}`).want(http.StatusCreated)
+	w.put("/hubs/hub-1", `{}`).want(http.StatusCreated)
+	w.put("/groups/sas", `{"attestation":{"type":"symmetricKey"},"credentialPolicyName":"default"}`).want(http.StatusCreated)
+	w.register("sas", "dev-1")
+	_, issuing := w.issuers()
+	for range 40 {
+		if err := w.authority.SweepCRLs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(12 * time.Hour)
+	}
+	for r := range w.tokens { // those of before have expired
+		text, _, err := w.engine.CreateToken(t.Context(), "operator:test", string(r)+"-late", r.Scopes(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.tokens[r] = text
+	}
+	next := w.get("/issuers/" + issuing).want(http.StatusOK).at("crl.nextUpdate").(string)
+	if at, err := time.Parse(time.RFC3339, next); err != nil || at.Before(w.now().Add(-time.Hour)) {
+		t.Errorf("next update %s at %s: %v", next, w.now(), err)
+	}
 }

@@ -62,7 +62,7 @@ func (d *door) issuerOf(i ca.Issuer, shards []ca.CRLShard) (issuer, error) {
 	if i.State == ca.IssuerRetiring {
 		out.RetireAt = instant(i.RetireAt)
 	}
-	out.CRL = crlOf(i.ID, shards)
+	out.CRL = d.crlOf(i.ID, shards)
 	out.Cross, err = d.crossOf(i.ID)
 	return out, err
 }
@@ -82,11 +82,12 @@ func (d *door) crossOf(id ca.IssuerID) (out []cross, err error) {
 }
 
 // crlOf sums up the lists of an issuer's shards: the number of the first, the earliest
-// nextUpdate, and whether all of them are current; nil while one of them has none.
-func crlOf(id ca.IssuerID, shards []ca.CRLShard) *crl {
+// nextUpdate, and whether all of them are current; nil while one of them has none. A shard
+// that needs no list any more is passed over.
+func (d *door) crlOf(id ca.IssuerID, shards []ca.CRLShard) *crl {
 	var out *crl
 	for _, s := range shards {
-		if s.Issuer != id {
+		if s.Issuer != id || d.Authority.Ended(s) {
 			continue
 		}
 		if s.Number == 0 {

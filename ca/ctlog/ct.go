@@ -250,6 +250,11 @@ func (l *CT) open(ctx context.Context) (err error) {
 	if err != nil {
 		return damaged("its checkpoint").Because(err)
 	}
+	at, err := l.key.signedAt(c.Note)
+	if err != nil {
+		return damaged("its checkpoint").Because(err)
+	}
+	l.last = max(l.last, at)
 	l.tree, err = openTree(ctx, l.dir, ctBundles, c.Size, c.Root)
 	return err
 }
@@ -422,6 +427,20 @@ func (k ctKey) Verify(msg, sig []byte) bool {
 	var signed tls.DigitallySigned
 	rest, err := tls.Unmarshal(sig[8:], &signed)
 	return err == nil && len(rest) == 0 && tls.VerifySignature(k.signer.Public(), input, signed) == nil
+}
+
+// signedAt is the timestamp of a checkpoint that the key signed: no entry below it has a
+// later one.
+func (k ctKey) signedAt(text []byte) (uint64, error) {
+	n, err := note.Open(text, note.VerifierList(k))
+	if err != nil {
+		return 0, err
+	}
+	sig, err := base64.StdEncoding.DecodeString(n.Sigs[0].Base64)
+	if err != nil || len(sig) < 12 { // behind the hash of the key's name
+		return 0, errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	return binary.BigEndian.Uint64(sig[4:]), nil
 }
 
 // treeHead is what RFC 6962 §3.5 signs, of a checkpoint's text.

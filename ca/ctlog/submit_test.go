@@ -249,3 +249,20 @@ func TestTheCTLogGoesOnAfterAnyStop(t *testing.T) {
 		t.Fatal("the log goes on under another key")
 	}
 }
+
+func TestTheCTLogsTimeDoesNotGoBackOverAStop(t *testing.T) {
+	a, dir, key := newAuthority(t), t.TempDir(), must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	at := func(clock time.Time) (stamp uint64) {
+		l := must(ctlog.NewCT(dir, "test.invalid/ct", key, func([]byte) ([][]byte, bool) { return [][]byte{a.cert.Raw}, true }, func() time.Time { return clock }))
+		defer a.run(l)()
+		var answer ct.AddChainResponse
+		if err := json.Unmarshal(must(l.Add(t.Context(), a.precert(), true)), &answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer.Timestamp
+	}
+	now := time.Now()
+	if first, second := at(now), at(now.Add(-time.Hour)); second < first {
+		t.Errorf("after an entry of %d one of %d (static-ct-api: no entry is later than the checkpoint)", first, second)
+	}
+}

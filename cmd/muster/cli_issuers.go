@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
@@ -23,6 +24,7 @@ type issuerCmds struct {
 	Promote      caPromoteCmd      `cmd:"" help:"Make a prepared issuer the active one; the former one retires."`
 	Retire       caRetireCmd       `cmd:"" help:"Retire an issuer early, or give a prepared one up."`
 	RevokeIssuer caRevokeIssuerCmd `cmd:"" help:"Revoke an issuer and all below it for good."`
+	PublishCRL   caPublishCRLCmd   `cmd:"" name:"publish-crl" help:"Publish the CRL of a root whose key is elsewhere."`
 	CrossSign    caCrossSignCmd    `cmd:"" help:"Have a root's key certified by another root."`
 	Sign         caSignCmd         `cmd:"" help:"Sign another authority's CA by a root of ours."`
 }
@@ -296,6 +298,28 @@ func (c *caRevokeIssuerCmd) Run(ctx context.Context, s streams, api *client) err
 		fmt.Fprintf(s.Err, "the key of its parent %s is not here: have whoever holds it revoke the certificate there\n", i.Parent)
 	}
 	return c.one(s.Out, issuerTable, got.Issuer)
+}
+
+type caPublishCRLCmd struct {
+	output
+	ID   string `arg:"" help:"The root's id."`
+	File string `arg:"" type:"existingfile" help:"Its next CRL, DER or PEM, as a ceremony signs it."`
+}
+
+// Run brings the CRL to the server.
+func (c *caPublishCRLCmd) Run(ctx context.Context, s streams, api *client) error {
+	text, err := os.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	if block, _ := pem.Decode(text); block == nil {
+		text = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: text})
+	}
+	got, err := api.do(ctx, call{method: http.MethodPost, at: []string{"issuers", c.ID, "crl"}, body: map[string]any{"crl": string(text)}, next: "muster ca list"})
+	if err != nil {
+		return err
+	}
+	return c.one(s.Out, issuerTable, got.body)
 }
 
 type caCrossSignCmd struct {

@@ -117,9 +117,18 @@ func TestStatusOfClocks(t *testing.T) {
 	if code := worst(old.checks(now)); code != exitDone {
 		t.Errorf("a retired issuer's end alarms: %d", code)
 	}
+	for left, want := range map[time.Duration]int{31 * day: exitDone, 29 * day: exitWarning, 0: exitCritical} {
+		root := issuerClock{State: "active", NotBefore: now.Add(-day), NotAfter: now.Add(3650 * day)}
+		if err := json.Unmarshal([]byte(`{"crl":{"number":1,"nextUpdate":"`+now.Add(left).Format(time.RFC3339)+`"}}`), &root); err != nil {
+			t.Fatal(err)
+		}
+		if code := worst(root.checks(now)); code != want {
+			t.Errorf("the CRL of a root whose key is elsewhere with %v left: %d, want %d", left, code, want)
+		}
+	}
 	for left, want := range map[time.Duration]int{7 * time.Hour: exitDone, 5 * time.Hour: exitWarning, -time.Second: exitCritical} {
 		raw, err := json.Marshal(map[string]any{
-			"state": "active", "notBefore": now.Add(-day), "notAfter": now.Add(3650 * day), "crl": map[string]any{"number": 1, "nextUpdate": now.Add(left), "isCurrent": false},
+			"keyHere": true, "state": "active", "notBefore": now.Add(-day), "notAfter": now.Add(3650 * day), "crl": map[string]any{"number": 1, "nextUpdate": now.Add(left), "isCurrent": false},
 		})
 		if err != nil {
 			t.Fatal(err)

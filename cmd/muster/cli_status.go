@@ -34,10 +34,11 @@ const (
 // When an issuer or a CRL wants attention: a successor takes weeks to roll out, and
 // brokers refuse everyone after nextUpdate. An issuer that lives shorter than eight
 // months is given until the last quarter of its life; a CRL lives 24 hours unless
-// configured otherwise.
+// configured otherwise, and that of a root whose key is elsewhere takes a ceremony.
 const (
-	issuerWarning = 60 * 24 * time.Hour
-	crlWarning    = 6 * time.Hour
+	issuerWarning   = 60 * 24 * time.Hour
+	crlWarning      = 6 * time.Hour
+	ceremonyWarning = 30 * 24 * time.Hour
 )
 
 // Run looks at everything once.
@@ -129,6 +130,7 @@ func readiness(ctx context.Context, api *client) (check, error) {
 type issuerClock struct {
 	ID, Name, State     string
 	NotBefore, NotAfter time.Time
+	KeyHere             bool
 	CRL                 *struct {
 		Number     int64
 		NextUpdate time.Time
@@ -147,7 +149,10 @@ func (i issuerClock) checks(now time.Time) []check {
 	if i.CRL == nil || ended {
 		return out
 	}
-	crl := check{"crl " + i.ID, clock(now, i.CRL.NextUpdate, crlWarning), fmt.Sprintf("number %d, next update %s", i.CRL.Number, i.CRL.NextUpdate.Format(time.RFC3339))}
+	if early = crlWarning; !i.KeyHere {
+		early = ceremonyWarning
+	}
+	crl := check{"crl " + i.ID, clock(now, i.CRL.NextUpdate, early), fmt.Sprintf("number %d, next update %s", i.CRL.Number, i.CRL.NextUpdate.Format(time.RFC3339))}
 	if !i.CRL.IsCurrent {
 		crl.Detail += ", a revocation waits to be published"
 	}
