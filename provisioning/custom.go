@@ -34,7 +34,8 @@ type Allocator interface {
 	Pick(context.Context, AllocationRequest) (AllocationAnswer, error)
 }
 
-// AllocationRequest is the question. The entry has no secrets in it that are not sealed.
+// AllocationRequest is the question. The entry has no secrets in it that are not sealed, but
+// for its webhook's address.
 type AllocationRequest struct {
 	Entry         Enrollment
 	Device        string // registration id, as the device spells it
@@ -90,6 +91,10 @@ func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, cs
 	}
 	q := d.question(r)
 	if !r.asked.same(q) {
+		var err error
+		if q.Entry, err = e.withWebhook(q.Entry); err != nil {
+			return err
+		}
 		answer, err := e.pick(ctx, q)
 		if ctx.Err() != nil {
 			return fault.New(fault.Unavailable, "request-ended", "the request ended before the allocation webhook answered").Because(ctx.Err())

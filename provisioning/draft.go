@@ -68,7 +68,7 @@ func newKeys() (keys [2][]byte, err error) {
 func (e *Engine) compose(tx Tx, d Draft, was Enrollment, made [2][]byte, now time.Time) (Enrollment, error) {
 	en := Enrollment{
 		Owner: d.Owner, Spelled: d.Spelled, Enabled: d.Enabled, DeviceID: d.DeviceID, Allocation: d.Allocation,
-		Hubs: d.Hubs, Custom: d.Custom, Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
+		Hubs: d.Hubs, Custom: d.Custom, SealedWebhook: sealWebhook(e.box, d.Owner, d.Custom), Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
 		OptionalInfo: d.OptionalInfo, Created: now, Updated: now, Version: firstVersion(now),
 	}
 	if was.Version != 0 {

@@ -31,6 +31,7 @@ func (e *Engine) Put(ctx context.Context, actor string, draft Draft, pre Precond
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
+		was = e.changing(was)
 		if stored, err = e.compose(tx, draft, was, made, now); err != nil {
 			return err
 		}
@@ -139,10 +140,14 @@ func (e *Engine) SetEnabled(ctx context.Context, actor string, o Owner, enabled 
 				return err
 			}
 		}
+		was = e.changing(was)
 		if is = was; was.Enabled == enabled {
 			return nil
 		}
 		is.Enabled, is.Updated, is.Version = enabled, now, was.Version+1
+		if plainWebhook(was.SealedWebhook) {
+			is.SealedWebhook = sealWebhook(e.box, o, was.Custom)
+		}
 		if err := tx.UpdateEnrollment(is, was.Version); err != nil {
 			return err
 		}
@@ -165,7 +170,7 @@ func (e *Engine) Delete(ctx context.Context, actor string, o Owner, pre Precondi
 		if err := tx.DeleteEnrollment(o, was.Version); err != nil {
 			return err
 		}
-		return tx.Append(entryEvent(actor, audit.EnrollmentDeleted, was, Enrollment{}, now))
+		return tx.Append(entryEvent(actor, audit.EnrollmentDeleted, e.changing(was), Enrollment{}, now))
 	})
 }
 
@@ -175,7 +180,10 @@ func (e *Engine) Enrollment(ctx context.Context, o Owner) (en Enrollment, err er
 		en, err = tx.Enrollment(o)
 		return err
 	})
-	return en, err
+	if err != nil {
+		return en, err
+	}
+	return e.withWebhook(en)
 }
 
 // Enrollments lists entries by id.
@@ -184,6 +192,11 @@ func (e *Engine) Enrollments(ctx context.Context, f EnrollmentFilter) (list []En
 		list, err = tx.Enrollments(f)
 		return err
 	})
+	for i := range list {
+		if list[i], err = e.withWebhook(list[i]); err != nil {
+			return nil, err
+		}
+	}
 	return list, err
 }
 
@@ -236,8 +249,11 @@ func summary(e Enrollment) map[string]any {
 	if len(e.Hubs) > 0 {
 		s["hubs"] = e.Hubs
 	}
-	if e.Custom.URL != "" {
+	switch {
+	case e.Custom.URL != "":
 		s["webhook"] = e.Custom.withoutQuery()
+	case len(e.SealedWebhook) > 0:
+		s["webhook"] = verify.ThumbprintOf(e.SealedWebhook).String()
 	}
 	if e.DeviceID != "" {
 		s["deviceId"] = e.DeviceID

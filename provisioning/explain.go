@@ -163,7 +163,11 @@ func (e *Engine) conclude(x Explanation, d *decision, a Attempt, err error, now 
 	if x.Admitted = !d.entry.Owner.IsZero(); x.Admitted {
 		if d.entry.Allocation == policies.Custom && !d.stays() {
 			// Nobody is asked on behalf of a device that has not come.
-			d.trace.note("allocation", d.entry.String(), "the webhook "+d.entry.Custom.withoutQuery()+" would be asked for a hub")
+			entry, err := e.withWebhook(d.entry)
+			if err != nil {
+				return x, err
+			}
+			d.trace.note("allocation", d.entry.String(), "the webhook "+entry.Custom.withoutQuery()+" would be asked for a hub")
 			x.Trace = d.trace
 			return x, nil
 		}

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -22,6 +23,7 @@ const (
 	SealedHubFirst                        // key: hub, device
 	SealedHubSecond                       // key: hub, device
 	SealedResponders                      // key: issuer
+	SealedWebhooks                        // key: kind, id
 	sealedPlaces
 )
 
@@ -48,17 +50,20 @@ func (v SealedValue) purpose() (string, error) {
 		slot = rotation.Primary
 	}
 	switch v.Place {
-	case SealedEntryKeys, SealedHubFirst, SealedHubSecond:
+	case SealedEntryKeys, SealedWebhooks, SealedHubFirst, SealedHubSecond:
 		id, err := verify.ParseRegistrationID(v.Key[1])
 		if err != nil {
 			return "", err
 		}
-		if v.Place != SealedEntryKeys {
+		if v.Place == SealedHubFirst || v.Place == SealedHubSecond {
 			return hubKeyPurpose(v.Key[0], id, slot), nil
 		}
 		owner := Owner{Kind: Individual, ID: id}
 		if v.Key[0] != "0" {
 			owner.Kind = Group
+		}
+		if v.Place == SealedWebhooks {
+			return webhookPurpose(owner), nil
 		}
 		return keyPurpose(owner, slot), nil
 	case SealedPolicyFirst, SealedPolicySecond:
@@ -73,7 +78,11 @@ func (v SealedValue) reseal(box *seal.Box) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := box.Open(purpose, v.Sealed)
+	open := box.Open
+	if v.Place == SealedWebhooks {
+		open = func(purpose string, sealed []byte) ([]byte, error) { return webhookText(box, purpose, sealed) }
+	}
+	secret, err := open(purpose, v.Sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +91,7 @@ func (v SealedValue) reseal(box *seal.Box) ([]byte, error) {
 
 // SealedTx is what sealing anew reads and writes.
 type SealedTx interface {
-	// SealedByOthers lists values of a place that another KEK than this one sealed, in the
+	// SealedByOthers lists values of a place that this KEK has not sealed, in the
 	// order of their keys, from after (exclusive; nil: the first), at most limit.
 	SealedByOthers(place SealedPlace, than seal.KEKID, after []string, limit int) ([]SealedValue, error)
 	// CountSealedByOthers counts them in all places.
@@ -104,9 +113,19 @@ const rewrapActor = "job:rewrap"
 //
 // A value that does not open stays as it is and is reported at the end.
 func Rewrap(ctx context.Context, store Store, box *seal.Box, now time.Time) (done int, err error) {
+	return rewrap(ctx, store, box, now, SealedPlaces(), func(SealedValue) bool { return true })
+}
+
+// SealWebhooks seals, like [Rewrap], the webhooks that stand in the clear from before they
+// were sealed. What any KEK has sealed it leaves alone. Where there are none it is one read.
+func SealWebhooks(ctx context.Context, store Store, box *seal.Box, now time.Time) (done int, err error) {
+	return rewrap(ctx, store, box, now, []SealedPlace{SealedWebhooks}, func(v SealedValue) bool { return plainWebhook(v.Sealed) })
+}
+
+func rewrap(ctx context.Context, store Store, box *seal.Box, now time.Time, places []SealedPlace, due func(SealedValue) bool) (done int, err error) {
 	var broken []error
-	for _, place := range SealedPlaces() {
-		n, failed, err := rewrapPlace(ctx, store, box, place)
+	for _, place := range places {
+		n, failed, err := rewrapPlace(ctx, store, box, place, due)
 		done += n
 		broken = append(broken, failed...)
 		if err != nil {
@@ -124,7 +143,7 @@ func Rewrap(ctx context.Context, store Store, box *seal.Box, now time.Time) (don
 // maxBroken bounds how many values that do not open are named.
 const maxBroken = 10
 
-func rewrapPlace(ctx context.Context, store Store, box *seal.Box, place SealedPlace) (done int, broken []error, err error) {
+func rewrapPlace(ctx context.Context, store Store, box *seal.Box, place SealedPlace, due func(SealedValue) bool) (done int, broken []error, err error) {
 	var after []string
 	for {
 		var page []SealedValue
@@ -136,6 +155,10 @@ func rewrapPlace(ctx context.Context, store Store, box *seal.Box, place SealedPl
 			return done, broken, err
 		}
 		after = page[len(page)-1].Key
+		page = slices.DeleteFunc(page, func(v SealedValue) bool { return !due(v) })
+		if len(page) == 0 {
+			continue
+		}
 		anew := make([][]byte, len(page))
 		for i, v := range page {
 			var err error

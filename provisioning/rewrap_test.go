@@ -100,6 +100,7 @@ func newSecrets(t *testing.T, database store.Engine, box *seal.Box) *secrets {
 		Auth: &provisioning.HubAuth{Type: provisioning.HubSAS}}, provisioning.Precondition{})
 	s.must(err)
 	s.responder(box)
+	s.webhooks("asking-1", "asking-2")
 	return s
 }
 
@@ -115,6 +116,54 @@ func (s *secrets) key(name string) ([]byte, error) {
 	}
 	keys, err := s.world.engine.Keys(s.ctx, "operator:test", owner)
 	return keys[0], err
+}
+
+const webhookKey = "?code=a-key-of-a-webhook"
+
+// webhooks makes groups that have one, with a key in its address.
+func (s *secrets) webhooks(names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		s.keyed(provisioning.Group, name, func(d *provisioning.Draft) {
+			d.Custom = provisioning.CustomAllocation{URL: "https://alloc.example.net/" + name + webhookKey, APIVersion: "2021-10-01"}
+		})
+	}
+}
+
+// stored is a group's webhook as it stands in its row.
+func (s *secrets) stored(name string) provisioning.SealedValue {
+	s.t.Helper()
+	v := provisioning.SealedValue{Place: provisioning.SealedWebhooks, Key: []string{"1", name}}
+	s.must(s.db.Provisioning().View(s.ctx, func(tx provisioning.Tx) error {
+		en, err := tx.Enrollment(s.groupNamed(name))
+		v.Sealed = en.SealedWebhook
+		return err
+	}))
+	return v
+}
+
+func (s *secrets) groupNamed(name string) provisioning.Owner {
+	return provisioning.Owner{Kind: provisioning.Group, ID: id(s.world, name)}
+}
+
+// stores puts other bytes in the place of a group's webhook.
+func (s *secrets) stores(name string, bytes []byte) {
+	s.t.Helper()
+	was := s.stored(name)
+	s.must(s.db.Provisioning().Update(s.ctx, func(tx provisioning.Tx) error { return tx.Reseal(was, bytes) }))
+}
+
+// reads fails unless the engine answers with the group's webhook.
+func (s *secrets) reads(name, url, version string) {
+	s.t.Helper()
+	want := provisioning.CustomAllocation{URL: url, APIVersion: version}
+	en, err := s.world.engine.Enrollment(s.ctx, s.groupNamed(name))
+	s.must(err)
+	list, err := s.world.engine.Enrollments(s.ctx, provisioning.EnrollmentFilter{Kind: provisioning.Group, Prefix: name, Limit: 1})
+	s.must(err)
+	if en.Custom != want || len(list) != 1 || list[0].Custom != want {
+		s.t.Errorf("the webhook of %s is %+v, in a list %+v", name, en.Custom, list)
+	}
 }
 
 // responder gives the issuing CA an OCSP responder, whose key is sealed too.

@@ -72,21 +72,22 @@ type Credential struct {
 // most one per slot.
 type Enrollment struct {
 	Owner
-	Spelled      string // the id as first written
-	Enabled      bool
-	Credentials  []Credential
-	DeviceID     string // individual entries; "" = the registration id
-	Allocation   policies.AllocationPolicy
-	Hubs         []string // names of linked hubs that narrow the choice; empty = all
-	Custom       CustomAllocation
-	Reprovision  policies.ReprovisionPolicy
-	InitialTwin  []byte // JSON {"tags":{},"properties":{"desired":{}}}; nil = none
-	Profile      string // issuing profile (credentialPolicyName); "" = issues no certificates
-	IoTEdge      bool
-	OptionalInfo []byte // optionalDeviceInformation, JSON; nil = none
-	Created      time.Time
-	Updated      time.Time
-	Version      int64 // the ETag
+	Spelled       string // the id as first written
+	Enabled       bool
+	Credentials   []Credential
+	DeviceID      string // individual entries; "" = the registration id
+	Allocation    policies.AllocationPolicy
+	Hubs          []string         // names of linked hubs that narrow the choice; empty = all
+	SealedWebhook []byte           // who chooses by custom allocation, as stored; nil = nobody
+	Custom        CustomAllocation // the same opened; the store leaves it zero
+	Reprovision   policies.ReprovisionPolicy
+	InitialTwin   []byte // JSON {"tags":{},"properties":{"desired":{}}}; nil = none
+	Profile       string // issuing profile (credentialPolicyName); "" = issues no certificates
+	IoTEdge       bool
+	OptionalInfo  []byte // optionalDeviceInformation, JSON; nil = none
+	Created       time.Time
+	Updated       time.Time
+	Version       int64 // the ETag
 }
 
 // Role is the role of the entry's credentials, "" when it has none left.

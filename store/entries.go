@@ -36,37 +36,20 @@ func scanOwner(r *row) provisioning.Owner {
 }
 
 func scanEntry(r *row) provisioning.Enrollment {
-	e := provisioning.Enrollment{
+	return provisioning.Enrollment{
 		Owner: scanOwner(r), Spelled: r.text(), Enabled: r.bool(), DeviceID: r.text(),
 		Allocation: policies.AllocationPolicy(r.text()), Hubs: r.list(),
 		Reprovision: policies.ReprovisionPolicy{UpdateHubAssignment: r.bool(), MigrateDeviceData: r.bool()},
 		InitialTwin: r.blob(), Profile: r.text(), IoTEdge: r.bool(), OptionalInfo: r.blob(),
-		Created: r.time(), Updated: r.time(), Version: r.int(),
+		Created: r.time(), Updated: r.time(), Version: r.int(), SealedWebhook: r.blob(),
 	}
-	e.Custom = scanWebhook(r)
-	return e
 }
 
 func entryArgs(e provisioning.Enrollment) []any {
 	return []any{int64(e.Kind), e.ID.String(), e.Spelled, flag(e.Enabled), e.DeviceID, string(e.Allocation), lines(e.Hubs),
 		flag(e.Reprovision.UpdateHubAssignment), flag(e.Reprovision.MigrateDeviceData),
 		orNull(e.InitialTwin), e.Profile, flag(e.IoTEdge), orNull(e.OptionalInfo),
-		micros(e.Created), micros(e.Updated), e.Version, webhookArg(e.Custom)}
-}
-
-// A webhook is one column, a line break between its two parts, so that rows of facts are no
-// wider for the few entries that have one. Neither part holds a line break.
-
-func scanWebhook(r *row) provisioning.CustomAllocation {
-	version, address, _ := strings.Cut(string(r.blob()), "\n")
-	return provisioning.CustomAllocation{URL: address, APIVersion: version}
-}
-
-func webhookArg(c provisioning.CustomAllocation) any {
-	if c == (provisioning.CustomAllocation{}) {
-		return nil
-	}
-	return []byte(c.APIVersion + "\n" + c.URL)
+		micros(e.Created), micros(e.Updated), e.Version, orNull(e.SealedWebhook)}
 }
 
 // entries reads rows of entriesWithCredentials.

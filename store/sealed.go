@@ -26,6 +26,7 @@ var sealedColumns = map[provisioning.SealedPlace]sealedColumn{
 	provisioning.SealedHubFirst:     sealedIn("hub_devices", "primary_key", "t hub, t device", false),
 	provisioning.SealedHubSecond:    sealedIn("hub_devices", "secondary_key", "t hub, t device", false),
 	provisioning.SealedResponders:   sealedIn("ocsp_responders", "sealed_key", "t issuer", false),
+	provisioning.SealedWebhooks:     sealedIn("entries", "webhook", "i kind, t id", true),
 }
 
 func sealedIn(table, column, key string, trust bool) sealedColumn {

@@ -61,8 +61,11 @@ func TestWhoMaySeeSharedAccess(t *testing.T) {
 func TestAHubIsTested(t *testing.T) {
 	t.Parallel()
 	w := linked(t)
-	w.put("/enrollments/press-1", `{"attestation":{"type":"symmetricKey"},"iotHubs":["hub-1"],"allocationPolicy":"custom","customAllocationDefinition":{"webhookUrl":"https://alloc.example.net/pick","apiVersion":"2021-10-01"}}`).
+	w.put("/enrollments/press-1", `{"attestation":{"type":"symmetricKey"},"iotHubs":["hub-1"],"allocationPolicy":"custom","customAllocationDefinition":{"webhookUrl":"https://alloc.example.net/pick?code=a-key","apiVersion":"2021-10-01"}}`).
 		want(http.StatusCreated).has("customAllocationDefinition.apiVersion", "2021-10-01")
+	w.get("/enrollments/press-1").want(http.StatusOK).has("customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick?code=a-key")
+	w.get("/enrollments").want(http.StatusOK).has("items.0.customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick?code=a-key")
+	w.patch("/enrollments/press-1", `{"capabilities":{"iotEdge":true}}`, "*").want(http.StatusOK).has("customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick?code=a-key")
 	w.patch("/enrollments/press-1", `{"allocationPolicy":"geoLatency","customAllocationDefinition":null}`, "*").want(http.StatusOK).has("customAllocationDefinition", nil).has("allocationPolicy", "geoLatency")
 	w.post("/hubs/HUB-1/test", "").want(http.StatusOK).has("name", "hub-1").has("ok", true).has("enrollments", 1).has("devices", 0)
 	w.patch("/hubs/hub-1", `{"weight":0}`, "*").want(http.StatusOK)

@@ -211,11 +211,12 @@ func hubsOfAnEnrollment(w *world) {
 
 func allocationByPlaceAndByWebhook(w *world) {
 	w.put("/enrollments/press-1", keyedBody("press-1", `"allocationPolicy":"geoLatency"`)).want(200).has("allocationPolicy", "geoLatency")
-	const webhook = `"customAllocationDefinition":{"webhookUrl":"https://alloc.example.net/pick","apiVersion":"2021-10-01"}`
+	const webhook = `"customAllocationDefinition":{"webhookUrl":"https://alloc.example.net/pick?code=a-key","apiVersion":"2021-10-01"}`
 	w.put("/enrollmentGroups/line-3", `{"enrollmentGroupId":"line-3","attestation":{"type":"symmetricKey"},"allocationPolicy":"custom"}`).want(400, 400000)
 	read := w.put("/enrollmentGroups/line-3", `{"enrollmentGroupId":"line-3","attestation":{"type":"symmetricKey"},"allocationPolicy":"custom",`+webhook+`}`).want(200)
 	w.put("/enrollmentGroups/line-3", read.text, read.etag()).want(200).has("allocationPolicy", "custom").
-		has("customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick").has("customAllocationDefinition.apiVersion", "2021-10-01")
+		has("customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick?code=a-key").has("customAllocationDefinition.apiVersion", "2021-10-01")
+	w.post("/enrollmentGroups/query", `{"query":"SELECT * FROM enrollmentGroups"}`).want(200).has("0.customAllocationDefinition.webhookUrl", "https://alloc.example.net/pick?code=a-key")
 }
 
 func readingSecretsIsOnRecord(w *world) {

@@ -147,10 +147,16 @@ func (h host) usedWithSecrets() map[string][]byte {
 			t.Errorf("POST %s: %d %s", path, code, body)
 		}
 	}
+	if code, _, body := ask(t, client, http.MethodGet, "https://"+at["admin"]+"/api/v1/enrollments/dev-1", "", "Authorization", bearer); code != http.StatusOK || !strings.Contains(string(body), webhookKey) {
+		t.Errorf("GET dev-1: %d %s", code, body)
+	}
 	for _, name := range []string{"muster.db", "muster.db-wal"} { // as a thief of the disk finds them
 		h.write("data/running-"+name, string(h.dumped("data/"+name)), 0o600)
 	}
 	stop()
+	if !strings.Contains(said.String(), "custom allocation failed") {
+		t.Error("nobody asked the webhook")
+	}
 	h.write("log", said.String(), 0o600)
 	return secrets
 }
@@ -188,14 +194,21 @@ func parsedID(t *testing.T, s string) verify.RegistrationID {
 	return id
 }
 
+// webhookKey is the key in the address of dev-1's webhook, where it gets no answer.
+const webhookKey = "xK3-gTz7Qm_2vRb9wLp5"
+
 // enrolledWithKeys makes what is proved by symmetric keys: a device, a group and a hub's device.
 func enrolledWithKeys(t *testing.T, x *house) {
 	t.Helper()
 	for name, kind := range keyed {
-		_, _, err := x.engine.Put(t.Context(), actorInit, provisioning.Draft{
+		draft := provisioning.Draft{
 			Owner: provisioning.Owner{Kind: kind, ID: parsedID(t, name)}, Spelled: name, Enabled: true, Attestation: provisioning.Attestation{Role: provisioning.RoleKey},
 			Allocation: policies.Hashed, Reprovision: policies.DefaultReprovisionPolicy(), Profile: policies.DefaultProfile().Name,
-		}, provisioning.Precondition{})
+		}
+		if name == "dev-1" {
+			draft.Allocation, draft.Custom = policies.Custom, provisioning.CustomAllocation{URL: "https://169.254.169.254/?code=" + webhookKey, APIVersion: "2021-10-01"}
+		}
+		_, _, err := x.engine.Put(t.Context(), actorInit, draft, provisioning.Precondition{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,6 +241,7 @@ func secretsOf(t *testing.T, x *house, secrets map[string][]byte) {
 		must(err)
 		secrets["primary key of "+name], secrets["secondary key of "+name] = pair[0], pair[1]
 	}
+	secrets["the key of a webhook"] = []byte(webhookKey)
 	secrets["derived key of member-1"] = verify.DeriveKey(verify.NewSecret(secrets["primary key of line"]), "member-1").Reveal()
 	list, err := x.engine.AccessPolicies(t.Context())
 	must(err)

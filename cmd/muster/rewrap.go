@@ -14,9 +14,12 @@ const (
 	rewrapEvery = time.Minute
 )
 
-// rewrap takes up new key-encryption keys, and seals anew what an old one has sealed for as
-// long as that waits to be retired.
+// rewrap seals webhooks of before they were sealed, once. Then it takes up new key-encryption
+// keys, and seals anew what an old one has sealed for as long as that waits to be retired.
 func (s *server) rewrap(ctx context.Context) {
+	for _, h := range s.houses {
+		h.sealWebhooks(ctx, s)
+	}
 	tick := time.NewTicker(keksEvery)
 	defer tick.Stop()
 	var last time.Time
@@ -50,6 +53,16 @@ func (h *house) rewrap(ctx context.Context, s *server) {
 		return
 	}
 	done, err := provisioning.Rewrap(ctx, h.db.ProvisioningJobs(), h.keks.Box(), time.Now().UTC())
+	h.sealedAnew(ctx, s, done, err)
+}
+
+// sealWebhooks is for databases of before webhooks were sealed.
+func (h *house) sealWebhooks(ctx context.Context, s *server) {
+	done, err := provisioning.SealWebhooks(ctx, h.db.ProvisioningJobs(), h.keks.Box(), time.Now().UTC())
+	h.sealedAnew(ctx, s, done, err)
+}
+
+func (h *house) sealedAnew(ctx context.Context, s *server, done int, err error) {
 	if done > 0 {
 		s.log.Info("sealed secrets anew", "idScope", h.idScope, "values", done, "kek", h.keks.Box().Sealing())
 	}

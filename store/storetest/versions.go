@@ -56,8 +56,8 @@ func versions(t *testing.T, open Open) {
 				DeviceID:    "Other", Allocation: "static", Hubs: []string{"a.example", "b.example"},
 				Reprovision: policies.ReprovisionPolicy{UpdateHubAssignment: true}, InitialTwin: []byte(`{"tags":{}}`),
 				Profile: "default", IoTEdge: true, OptionalInfo: []byte(`{"a":1}`),
-				Custom:  provisioning.CustomAllocation{URL: "https://alloc.example/pick?code=1", APIVersion: "2021-10-01"},
-				Created: w.now, Updated: w.now.Add(time.Second), Version: 2,
+				SealedWebhook: []byte("sealed webhook"),
+				Created:       w.now, Updated: w.now.Add(time.Second), Version: 2,
 			}
 			return entryKind(first, second)
 		})
