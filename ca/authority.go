@@ -210,12 +210,21 @@ func (a *Authority) Bundle() [][]byte {
 			between = append(between, i.certificate.Raw)
 		}
 	}
-	for _, c := range h.cross {
-		if by, of := h.byID(c.SignedBy), h.byID(c.Issuer); by.stands() && of.stands() {
-			between = append(between, c.Certificate)
-		}
+	for _, c := range h.standing(now) {
+		between = append(between, c.Certificate)
 	}
 	return append(between, roots...)
+}
+
+// standing are the cross certificates that have not ended, and neither end of which is revoked.
+func (h *hierarchy) standing(now time.Time) (all []CrossCertificate) {
+	for _, c := range h.cross {
+		made, err := x509.ParseCertificate(c.Certificate)
+		if err == nil && !now.After(made.NotAfter) && h.byID(c.SignedBy).stands() && h.byID(c.Issuer).stands() {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // CrossCertificates lists the cross certificates on record, as last read.

@@ -359,6 +359,30 @@ func TestARootRollsOverWithCrossCertificates(t *testing.T) {
 			t.Errorf("openssl, trusting %s alone: %s", name, out)
 		}
 	}
+	key := deviceKey(t, policies.KeyECP256)
+	sent, err := w.IssueServer(t.Context(), "job:test", key.Public(), []string{"muster.example.net"}, 24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, trusted := range map[string][]byte{"the old root": old.Certificate, "the new root": next.Certificate} {
+		roots, between := x509.NewCertPool(), x509.NewCertPool()
+		for i, der := range append([][]byte{trusted}, sent...) {
+			c, _ := x509.ParseCertificate(der)
+			if i == 0 {
+				roots.AddCert(c)
+			}
+			between.AddCert(c)
+		}
+		server, _ := x509.ParseCertificate(sent[0])
+		if _, err := server.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: w.now}); err != nil {
+			t.Errorf("a device that trusts %s alone does not reach the server: %v", name, err)
+		}
+	}
+	w.now = w.now.AddDate(30, 0, 0)
+	if n := len(w.Bundle()); n != 0 {
+		t.Errorf("when all have ended the bundle has %d certificates", n)
+	}
+	w.now = w.now.AddDate(-30, 0, 0)
 	for name, tt := range map[string]struct {
 		of, by ca.IssuerID
 		rule   string

@@ -20,7 +20,7 @@ import (
 // IssueServer makes and records a certificate for Muster's own TLS listener, for the
 // host names and addresses given (the first names its subject). It is asked for by an
 // operator, not by a device, and belongs to no registration. The answer is the chain,
-// leaf first, without the root.
+// leaf first, without the root, and with what leads to it from former roots.
 func (a *Authority) IssueServer(ctx context.Context, actor string, public crypto.PublicKey, names []string, lifetime time.Duration) ([][]byte, error) {
 	if len(names) == 0 {
 		return nil, fault.New(fault.Malformed, "server-names", "A server certificate needs a name.")
@@ -62,7 +62,26 @@ func (a *Authority) IssueServer(ctx context.Context, actor string, public crypto
 		return nil, err
 	}
 	chain := a.Chain(by.ID)
-	return append([][]byte{made.Raw}, chain[:len(chain)-1]...), nil
+	return slices.Concat([][]byte{made.Raw}, chain[:len(chain)-1], a.current.Load().crossed(by, now)), nil
+}
+
+// crossed are the cross certificates by which who knows a former root alone comes to an
+// issuer's root, the nearest first.
+func (h *hierarchy) crossed(i *issuer, now time.Time) (chain [][]byte) {
+	for range h.issuers {
+		if up := h.byID(i.Parent); up != nil {
+			i = up
+		}
+	}
+	reached := []IssuerID{i.ID}
+	for n := 0; n < len(reached); n++ {
+		for _, c := range h.standing(now) {
+			if c.Issuer == reached[n] && !slices.Contains(reached, c.SignedBy) {
+				chain, reached = append(chain, c.Certificate), append(reached, c.SignedBy)
+			}
+		}
+	}
+	return chain
 }
 
 func (a *Authority) serverTemplate(public crypto.PublicKey, names []string, lifetime time.Duration, by *issuer, now time.Time) (*x509.Certificate, error) {

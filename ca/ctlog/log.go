@@ -3,6 +3,8 @@ package ctlog
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"sort"
 	"time"
 
@@ -73,11 +75,26 @@ func (l *Log) Tile(ctx context.Context, level, index uint64, partial uint8) ([]b
 	if level > 63/layout.TileHeight || index > 1<<40 || index*layout.TileWidth+width > c.Size>>(layout.TileHeight*level) {
 		return nil, fault.New(fault.NotFound, "no-tile", "The log has no such tile.")
 	}
-	data, err := l.dir.tile(ctx, level, index, partial)
+	data, err := l.tiles(c.Size)(ctx, level, index, partial)
 	if err != nil {
 		return nil, damaged(layout.TilePath(level, index, partial)).Because(err)
 	}
 	return data, nil
+}
+
+// tiles reads the tiles of any tree up to that of a checkpoint's size: one in between, of
+// which there is no file, begins the one that the checkpoint has.
+func (l *Log) tiles(size uint64) client.TileFetcherFunc {
+	return func(ctx context.Context, level, index uint64, partial uint8) ([]byte, error) {
+		data, err := l.dir.tile(ctx, level, index, layout.PartialTileSize(level, index, size))
+		if err == nil && partial > 0 {
+			if len(data) < int(partial)*sha256.Size {
+				return nil, fmt.Errorf("the tile %s is too short", layout.TilePath(level, index, partial))
+			}
+			data = data[:int(partial)*sha256.Size]
+		}
+		return data, err
+	}
 }
 
 // bundle reads the leaves of one bundle as a tree of size has it.
@@ -108,13 +125,14 @@ func noLeaf() error {
 // Inclusion proves that the leaf at index is in the tree of a size (RFC 6962 §2.1.1).
 // NotFound, rule "no-leaf", beyond the latest checkpoint.
 func (l *Log) Inclusion(ctx context.Context, index, size uint64) ([][]byte, error) {
-	if err := l.covers(size); err != nil {
+	tiles, err := l.covers(size)
+	if err != nil {
 		return nil, err
 	}
 	if index >= size {
 		return nil, noLeaf()
 	}
-	b, err := client.NewProofBuilder(ctx, size, l.dir.tile)
+	b, err := client.NewProofBuilder(ctx, size, tiles)
 	if err != nil {
 		return nil, err
 	}
@@ -131,10 +149,11 @@ func (l *Log) Consistency(ctx context.Context, from, to uint64) ([][]byte, error
 	if from == 0 || from > to {
 		return nil, fault.New(fault.Malformed, "log-size", "A proof leads from a tree with leaves to one that is as large, or larger.")
 	}
-	if err := l.covers(to); err != nil {
+	tiles, err := l.covers(to)
+	if err != nil {
 		return nil, err
 	}
-	b, err := client.NewProofBuilder(ctx, to, l.dir.tile)
+	b, err := client.NewProofBuilder(ctx, to, tiles)
 	if err != nil {
 		return nil, err
 	}
@@ -145,12 +164,13 @@ func (l *Log) Consistency(ctx context.Context, from, to uint64) ([][]byte, error
 	return proof, nil
 }
 
-func (l *Log) covers(size uint64) error {
+// covers gives the tiles of a tree that the latest checkpoint covers.
+func (l *Log) covers(size uint64) (client.TileFetcherFunc, error) {
 	c, err := l.Checkpoint()
 	if err == nil && size > c.Size {
 		err = noLeaf()
 	}
-	return err
+	return l.tiles(c.Size), err
 }
 
 // clocks is how far apart the times of neighbouring rows may be out of order: an event is

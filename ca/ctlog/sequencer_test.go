@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/tessera/api"
@@ -92,6 +93,25 @@ func TestEveryLeafIsFoundAndProved(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// Sizes between two checkpoints: no files are of just those.
+	hash := func(index uint64) []byte {
+		tile := must(w.log().Tile(t.Context(), 0, index/256, uint8(index%256+1))) // of 256: a whole one
+		return tile[index%256*32:][:32]
+	}
+	for _, size := range []uint64{1, 2, 10, 256, 257, 300, 512, 699} {
+		span := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+		for i := range size {
+			w.check(span.Append(hash(i), nil))
+		}
+		root := must(span.GetRootHash(nil))
+		p := must(w.log().Inclusion(t.Context(), size/2, size))
+		w.check(proof.VerifyInclusion(rfc6962.DefaultHasher, size/2, size, hash(size/2), p, root))
+		p = must(w.log().Consistency(t.Context(), size, c.Size))
+		w.check(proof.VerifyConsistency(rfc6962.DefaultHasher, size, c.Size, p, root, c.Root))
+		if half := size/2 + 1; half < size {
+			must(w.log().Consistency(t.Context(), half, size))
+		}
+	}
 	if _, err := w.log().Consistency(t.Context(), 9, 5); fault.RuleOf(err) != "log-size" {
 		t.Errorf("backwards: %v", err)
 	}
@@ -99,7 +119,7 @@ func TestEveryLeafIsFoundAndProved(t *testing.T) {
 		level, index uint64
 		partial      uint8
 		there        bool
-	}{{0, 0, 0, true}, {0, 1, 7, true}, {0, 2, 188, true}, {1, 0, 2, true}, {0, 2, 189, false}, {0, 2, 0, false}, {1, 0, 3, false}, {9, 0, 1, false}, {0, 1 << 60, 1, false}} {
+	}{{0, 0, 0, true}, {0, 1, 7, true}, {0, 2, 188, true}, {0, 2, 3, true}, {1, 0, 1, true}, {1, 0, 2, true}, {0, 2, 189, false}, {0, 2, 0, false}, {1, 0, 3, false}, {9, 0, 1, false}, {0, 1 << 60, 1, false}} {
 		if _, err := w.log().Tile(t.Context(), tile.level, tile.index, tile.partial); (err == nil) != tile.there {
 			t.Errorf("tile %+v: %v", tile, err)
 		}
