@@ -128,7 +128,7 @@ func (a *Authority) publishCRL(ctx context.Context, i *issuer, shard int, now ti
 	d := a.draftCRL(i, was, now)
 	var signed []CRL
 	if kind == wholeCRL {
-		if signed, err = d.sign(signed, i, d.whole(was.revoked)); err != nil {
+		if signed, err = d.sign(signed, i, crlList{revoked: was.revoked}); err != nil {
 			return err
 		}
 	}

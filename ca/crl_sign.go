@@ -56,8 +56,6 @@ type crlList struct {
 	revoked []Revocation
 }
 
-func (d draft) whole(revoked []Revocation) crlList { return crlList{revoked: revoked} }
-
 // delta lists what has changed since a whole CRL: what that one does not say, or says
 // otherwise. Going by its entries and not by dates, it cannot miss a revocation that was
 // committed late or by another clock.

@@ -2,16 +2,12 @@ package ca
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"sync"
 
 	casapi "github.com/smallstep/certificates/cas/apiv1"
 	"github.com/smallstep/certificates/cas/softcas"
+	"go.step.sm/crypto/keyutil"
 
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
@@ -75,16 +71,32 @@ func newStandIn(certificate *x509.Certificate) (*standIn, error) {
 // throwAwayKey makes a key that leads to the same signature algorithm as one of the
 // type; RSA keys are small, because only their signature's length differs.
 func throwAwayKey(kt policies.KeyType) (crypto.Signer, error) {
-	switch kt {
-	case policies.KeyECP256:
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case policies.KeyECP384:
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case policies.KeyECP521:
-		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case policies.KeyEd25519:
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
+	if keyParameters[kt].kind == "RSA" {
+		kt = policies.KeyRSA2048
 	}
-	return rsa.GenerateKey(rand.Reader, 2048)
+	return NewKey(kt)
+}
+
+// keyParameters are the types in the words of RFC 7518 and RFC 8037.
+var keyParameters = map[policies.KeyType]struct {
+	kind, curve string
+	bits        int
+}{
+	policies.KeyECP256:  {"EC", "P-256", 0},
+	policies.KeyECP384:  {"EC", "P-384", 0},
+	policies.KeyECP521:  {"EC", "P-521", 0},
+	policies.KeyEd25519: {"OKP", "Ed25519", 0},
+	policies.KeyRSA2048: {"RSA", "", 2048},
+	policies.KeyRSA3072: {"RSA", "", 3072},
+	policies.KeyRSA4096: {"RSA", "", 4096},
+}
+
+// NewKey makes a key in memory, which no issuer signs with; Malformed, rule
+// "key-type-not-allowed", for a type that there is not.
+func NewKey(kt policies.KeyType) (crypto.Signer, error) {
+	p, known := keyParameters[kt]
+	if !known {
+		return nil, fault.New(fault.Malformed, "key-type-not-allowed", "There are no keys of the type %q.", kt)
+	}
+	return keyutil.GenerateSigner(p.kind, p.curve, p.bits)
 }

@@ -98,11 +98,21 @@ func (d *decision) profile(r RegisterRequest) (policies.Profile, error) {
 	if r.Profile != "" && r.Profile != d.entry.Profile {
 		return policies.Profile{}, d.otherProfile()
 	}
-	i := slices.IndexFunc(d.facts.Profiles, func(p Profile) bool { return p.Name == d.entry.Profile })
-	if i < 0 {
+	p, there := d.issuing()
+	if !there {
 		return policies.Profile{}, fault.New(fault.Unavailable, "profile-missing", "the enrollment's issuing profile does not exist").About("profile " + d.entry.Profile)
 	}
-	return d.facts.Profiles[i].Profile, nil
+	return p, nil
+}
+
+// issuing is the issuing profile of the entry, where it is among the facts.
+func (d *decision) issuing() (policies.Profile, bool) {
+	for i := range d.facts.Profiles {
+		if p := &d.facts.Profiles[i]; p.Name == d.entry.Profile {
+			return p.Profile, true
+		}
+	}
+	return policies.Profile{}, false
 }
 
 func (d *decision) otherProfile() error {
@@ -276,10 +286,8 @@ func (d *decision) attest(p *plan, now time.Time) {
 
 // overlap is how long a replaced certificate goes on standing.
 func (d *decision) overlap() time.Duration {
-	for _, p := range d.facts.Profiles {
-		if p.Name == d.entry.Profile {
-			return p.Renewal.Overlap
-		}
+	if p, there := d.issuing(); there {
+		return p.Renewal.Overlap
 	}
 	return policies.DefaultRotationPolicy().Overlap
 }
@@ -290,12 +298,8 @@ func (d *decision) grace() time.Duration {
 	if !d.renewal {
 		return 0
 	}
-	for _, p := range d.facts.Profiles {
-		if p.Name == d.entry.Profile {
-			return p.Renewal.Grace
-		}
-	}
-	return 0
+	p, _ := d.issuing()
+	return p.Renewal.Grace
 }
 
 // stage puts the signed certificate into the device's standby slot.

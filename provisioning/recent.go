@@ -43,7 +43,7 @@ type numbered struct {
 }
 
 func (r *recent) add(d *decision, csr *x509.CertificateRequest, now time.Time) {
-	if csr == nil || d.entry.Profile == "" || policies.HasChallenge(csr.Raw) {
+	if csr == nil || d.entry.Profile == "" {
 		return
 	}
 	n := r.next.Add(1)
@@ -56,8 +56,8 @@ func (r *recent) add(d *decision, csr *x509.CertificateRequest, now time.Time) {
 	}
 }
 
-// unsaved are the requests that are not on record yet, oldest first, and the number of
-// the last. saving is held.
+// unsaved are the requests to be put on record, oldest first, and the number of the last
+// that came. saving is held.
 func (r *recent) unsaved() (list []RecentRequest, upTo uint64) {
 	var found []*numbered
 	for i := range r.slots {
@@ -68,7 +68,10 @@ func (r *recent) unsaved() (list []RecentRequest, upTo uint64) {
 	slices.SortFunc(found, func(a, b *numbered) int { return cmp.Compare(a.number, b.number) })
 	upTo = r.saved
 	for _, n := range found {
-		list, upTo = append(list, n.RecentRequest), n.number
+		// Looked for here, where no device waits.
+		if upTo = n.number; !policies.HasChallenge(n.CSR) {
+			list = append(list, n.RecentRequest)
+		}
 	}
 	return list, upTo
 }
@@ -80,6 +83,7 @@ func (e *Engine) SaveRecentRequests(ctx context.Context, jobs Store) error {
 	defer e.recent.saving.Unlock()
 	list, upTo := e.recent.unsaved()
 	if len(list) == 0 {
+		e.recent.saved = upTo
 		return nil
 	}
 	err := jobs.Update(ctx, func(tx Tx) error { return tx.AppendRecentRequests(list) })

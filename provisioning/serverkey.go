@@ -2,16 +2,12 @@ package provisioning
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"slices"
 	"time"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
@@ -61,7 +57,7 @@ func makeKey(profile policies.Profile, csr *x509.CertificateRequest) (madeKey, e
 	if err != nil || !slices.Contains(profile.Keys, kind) {
 		kind = profile.Keys[0]
 	}
-	key, err := newKey(kind)
+	key, err := ca.NewKey(kind)
 	if err != nil {
 		return madeKey{}, err
 	}
@@ -75,24 +71,4 @@ func makeKey(profile policies.Profile, csr *x509.CertificateRequest) (madeKey, e
 	}
 	made.csr, err = policies.ParseCSR(der)
 	return made, err
-}
-
-func newKey(kind policies.KeyType) (crypto.Signer, error) {
-	switch kind {
-	case policies.KeyECP384:
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case policies.KeyECP521:
-		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case policies.KeyEd25519:
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
-	case policies.KeyRSA2048:
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case policies.KeyRSA3072:
-		return rsa.GenerateKey(rand.Reader, 3072)
-	case policies.KeyRSA4096:
-		return rsa.GenerateKey(rand.Reader, 4096)
-	case policies.KeyECP256:
-	}
-	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }

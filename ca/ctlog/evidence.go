@@ -11,7 +11,6 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/audit"
-	"github.com/passmuster/muster/internal/fault"
 )
 
 // Evidence is one piece of what a Verifier compares: exactly one of a checkpoint, a row
@@ -201,25 +200,4 @@ func (l *Log) unverified() (note []byte, size uint64, err error) {
 		return nil, 0, damaged("its checkpoint").Because(err)
 	}
 	return note, size, nil
-}
-
-// Examine shows all evidence to a Verifier, page by page.
-func Examine(ctx context.Context, v *Verifier, page func(context.Context, Cursor) ([]Evidence, Cursor, error)) error {
-	for at := (Cursor{}); !at.Done; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		pieces, next, err := page(ctx, at)
-		if err != nil {
-			return err
-		}
-		if next == at {
-			return fault.New(fault.Internal, "log-evidence", "The evidence does not go on.")
-		}
-		for _, e := range pieces {
-			v.Add(e)
-		}
-		at = next
-	}
-	return nil
 }

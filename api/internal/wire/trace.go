@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"sync"
 )
 
 type traceKey struct{}
@@ -12,14 +13,17 @@ type traceKey struct{}
 // withTraceID gives a request its own trace id; one that a client sends would let it
 // write into the traces of others.
 func withTraceID(ctx context.Context) context.Context {
-	return context.WithValue(ctx, traceKey{}, NewTraceID())
+	// Most requests are answered without it: it is made when it is first asked for.
+	return context.WithValue(ctx, traceKey{}, sync.OnceValue(NewTraceID))
 }
 
 // TraceID names the request in the log and in error answers: a random UUID (RFC 9562
 // §5.4), the form that the trackingId of DPS has. It is "" outside a [Door].
 func TraceID(r *http.Request) string {
-	id, _ := r.Context().Value(traceKey{}).(string)
-	return id
+	if id, is := r.Context().Value(traceKey{}).(func() string); is {
+		return id()
+	}
+	return ""
 }
 
 // NewTraceID makes a trace id, for what is asked outside a [Door].

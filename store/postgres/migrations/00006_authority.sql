@@ -1,6 +1,9 @@
 -- +goose Up
 
 DROP TRIGGER issuers_move_one_way ON issuers;
+
+-- Which rows have settled is known otherwise (ADR 0018).
+ALTER TABLE ledger DROP COLUMN tx;
 ALTER TABLE issuers DROP CONSTRAINT issuers_role_check;
 ALTER TABLE issuers DROP CONSTRAINT issuers_state_check;
 ALTER TABLE issuers
