@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/passmuster/muster/internal/seal"
 )
 
 // folder is where the files of a log lie. Names in it are slash-separated.
@@ -39,7 +41,7 @@ func (f folder) write(files ...file) error {
 		}
 	}
 	for _, dir := range order {
-		if err := syncFolder(dir); err != nil {
+		if err := seal.SyncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -73,14 +75,6 @@ func replace(path string, data []byte) (err error) {
 		_ = os.Remove(tmp) // it has no meaning to anybody
 	}
 	return err
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (f folder) stat(name string) (os.FileInfo, error) { return os.Stat(f.path(name)) }

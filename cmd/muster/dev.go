@@ -111,7 +111,7 @@ func demoGroup(ctx context.Context, h *house) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(h.config.Data, "demo-group.key"), []byte(base64.StdEncoding.EncodeToString(keys[0])+"\n"))
+	return seal.ReplaceFile(filepath.Join(h.config.Data, "demo-group.key"), []byte(base64.StdEncoding.EncodeToString(keys[0])+"\n"))
 }
 
 // devToken makes the operator token of a development folder, kept in DIR/token.
@@ -131,7 +131,7 @@ func devToken(ctx context.Context, h *house) error {
 	var b [32]byte
 	_, _ = rand.Read(b[:])
 	text = "mst_" + h.idScope + "_" + base64.RawURLEncoding.EncodeToString(b[:])
-	if err := replaceFile(path, []byte(text+"\n")); err != nil {
+	if err := seal.ReplaceFile(path, []byte(text+"\n")); err != nil {
 		return err
 	}
 	name := "dev-" + time.Now().UTC().Format("20060102T150405.000")
@@ -168,7 +168,7 @@ func (s *server) writeDevEnv(ctx context.Context) error {
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellWord(v[1]))
 	}
-	return replaceFile(filepath.Join(c.Data, "dev.env"), []byte(b.String()))
+	return seal.ReplaceFile(filepath.Join(c.Data, "dev.env"), []byte(b.String()))
 }
 
 // connectionString is what Azure's clients are given to use a shared access policy: a bare
@@ -190,14 +190,4 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// replaceFile writes a private file whole: readers see the old one or the new one.
-func replaceFile(path string, data []byte) error {
-	next := path + ".new"
-	_ = os.Remove(next)
-	if err := seal.WriteFile(next, data); err != nil {
-		return err
-	}
-	return os.Rename(next, path)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/policies"
 )
 
@@ -78,7 +79,7 @@ func (i initCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(i.Config, raw); err != nil {
+	if err := seal.ReplaceFile(i.Config, raw); err != nil {
 		return err
 	}
 	i.tell(s, h, token)

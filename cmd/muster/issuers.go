@@ -12,6 +12,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/internal/seal"
 )
 
 // tend keeps an id scope's issuers: what others did to them is learnt, those whose time has
@@ -22,12 +23,12 @@ func (h *house) tend(ctx context.Context, own *house) error {
 	return errors.Join(err, bundle)
 }
 
-// replaceChanged is replaceFile where the file does not hold the data already.
+// replaceChanged is seal.ReplaceFile where the file does not hold the data already.
 func replaceChanged(path string, data []byte) error {
 	if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, data) {
 		return nil
 	}
-	return replaceFile(path, data)
+	return seal.ReplaceFile(path, data)
 }
 
 // actorHost is who acts on the host itself, in the ledger.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/store"
 	"github.com/passmuster/muster/store/postgres"
 	"github.com/passmuster/muster/store/sqlite"
@@ -99,7 +100,7 @@ func (x scopeCreateCmd) make(ctx context.Context, s streams, c, t config) error 
 		if err != nil {
 			return err
 		}
-		if err := replaceFile(t.Store.DSNFile, []byte(dsn+"\n")); err != nil {
+		if err := seal.ReplaceFile(t.Store.DSNFile, []byte(dsn+"\n")); err != nil {
 			return err
 		}
 	}
@@ -112,7 +113,7 @@ func (x scopeCreateCmd) make(ctx context.Context, s streams, c, t config) error 
 	if err = errors.Join(err, h.Close()); err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(t.Data, idScopeFile), []byte(t.idScope+"\n")); err != nil {
+	if err := seal.ReplaceFile(filepath.Join(t.Data, idScopeFile), []byte(t.idScope+"\n")); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Out, "MUSTER_TOKEN=%s\nMUSTER_ID_SCOPE=%s\n", token, t.idScope)

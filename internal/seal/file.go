@@ -32,11 +32,24 @@ func WriteFile(path string, data []byte) (err error) {
 		}
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
-// syncDir makes the new name durable, not only the bytes behind it.
-func syncDir(dir string) error {
+// ReplaceFile is WriteFile where the name may be taken: readers see the old file or the
+// new one, whole, also after a power cut.
+func ReplaceFile(path string, data []byte) error {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a crash
+		return err
+	}
+	if err := WriteFile(next, data); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(next, path), SyncDir(filepath.Dir(path)))
+}
+
+// SyncDir makes the new names in a folder durable, not only the bytes behind it.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

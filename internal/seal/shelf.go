@@ -170,7 +170,7 @@ func (s *Shelf) Rotate(now time.Time) (sealing, old KEKID, err error) {
 	if err := os.Link(s.path(sealingFile), s.path(oldFile)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return KEKID{}, KEKID{}, err
 	}
-	err = errors.Join(os.Chtimes(s.path(oldFile), now, now), os.Rename(s.path(nextFile), s.path(sealingFile)), syncDir(s.dir), s.refresh())
+	err = errors.Join(os.Chtimes(s.path(oldFile), now, now), os.Rename(s.path(nextFile), s.path(sealingFile)), SyncDir(s.dir), s.refresh())
 	return s.kept[sealingFile].id, was.id, err
 }
 
@@ -196,5 +196,5 @@ func (s *Shelf) Retire() (file string, err error) {
 		return "", fault.New(fault.NotFound, "kek-missing", "No key-encryption key waits to be retired.")
 	}
 	file = s.path("kek-retired-" + old.id.String() + ".pem")
-	return file, errors.Join(os.Rename(s.path(oldFile), file), syncDir(s.dir), s.refresh())
+	return file, errors.Join(os.Rename(s.path(oldFile), file), SyncDir(s.dir), s.refresh())
 }
