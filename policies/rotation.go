@@ -19,6 +19,9 @@ type RotationPolicy struct {
 	// Grace is how long past its end a certificate may still be renewed, over EST and by
 	// itself alone: 0 (never) to 366 days.
 	Grace time.Duration
+	// Retain keeps the device's last request and signs it again when a successor is due:
+	// for devices that take a certificate from an update but cannot ask for one.
+	Retain bool
 }
 
 // DefaultRotationPolicy prepares at two thirds of the life, with an overlap of 24 hours.
@@ -54,4 +57,12 @@ func (p RotationPolicy) PrepareAfter(notBefore, notAfter time.Time) time.Time {
 	start := notBefore.Unix()
 	life := max(0, notAfter.Unix()-start)
 	return time.Unix(start+int64(float64(life)*p.PrepareAt), 0).UTC()
+}
+
+// RemindAfter is the moment from which a credential of this validity is late: a third of
+// what is left after PrepareAfter has passed too. Devices that renew by themselves have
+// done so by then.
+func (p RotationPolicy) RemindAfter(notBefore, notAfter time.Time) time.Time {
+	prepare := p.PrepareAfter(notBefore, notAfter)
+	return time.Unix(prepare.Unix()+max(0, notAfter.Unix()-prepare.Unix())/3, 0).UTC()
 }

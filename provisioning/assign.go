@@ -52,6 +52,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 		p.issue = nil
 	}
 	d.attest(p, now)
+	d.schedule(p, now)
 	p.event = d.event(r, p.next, p.issue != nil, now)
 	return p, nil
 }
@@ -271,7 +272,7 @@ func (d *decision) attest(p *plan, now time.Time) {
 	}
 	switch {
 	case d.own:
-		next.Pair = next.Pair.Seen(rotation.Ref(path[0].Thumbprint), now, d.overlap())
+		next.Pair = next.Pair.Seen(rotation.Ref(path[0].Thumbprint), now, d.rotation().Overlap)
 	case len(path) == 0:
 		next.Leaf, next.LeafKey, next.Chain = verify.Thumbprint{}, verify.KeyHash{}, 0
 	default:
@@ -284,12 +285,29 @@ func (d *decision) attest(p *plan, now time.Time) {
 	}
 }
 
-// overlap is how long a replaced certificate goes on standing.
-func (d *decision) overlap() time.Duration {
-	if p, there := d.issuing(); there {
-		return p.Renewal.Overlap
+// schedule says when the planner looks at the device's certificates next.
+func (d *decision) schedule(p *plan, now time.Time) {
+	p.next.DueAt = laterHour(p.next.Pair.Due(d.rotation()), now)
+	if was := d.facts.Registration; was != nil && len(p.next.Pair.Left(was.Pair)) > 0 {
+		p.next.DueAt = now
 	}
-	return policies.DefaultRotationPolicy().Overlap
+}
+
+// laterHour puts off what is more than two days away to the full hour, so that the index of
+// what is due is written on neighbouring pages (store design §1).
+func laterHour(due, now time.Time) time.Time {
+	if due.Sub(now) < 48*time.Hour {
+		return due
+	}
+	return due.Add(time.Hour - 1).Truncate(time.Hour)
+}
+
+// rotation is the rule by which the device's certificates roll.
+func (d *decision) rotation() policies.RotationPolicy {
+	if p, there := d.issuing(); there {
+		return p.Renewal
+	}
+	return policies.DefaultRotationPolicy()
 }
 
 // grace is how long past its end the certificate being renewed may be; nothing else
@@ -303,7 +321,7 @@ func (d *decision) grace() time.Duration {
 }
 
 // stage puts the signed certificate into the device's standby slot.
-func (p *plan) stage(u ca.Unrecorded, now time.Time) (err error) {
+func (p *plan) stage(u ca.Unrecorded) (err error) {
 	p.next.Pair, err = p.next.Pair.Stage(rotation.Ref(u.Thumbprint()), u.NotBefore(), u.NotAfter())
 	p.next.Certificate = CertificateRef{Issuer: u.Issuer(), Serial: u.Serial()}
 	return err

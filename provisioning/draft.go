@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"slices"
@@ -70,6 +71,7 @@ func (e *Engine) compose(tx Tx, d Draft, was Enrollment, made [2][]byte, now tim
 		Owner: d.Owner, Spelled: d.Spelled, Enabled: d.Enabled, DeviceID: d.DeviceID, Allocation: d.Allocation,
 		Hubs: d.Hubs, Custom: d.Custom, SealedWebhook: sealWebhook(e.box, d.Owner, d.Custom), Reprovision: d.Reprovision, InitialTwin: d.InitialTwin, Profile: d.Profile, IoTEdge: d.IoTEdge,
 		OptionalInfo: d.OptionalInfo, Created: now, Updated: now, Version: firstVersion(now),
+		DueAt: now,
 	}
 	if was.Version != 0 {
 		en.Spelled, en.Created, en.Version = was.Spelled, was.Created, was.Version+1
@@ -136,7 +138,34 @@ func (e *Engine) credentials(tx Tx, d Draft, was Enrollment, made [2][]byte, now
 	if len(out) == 0 {
 		return nil, fault.New(fault.Malformed, "attestation", "the attestation names no credential").At("/attestation")
 	}
+	settleSlots(out, was, now)
 	return out, nil
+}
+
+// settleSlots says where the credentials of an entry that is being written stand in its
+// roll: what stays in it stays where it stood, what is new is staged, and where nothing is
+// active the one in the first slot becomes it.
+func settleSlots(list []Credential, was Enrollment, now time.Time) {
+	active := false
+	for i := range list {
+		c := &list[i]
+		c.State, c.Since = rotation.Staged, now
+		for _, before := range was.Credentials {
+			if c.same(before) {
+				c.State, c.Since, c.SeenAt, c.RetireAt = before.State, before.Since, before.SeenAt, before.RetireAt
+			}
+		}
+		active = active || c.State == rotation.Active
+	}
+	if !active {
+		list[0].State, list[0].RetireAt = rotation.Active, time.Time{}
+	}
+}
+
+// same says that two slots hold the same credential. A key is the same while its sealed
+// form is: a key that is written again is another one.
+func (c Credential) same(o Credential) bool {
+	return c.Role == o.Role && c.Anchor == o.Anchor && bytes.Equal(c.Certificate, o.Certificate) && bytes.Equal(c.SealedKey, o.SealedKey)
 }
 
 func allowed(k Kind, r Role) bool {

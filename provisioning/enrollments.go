@@ -144,7 +144,7 @@ func (e *Engine) SetEnabled(ctx context.Context, actor string, o Owner, enabled 
 		if is = was; was.Enabled == enabled {
 			return nil
 		}
-		is.Enabled, is.Updated, is.Version = enabled, now, was.Version+1
+		is.Enabled, is.Updated, is.Version, is.DueAt = enabled, now, was.Version+1, now
 		if plainWebhook(was.SealedWebhook) {
 			is.SealedWebhook = sealWebhook(e.box, o, was.Custom)
 		}

@@ -179,9 +179,10 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 	if err != nil {
 		return Operation{}, err
 	}
-	if err := plan.stage(unrecorded, now); err != nil {
+	if err := plan.stage(unrecorded); err != nil {
 		return Operation{}, err
 	}
+	d.schedule(plan, now)
 	op, err := e.commit(ctx, d, plan, unrecorded)
 	if fault.RuleOf(err) == "issuer-not-active" {
 		// Another process promoted or ended an issuer, and this one had not heard of it.

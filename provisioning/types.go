@@ -58,13 +58,19 @@ const (
 )
 
 // Credential is what one slot of an entry holds: a certificate (DER), the name of a
-// trust anchor, or a symmetric key sealed for this very row.
+// trust anchor, or a symmetric key sealed for this very row. What stands in a slot admits;
+// where it stands in the entry's roll says State: Staged, Active or Retiring, at most one
+// Active.
 type Credential struct {
 	Role        Role
 	Slot        rotation.Slot
 	Certificate []byte
 	Anchor      string
 	SealedKey   []byte
+	State       rotation.State
+	Since       time.Time // when it came into the slot
+	SeenAt      time.Time // when a device was first admitted by it; zero: not yet
+	RetireAt    time.Time // of a Retiring one
 }
 
 // Enrollment is an enrollment entry: an individual enrollment or an enrollment
@@ -88,6 +94,9 @@ type Enrollment struct {
 	Created       time.Time
 	Updated       time.Time
 	Version       int64 // the ETag
+	// DueAt is when the planner looks at the slots next; zero: never. Whoever writes the
+	// entry makes it due at once.
+	DueAt time.Time
 }
 
 // Role is the role of the entry's credentials, "" when it has none left.
@@ -148,6 +157,9 @@ type Registration struct {
 	Leaf         verify.Thumbprint // outside leaf that last attested (a renewal by a leaf of ours keeps it)
 	LeafKey      verify.KeyHash
 	Chain        ChainID // the outside chain above that leaf
+	// DueAt is when the planner looks at the pair next (rotation.Pair.Due); zero: never. It
+	// is due at once when a certificate left the pair that may be good still.
+	DueAt time.Time
 }
 
 // ChainID names a distinct chain above leaves: the first 8 bytes of its digest,

@@ -10,7 +10,7 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key")
+var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key, i state, i since, i seen_at, i retire_at")
 
 var (
 	insertCredential = statement(insert("entry_credentials", credentialColumns)).trust().
@@ -32,6 +32,7 @@ func scanCredential(r *row) (c credential) {
 	c.Slot, c.Role = rotation.Slot(r.int()), provisioning.Role(r.text())
 	c.thumbprint, c.subject = r.hash(), r.hash()
 	c.Certificate, c.Anchor, c.SealedKey = r.blob(), r.text(), r.blob()
+	c.State, c.Since, c.SeenAt, c.RetireAt = rotation.State(r.int()), r.time(), r.time(), r.time()
 	return c
 }
 
@@ -54,7 +55,8 @@ func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 			anchor = c.Anchor
 		}
 		err := t.exec(insertCredential, int64(e.Kind), e.ID.String(), int64(c.Slot), string(c.Role),
-			thumbprint, subject, orNull(c.Certificate), anchor, orNull(c.SealedKey))
+			thumbprint, subject, orNull(c.Certificate), anchor, orNull(c.SealedKey),
+			int64(c.State), micros(c.Since), micros(c.SeenAt), micros(c.RetireAt))
 		if err != nil {
 			return err
 		}

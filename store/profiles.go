@@ -31,6 +31,7 @@ type profileSettings struct {
 	PrepareAt   float64            `json:"prepareAt"`
 	Overlap     time.Duration      `json:"overlap"`
 	Grace       time.Duration      `json:"grace,omitempty"`
+	Retain      bool               `json:"retain,omitempty"`
 
 	Template     string            `json:"template,omitempty"`
 	Names        *policies.Names   `json:"names,omitempty"`
@@ -50,7 +51,7 @@ func readSettings(r *row, name string) policies.Profile {
 	}
 	return policies.Profile{
 		Name: name, Lifetime: s.Lifetime, Backdate: s.Backdate, Keys: s.Keys, ExtKeyUsage: s.ExtKeyUsage,
-		Renewal:  policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace},
+		Renewal:  policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace, Retain: s.Retain},
 		Template: s.Template, Names: s.Names, Extensions: s.Extensions, MinLifetime: s.MinLifetime, MaxLifetime: s.MaxLifetime,
 		KeyReuse: s.KeyReuse, ServerKeygen: s.ServerKeygen, EmbedSCT: s.EmbedSCT,
 	}
@@ -59,7 +60,7 @@ func readSettings(r *row, name string) policies.Profile {
 func writeSettings(p policies.Profile) (string, error) {
 	s, err := json.Marshal(profileSettings{
 		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
-		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace,
+		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace, Retain: p.Renewal.Retain,
 		Template: p.Template, Names: p.Names, Extensions: p.Extensions, MinLifetime: p.MinLifetime, MaxLifetime: p.MaxLifetime,
 		KeyReuse: p.KeyReuse, ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
 	})

@@ -80,6 +80,7 @@ type renewal struct {
 	PrepareAt *float64 `json:"prepareAt,omitempty" doc:"The share of its life after which a certificate is renewed, 0.1 to 0.99."`
 	Overlap   string   `json:"overlap,omitempty" doc:"How long the old one stands beside the new, ISO 8601." example:"PT24H"`
 	Grace     string   `json:"grace,omitempty" doc:"How long past its end a certificate may still be renewed by itself over EST, ISO 8601, at most 366 days; PT0S unless given." example:"P30D"`
+	Retain    bool     `json:"retain,omitempty" doc:"Keep each device's last request and sign it again when a successor is due, for devices that cannot ask."`
 }
 
 // usages spells the extended key usages a profile may have as RFC 5280 §4.2.1.12.
@@ -107,7 +108,7 @@ func profileOf(p provisioning.Profile) (profile, error) {
 func profileSettings(p policies.Profile) profile {
 	out := profile{
 		Name: p.Name, Lifetime: formatDuration(p.Lifetime), Backdate: formatDuration(p.Backdate),
-		Renewal:  &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace)},
+		Renewal:  &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace), Retain: p.Renewal.Retain},
 		Template: p.Template, Extensions: p.Extensions, KeyReuse: cmp.Or(string(p.KeyReuse), keyReuseAllowed),
 		ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
 	}
@@ -153,6 +154,7 @@ func (p profile) policy(name string) (policies.Profile, error) {
 	}
 	if p.Renewal != nil {
 		parts = append(parts, part{p.Renewal.Overlap, "/renewal/overlap", &out.Renewal.Overlap}, part{p.Renewal.Grace, "/renewal/grace", &out.Renewal.Grace})
+		out.Renewal.Retain = p.Renewal.Retain
 		if p.Renewal.PrepareAt != nil {
 			out.Renewal.PrepareAt = *p.Renewal.PrepareAt
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -59,7 +60,7 @@ func (w *world) fill(n int, certificate []byte) {
 				id := numbered(i)
 				err := tx.InsertEnrollment(provisioning.Enrollment{
 					Owner: provisioning.Owner{ID: id}, Spelled: id.String(), Enabled: true, Version: 1, Allocation: policies.Hashed,
-					Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, Certificate: certificate}},
+					Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, State: rotation.Active, Certificate: certificate}},
 				})
 				if err != nil {
 					return err

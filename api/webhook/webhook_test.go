@@ -44,7 +44,7 @@ func request(t *testing.T, url string) provisioning.AllocationRequest {
 		Entry: provisioning.Enrollment{
 			Owner: provisioning.Owner{Kind: provisioning.Group, ID: id}, Spelled: "Line-3", Enabled: true, Allocation: policies.Custom,
 			Custom:      provisioning.CustomAllocation{URL: url, APIVersion: "2021-10-01"},
-			Credentials: []provisioning.Credential{{Role: provisioning.RoleKey, Slot: rotation.Primary, SealedKey: []byte("sealed")}},
+			Credentials: []provisioning.Credential{{Role: provisioning.RoleKey, State: rotation.Active, Slot: rotation.Primary, SealedKey: []byte("sealed")}},
 			Reprovision: policies.DefaultReprovisionPolicy(), Created: testkit.Now(), Updated: testkit.Now(), Version: 7,
 		},
 		Device: "Dev1", Mechanism: verify.MechanismSymmetricKey, CurrentHub: "hub-1.example.net", CurrentDevice: "dev1",

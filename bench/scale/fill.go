@@ -201,7 +201,7 @@ func (p pattern) told(c ca.Certificate) audit.Event {
 func (p pattern) enrollment(o provisioning.Owner, c ca.Certificate, now time.Time) provisioning.Enrollment {
 	return provisioning.Enrollment{
 		Owner: o, Spelled: o.ID.String(), Enabled: true, Allocation: "hashed", Profile: "default",
-		Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, Slot: rotation.Primary, Certificate: c.DER}},
+		Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, State: rotation.Active, Slot: rotation.Primary, Certificate: c.DER}},
 		Created:     now, Updated: now, Version: 1,
 	}
 }

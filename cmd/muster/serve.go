@@ -249,6 +249,11 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	running.Go(func() { s.cert.keep(jobs, s.log) })
 	running.Go(func() { s.rewrap(jobs) })
 	for _, h := range s.houses {
+		for _, w := range sweeps {
+			running.Go(func() { s.keepSweeping(jobs, h, w) })
+		}
+	}
+	for _, h := range s.houses {
 		running.Go(func() { h.writeLogs(jobs, s.log) })
 	}
 	defer running.Wait()

@@ -68,6 +68,26 @@ const (
 	AccessKeyRolled     Action = "access.key-rolled"
 	AccessDeleted       Action = "access.deleted"
 	SecretsRewrapped    Action = "secrets.rewrapped" // sealed anew under another key-encryption key
+
+	// Moves of a pair. The body has the slot's SHA-256 ("ref") and the reason.
+	RollTold     Action = "roll.told" // the device, or an entry's owner, was told that a successor is due
+	RollStaged   Action = "roll.staged"
+	RollSeen     Action = "roll.seen"     // the successor is in use: it is the active one now
+	RollPromoted Action = "roll.promoted" // by an operator or a plan, unseen
+	RollRetired  Action = "roll.retired"
+	RollDropped  Action = "roll.dropped"
+	RollStuck    Action = "roll.stuck"
+	ClockJumped  Action = "clock.jumped"
+
+	PlanWritten        Action = "plan.written"
+	PlanDeleted        Action = "plan.deleted"
+	CampaignStarted    Action = "campaign.started"
+	CampaignPaused     Action = "campaign.paused"
+	CampaignResumed    Action = "campaign.resumed"
+	CampaignAborted    Action = "campaign.aborted"
+	CampaignDone       Action = "campaign.done"
+	SubscriptionPut    Action = "subscription.written"
+	SubscriptionDelete Action = "subscription.deleted"
 )
 
 // Event is one ledger row before it has a sequence number. Actor is

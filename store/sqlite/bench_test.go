@@ -33,7 +33,7 @@ func fleet(b *testing.B, db provisioning.Store, n int, f *testkit.Family) {
 	}
 	group := provisioning.Enrollment{
 		Owner: provisioning.Owner{Kind: provisioning.Group, ID: benchID(b, "line")}, Spelled: "line", Enabled: true, Version: 1, Allocation: "hashed", Profile: "default",
-		Credentials: []provisioning.Credential{{Role: provisioning.RoleSigning, Certificate: f.Get("mid").Cert.Raw}},
+		Credentials: []provisioning.Credential{{Role: provisioning.RoleSigning, State: rotation.Active, Certificate: f.Get("mid").Cert.Raw}},
 	}
 	must(b, db.Update(context.Background(), func(tx provisioning.Tx) error {
 		for _, err := range []error{
@@ -55,7 +55,7 @@ func fleet(b *testing.B, db provisioning.Store, n int, f *testkit.Family) {
 				id := benchID(b, fmt.Sprintf("enrolled-%08x", uint32(i)*2654435761))
 				e := provisioning.Enrollment{
 					Owner: provisioning.Owner{ID: id}, Spelled: id.String(), Enabled: true, Version: 1, Allocation: "hashed",
-					Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, Slot: rotation.Primary, Certificate: fmt.Appendf(nil, "certificate %d", i)}},
+					Credentials: []provisioning.Credential{{Role: provisioning.RoleClient, State: rotation.Active, Slot: rotation.Primary, Certificate: fmt.Appendf(nil, "certificate %d", i)}},
 				}
 				if err := tx.InsertEnrollment(e); err != nil {
 					return err

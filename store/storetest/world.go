@@ -185,19 +185,19 @@ func (w *world) enroll(e provisioning.Enrollment) {
 }
 
 func pin(e *testkit.Entity, slot rotation.Slot) provisioning.Credential {
-	return provisioning.Credential{Role: provisioning.RoleClient, Slot: slot, Certificate: e.Cert.Raw}
+	return placed(provisioning.Credential{Role: provisioning.RoleClient, Slot: slot, Certificate: e.Cert.Raw})
 }
 
 func signing(e *testkit.Entity, slot rotation.Slot) provisioning.Credential {
-	return provisioning.Credential{Role: provisioning.RoleSigning, Slot: slot, Certificate: e.Cert.Raw}
+	return placed(provisioning.Credential{Role: provisioning.RoleSigning, Slot: slot, Certificate: e.Cert.Raw})
 }
 
 func reference(anchor string, slot rotation.Slot) provisioning.Credential {
-	return provisioning.Credential{Role: provisioning.RoleCARef, Slot: slot, Anchor: anchor}
+	return placed(provisioning.Credential{Role: provisioning.RoleCARef, Slot: slot, Anchor: anchor})
 }
 
 func key(secret string, slot rotation.Slot) provisioning.Credential {
-	return provisioning.Credential{Role: provisioning.RoleKey, Slot: slot, SealedKey: []byte(secret)}
+	return placed(provisioning.Credential{Role: provisioning.RoleKey, Slot: slot, SealedKey: []byte(secret)})
 }
 
 // anchor uploads a CA under its name, verified or not.
@@ -265,4 +265,13 @@ func sortedHolders(h []provisioning.Holder) []provisioning.Holder {
 		return strings.Compare(a.Owner.String()+"|"+a.Anchor, b.Owner.String()+"|"+b.Anchor)
 	})
 	return h
+}
+
+// placed is a credential as a new entry has it: the one in the first slot is active.
+func placed(c provisioning.Credential) provisioning.Credential {
+	c.State = rotation.Active
+	if c.Slot == rotation.Secondary {
+		c.State = rotation.Staged
+	}
+	return c
 }

@@ -1,0 +1,134 @@
+package policies
+
+import (
+	"time"
+)
+
+// RollRole is what sort of credential a rotation plan is about.
+type RollRole string
+
+// The roles. When the successor of a device's certificate is due, and for how long the old
+// one stands, is said by the issuing profile (Profile.Renewal); of all others by the plan.
+const (
+	RollDevices     RollRole = "devices"     // certificates issued here
+	RollEnrollments RollRole = "enrollments" // client certificates in individual enrollments
+	RollGroups      RollRole = "groups"      // signing certificates and CA references of groups
+	RollKeys        RollRole = "keys"        // symmetric keys of enrollments and groups
+	RollAccess      RollRole = "access"      // keys of shared access policies
+	RollIssuers     RollRole = "issuers"     // issuing CAs
+)
+
+// RotationPlan says who of a role is moved, when, and how many in an hour. Of several plans
+// that fit, the one that names the entry decides, then the one that names the profile, then
+// the one that names neither; without any, moves are not held back and nothing but what the
+// profile says is done by itself.
+type RotationPlan struct {
+	Name   string // as a profile's
+	Role   RollRole
+	Paused bool
+	// Entries and Profiles narrow whom the plan is for; both empty: everybody of the role.
+	// Entries are ids of enrollments or groups, or names of policies; Profiles only narrow
+	// devices and issuers.
+	Entries, Profiles []string
+
+	Windows    Windows // when the plan may move anything
+	MaxPerHour int     // 0: no bound
+	// Jitter spreads what comes due together over this share of a credential's life, 0 to 0.3,
+	// by a fixed place for each owner.
+	Jitter float64
+
+	// Roles other than devices only. PrepareAt and Overlap as in RotationPolicy. Every is the
+	// age at which keys, which have no end of their own, are rolled; 0: not by themselves.
+	PrepareAt float64
+	Overlap   time.Duration
+	Every     time.Duration
+	// Deadline is how long after a cut-over stragglers of a group are waited for, at most; 0:
+	// until there are none.
+	Deadline time.Duration
+	// Auto lets an issuing CA's successor be made, published and promoted on schedule, where
+	// its issuer's key is at hand; else that is only asked for. Publish is how long it stands in
+	// the trust bundle before it signs.
+	Auto    bool
+	Publish time.Duration
+}
+
+const (
+	maxJitter   = 0.3
+	minEvery    = time.Hour
+	maxEvery    = 10 * 366 * 24 * time.Hour
+	maxDeadline = 366 * 24 * time.Hour
+	maxPublish  = 366 * 24 * time.Hour
+	maxHourly   = 1_000_000
+)
+
+// Validate reports everything that is wrong with the plan: one Malformed fault
+// "plan-invalid" with a field for each bad value. now is where its windows are looked for
+// from.
+func (p RotationPlan) Validate(now time.Time) error {
+	var bad findings
+	if !validProfileName(p.Name) {
+		bad.add("/name", "a plan's name is 1 to 64 letters, digits, dots, dashes and underscores, with at least one letter or digit")
+	}
+	switch p.Role {
+	case RollDevices, RollEnrollments, RollGroups, RollKeys, RollAccess, RollIssuers:
+	default:
+		bad.add("/role", "a role is one of devices, enrollments, groups, keys, access, issuers")
+	}
+	p.Windows.check(&bad, "/windows", now)
+	if p.MaxPerHour < 0 || p.MaxPerHour > maxHourly {
+		bad.add("/maxPerHour", "at most 1000000 are moved in an hour")
+	}
+	if !(p.Jitter >= 0 && p.Jitter <= maxJitter) {
+		bad.add("/jitter", "moves are spread over a share between 0 and 0.3 of the life")
+	}
+	p.checkDates(&bad)
+	return bad.fault("plan-invalid")
+}
+
+// checkDates checks what only credentials without an issuing profile have.
+func (p RotationPlan) checkDates(bad *findings) {
+	if p.Role == RollDevices {
+		for _, x := range []struct {
+			field string
+			given bool
+		}{{"/prepareAt", p.PrepareAt != 0}, {"/overlap", p.Overlap != 0}, {"/every", p.Every != 0}, {"/deadline", p.Deadline != 0}} {
+			if x.given {
+				bad.add(x.field, "when a device's certificate rolls is said by its issuing profile")
+			}
+		}
+	} else if p.PrepareAt != 0 {
+		RotationPolicy{PrepareAt: p.PrepareAt, Overlap: p.Overlap}.check(bad, "")
+	} else if p.Overlap < 0 || p.Overlap > maxOverlap {
+		bad.add("/overlap", "an overlap is between 0 and 366 days")
+	}
+	keys := p.Role == RollKeys || p.Role == RollAccess
+	switch {
+	case p.Every != 0 && !keys:
+		bad.add("/every", "only keys roll by their age")
+	case p.Every != 0 && (p.Every < minEvery || p.Every > maxEvery):
+		bad.add("/every", "keys roll every hour at most, and every 10 years at least")
+	case p.Every != 0 && p.Overlap >= p.Every:
+		bad.add("/overlap", "an overlap as long as the time between two rolls leaves both keys valid for ever")
+	}
+	if p.Deadline < 0 || p.Deadline > maxDeadline {
+		bad.add("/deadline", "a deadline lies at most 366 days after the cut-over")
+	}
+	if p.Publish < 0 || p.Publish > maxPublish {
+		bad.add("/publish", "an issuer is published at most 366 days before it signs")
+	}
+	if (p.Auto || p.Publish != 0) && p.Role != RollIssuers {
+		bad.add("/auto", "only issuers have successors made for them")
+	}
+}
+
+// Rotation is the plan's rule for credentials that no issuing profile speaks of.
+func (p RotationPlan) Rotation() RotationPolicy {
+	r := DefaultRotationPolicy()
+	if p.PrepareAt != 0 {
+		r.PrepareAt = p.PrepareAt
+	}
+	if p.Overlap != 0 {
+		r.Overlap = p.Overlap
+	}
+	return r
+}

@@ -1,0 +1,77 @@
+package policies
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// Window is a recurring span of time in which something may be done: it opens when Opens
+// says, in the five fields of crontab(5) ("0 2 * * 6": Saturdays at two), on the clocks of
+// Zone, and stays open for Length.
+type Window struct {
+	Opens  string
+	Length time.Duration // 1 minute to 7 days
+	Zone   string        // IANA name; "" is UTC
+}
+
+const (
+	minWindow = time.Minute
+	maxWindow = 7 * 24 * time.Hour
+)
+
+// Windows are the spans in which something may be done; none: always.
+type Windows []Window
+
+// check adds what is wrong with the windows to bad. A window that never opens is one of the
+// things.
+func (ws Windows) check(bad *findings, at string, now time.Time) {
+	for i, w := range ws {
+		here := at + "/" + strconv.Itoa(i)
+		if w.Length < minWindow || w.Length > maxWindow {
+			bad.add(here+"/length", "a window is open for 1 minute to 7 days")
+		}
+		schedule, err := w.schedule()
+		switch {
+		case err != nil:
+			bad.add(here+"/opens", "a window opens by the five fields of a crontab line, in a time zone of the IANA database")
+		case schedule.Next(now).IsZero():
+			bad.add(here+"/opens", "the window never opens")
+		}
+	}
+}
+
+// schedule reads when the window opens.
+func (w Window) schedule() (cron.Schedule, error) {
+	if _, err := time.LoadLocation(w.Zone); err != nil {
+		return nil, err
+	}
+	zone := w.Zone
+	if zone == "" {
+		zone = "UTC"
+	}
+	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
+	return parser.Parse("CRON_TZ=" + zone + " " + w.Opens)
+}
+
+// Open says whether a window is open at now, and if none is when the next one opens; zero:
+// never. The windows have been validated.
+func (ws Windows) Open(now time.Time) (open bool, next time.Time) {
+	if len(ws) == 0 {
+		return true, time.Time{}
+	}
+	for _, w := range ws {
+		schedule, err := w.schedule()
+		if err != nil {
+			continue
+		}
+		if began := schedule.Next(now.Add(-w.Length)); !began.IsZero() && !began.After(now) {
+			return true, time.Time{}
+		}
+		if at := schedule.Next(now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return false, next.UTC()
+}

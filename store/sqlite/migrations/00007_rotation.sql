@@ -1,0 +1,107 @@
+-- +goose Up
+
+-- When the planner looks at a registration's pair next: its renewal, the end of an overlap,
+-- or at once, because a certificate left the pair and is still good. 0: nothing will come due.
+ALTER TABLE registrations ADD COLUMN due_at INTEGER NOT NULL DEFAULT 0;
+UPDATE registrations SET due_at = 1 WHERE primary_state <> 0 OR secondary_state <> 0;
+CREATE INDEX registrations_due ON registrations (due_at) WHERE due_at <> 0;
+
+-- What the planner did about the certificate ref of a registration. No row: nothing.
+CREATE TABLE rolls (
+  registration_id TEXT PRIMARY KEY,
+  ref             BLOB NOT NULL CHECK (length(ref) = 32),
+  told_at         INTEGER NOT NULL, -- 0: the device was not told
+  stuck           TEXT NOT NULL,    -- the rule word of why the roll does not go on; '': it does
+  since           INTEGER NOT NULL, -- stuck for this reason
+  tries           INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rolls_stuck ON rolls (stuck, registration_id) WHERE stuck <> '';
+
+-- The last certificate request of devices whose profile has it signed again on schedule.
+CREATE TABLE retained_csrs (
+  registration_id TEXT PRIMARY KEY,
+  csr             BLOB NOT NULL,
+  kept_at         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The slots of an entry are a pair: 1 staged, 2 active, 3 retiring. since is when the
+-- credential came into its slot; seen_at when a device was first admitted by it.
+ALTER TABLE entry_credentials ADD COLUMN state INTEGER NOT NULL DEFAULT 2 CHECK (state BETWEEN 1 AND 3);
+ALTER TABLE entry_credentials ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entry_credentials ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entry_credentials ADD COLUMN retire_at INTEGER NOT NULL DEFAULT 0;
+UPDATE entry_credentials SET state = 1 WHERE slot = 1 AND EXISTS
+  (SELECT 1 FROM entry_credentials p WHERE p.kind = entry_credentials.kind AND p.id = entry_credentials.id AND p.slot = 0);
+UPDATE entry_credentials SET since = (SELECT e.created FROM entries e WHERE e.kind = entry_credentials.kind AND e.id = entry_credentials.id);
+CREATE UNIQUE INDEX entry_credentials_one_active ON entry_credentials (kind, id) WHERE state = 2;
+
+-- When the planner looks at an entry's pair next; 0: never.
+ALTER TABLE entries ADD COLUMN due_at INTEGER NOT NULL DEFAULT 0;
+UPDATE entries SET due_at = 1;
+CREATE INDEX entries_due ON entries (due_at) WHERE due_at <> 0;
+
+-- The keys of a shared access policy are a pair too. Times of use are to the minute.
+ALTER TABLE access_policies ADD COLUMN primary_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE access_policies ADD COLUMN primary_used INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE access_policies ADD COLUMN secondary_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE access_policies ADD COLUMN secondary_used INTEGER NOT NULL DEFAULT 0;
+UPDATE access_policies SET primary_since = created, secondary_since = created;
+
+-- Who is moved when, and how many in an hour (policies.RotationPlan, JSON).
+CREATE TABLE rotation_plans (
+  name     TEXT PRIMARY KEY,
+  settings TEXT NOT NULL,
+  hour     INTEGER NOT NULL, -- the hour that moved counts, in hours since 1970
+  moved    INTEGER NOT NULL,
+  created  INTEGER NOT NULL,
+  updated  INTEGER NOT NULL,
+  version  INTEGER NOT NULL CHECK (version > 0)
+) STRICT, WITHOUT ROWID;
+
+-- A campaign moves devices in waves, now. settings are JSON (policies.Campaign).
+CREATE TABLE campaigns (
+  id         TEXT PRIMARY KEY,
+  settings   TEXT NOT NULL,
+  state      TEXT NOT NULL CHECK (state IN ('gathering', 'running', 'paused', 'aborted', 'done')),
+  reason     TEXT NOT NULL, -- why it is paused or aborted
+  cursor     TEXT NOT NULL, -- the last device gathered
+  devices    INTEGER NOT NULL,
+  wave       INTEGER NOT NULL,
+  hour       INTEGER NOT NULL,
+  moved      INTEGER NOT NULL,
+  created    INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  updated    INTEGER NOT NULL,
+  version    INTEGER NOT NULL CHECK (version > 0)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX campaigns_open ON campaigns (id) WHERE state IN ('gathering', 'running');
+-- ref is the certificate that was active when the device was gathered; all zero: none.
+CREATE TABLE campaign_devices (
+  campaign        TEXT NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
+  registration_id TEXT NOT NULL,
+  wave            INTEGER NOT NULL,
+  state           TEXT NOT NULL CHECK (state IN ('due', 'told', 'staged', 'seen', 'retired', 'failed', 'gone')),
+  ref             BLOB NOT NULL CHECK (length(ref) = 32),
+  told_at         INTEGER NOT NULL,
+  updated         INTEGER NOT NULL,
+  reason          TEXT NOT NULL, -- why it failed, or does not go on
+  PRIMARY KEY (campaign, registration_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX campaign_devices_state ON campaign_devices (campaign, state, wave, registration_id);
+
+-- Who is told of what is written into the ledger. cursor is the last entry delivered.
+CREATE TABLE subscriptions (
+  name       TEXT PRIMARY KEY,
+  sealed_url BLOB NOT NULL, -- it may carry a key
+  sealed_key BLOB NOT NULL, -- signs what is sent
+  actions    TEXT NOT NULL, -- prefixes, one on a line; '': all
+  enabled    INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+  cursor     INTEGER NOT NULL,
+  tries      INTEGER NOT NULL, -- of the next delivery
+  next_try   INTEGER NOT NULL,
+  delivered  INTEGER NOT NULL, -- when something last was
+  problem    TEXT NOT NULL,
+  created    INTEGER NOT NULL,
+  updated    INTEGER NOT NULL,
+  version    INTEGER NOT NULL CHECK (version > 0)
+) STRICT, WITHOUT ROWID;
