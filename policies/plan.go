@@ -66,7 +66,7 @@ const (
 // from.
 func (p RotationPlan) Validate(now time.Time) error {
 	var bad findings
-	if !validProfileName(p.Name) {
+	if !ValidName(p.Name) {
 		bad.add("/name", "a plan's name is 1 to 64 letters, digits, dots, dashes and underscores, with at least one letter or digit")
 	}
 	switch p.Role {

@@ -74,7 +74,7 @@ func DefaultProfile() Profile {
 // "/keys/1", "/renewal/prepareAt").
 func (p Profile) Validate() error {
 	var bad findings
-	if !validProfileName(p.Name) {
+	if !ValidName(p.Name) {
 		bad.add("/name", "a profile name is 1 to 64 letters, digits, dots, dashes and underscores, with at least one letter or digit")
 	}
 	switch {
@@ -157,7 +157,9 @@ func ceilSecond(t time.Time) time.Time {
 	return t
 }
 
-func validProfileName(name string) bool {
+// ValidName says whether something that operators name may be called so: 1 to 64 letters,
+// digits and "-._", at least one letter or digit.
+func ValidName(name string) bool {
 	if len(name) > maxProfileName {
 		return false
 	}

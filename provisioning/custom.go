@@ -164,20 +164,28 @@ func (e *Engine) checkCustom(en Enrollment) error {
 		}
 		return nil
 	}
-	bad := func(detail string) error {
-		return fault.New(fault.Malformed, "webhook-url", "%s", detail).At("/customAllocationDefinition/webhookUrl")
+	if err := e.checkWebhookURL(en.Custom.URL, "/customAllocationDefinition/webhookUrl"); err != nil {
+		return err
 	}
-	u, err := url.Parse(en.Custom.URL)
+	if v := en.Custom.APIVersion; len(v) > maxWebhookVersion || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fault.New(fault.Malformed, "webhook-version", "an API version has at most %d printable characters", maxWebhookVersion).At("/customAllocationDefinition/apiVersion")
+	}
+	return nil
+}
+
+// checkWebhookURL refuses an address that could not be called, or not safely.
+func (e *Engine) checkWebhookURL(address, at string) error {
+	bad := func(detail string) error {
+		return fault.New(fault.Malformed, "webhook-url", "%s", detail).At(at)
+	}
+	u, err := url.Parse(address)
 	switch {
-	case err != nil || u.Hostname() == "" || u.Opaque != "" || len(en.Custom.URL) > maxWebhookURL:
+	case err != nil || u.Hostname() == "" || u.Opaque != "" || len(address) > maxWebhookURL:
 		return bad("the webhook is an address such as https://alloc.example.net/pick, of at most 2048 characters")
 	case u.User != nil || u.Fragment != "":
 		return bad("the webhook's address has no user name, password or fragment")
 	case u.Scheme != "https" && (u.Scheme != "http" || !e.localWebhooks || !onThisHost(u.Hostname())):
 		return bad("the webhook is asked over https")
-	}
-	if v := en.Custom.APIVersion; len(v) > maxWebhookVersion || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return fault.New(fault.Malformed, "webhook-version", "an API version has at most %d printable characters", maxWebhookVersion).At("/customAllocationDefinition/apiVersion")
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ type Config struct {
 	Allocator Allocator
 	// LocalWebhooks lets entries name webhooks on this host, over plain HTTP: development.
 	LocalWebhooks bool
+	// Ledger and Notifier serve subscriptions.
+	Ledger   Ledger
+	Notifier Notifier
 }
 
 // Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
@@ -46,6 +49,8 @@ type Engine struct {
 	allocator Allocator
 
 	localWebhooks bool
+	ledger        Ledger
+	notifier      Notifier
 
 	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
 	chains   knownChains      // chains known to be on record: rows that are never deleted
@@ -66,7 +71,7 @@ func New(c Config) *Engine {
 	return &Engine{
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
-		allocator: c.Allocator, localWebhooks: c.LocalWebhooks,
+		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 	}
 }
 

@@ -17,13 +17,15 @@ type SealedPlace uint8
 
 // The places. What is sealed anywhere else is not sealed anew: a new column comes here.
 const (
-	SealedEntryKeys    SealedPlace = iota // key: kind, id, slot
-	SealedPolicyFirst                     // key: plane, name
-	SealedPolicySecond                    // key: plane, name
-	SealedHubFirst                        // key: hub, device
-	SealedHubSecond                       // key: hub, device
-	SealedResponders                      // key: issuer
-	SealedWebhooks                        // key: kind, id
+	SealedEntryKeys      SealedPlace = iota // key: kind, id, slot
+	SealedPolicyFirst                       // key: plane, name
+	SealedPolicySecond                      // key: plane, name
+	SealedHubFirst                          // key: hub, device
+	SealedHubSecond                         // key: hub, device
+	SealedResponders                        // key: issuer
+	SealedWebhooks                          // key: kind, id
+	SealedSubscribers                       // key: name; where to
+	SealedSubscriberKeys                    // key: name
 	sealedPlaces
 )
 
@@ -66,6 +68,10 @@ func (v SealedValue) purpose() (string, error) {
 			return webhookPurpose(owner), nil
 		}
 		return keyPurpose(owner, slot), nil
+	case SealedSubscribers:
+		return subscriptionPurpose(v.Key[0], "url"), nil
+	case SealedSubscriberKeys:
+		return subscriptionPurpose(v.Key[0], "key"), nil
 	case SealedPolicyFirst, SealedPolicySecond:
 		return accessPurpose(AccessPolicy{Plane: Plane(v.Key[0]), Name: v.Key[1]}, slot), nil
 	}

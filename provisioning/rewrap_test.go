@@ -101,6 +101,8 @@ func newSecrets(t *testing.T, database store.Engine, box *seal.Box) *secrets {
 	s.must(err)
 	s.responder(box)
 	s.webhooks("asking-1", "asking-2")
+	_, _, err = s.world.engine.PutSubscription(s.ctx, "operator:test", provisioning.SubscriptionDraft{Name: "siem", URL: "https://siem.example.net/?code=1", Enabled: true}, provisioning.Precondition{})
+	s.must(err)
 	return s
 }
 

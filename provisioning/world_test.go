@@ -97,7 +97,7 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 func (w *world) restart() {
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
-		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true,
+		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 	})
 }
 

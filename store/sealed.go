@@ -20,13 +20,15 @@ type sealedColumn struct {
 // eight bytes of a value, so the database can tell which are left.
 var sealedColumns = map[provisioning.SealedPlace]sealedColumn{
 	// What is kept of fleets holds keys as they were sealed: it is read again.
-	provisioning.SealedEntryKeys:    sealedIn("entry_credentials", "sealed_key", "i kind, t id, i slot", true),
-	provisioning.SealedPolicyFirst:  sealedIn("access_policies", "primary_key", "t plane, t name", false),
-	provisioning.SealedPolicySecond: sealedIn("access_policies", "secondary_key", "t plane, t name", false),
-	provisioning.SealedHubFirst:     sealedIn("hub_devices", "primary_key", "t hub, t device", false),
-	provisioning.SealedHubSecond:    sealedIn("hub_devices", "secondary_key", "t hub, t device", false),
-	provisioning.SealedResponders:   sealedIn("ocsp_responders", "sealed_key", "t issuer", false),
-	provisioning.SealedWebhooks:     sealedIn("entries", "webhook", "i kind, t id", true),
+	provisioning.SealedEntryKeys:      sealedIn("entry_credentials", "sealed_key", "i kind, t id, i slot", true),
+	provisioning.SealedPolicyFirst:    sealedIn("access_policies", "primary_key", "t plane, t name", false),
+	provisioning.SealedPolicySecond:   sealedIn("access_policies", "secondary_key", "t plane, t name", false),
+	provisioning.SealedHubFirst:       sealedIn("hub_devices", "primary_key", "t hub, t device", false),
+	provisioning.SealedHubSecond:      sealedIn("hub_devices", "secondary_key", "t hub, t device", false),
+	provisioning.SealedResponders:     sealedIn("ocsp_responders", "sealed_key", "t issuer", false),
+	provisioning.SealedWebhooks:       sealedIn("entries", "webhook", "i kind, t id", true),
+	provisioning.SealedSubscribers:    sealedIn("subscriptions", "sealed_url", "t name", false),
+	provisioning.SealedSubscriberKeys: sealedIn("subscriptions", "sealed_key", "t name", false),
 }
 
 func sealedIn(table, column, key string, trust bool) sealedColumn {

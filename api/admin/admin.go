@@ -103,6 +103,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addUpstreams()
 	d.addProfiles()
 	d.addHubs()
+	d.addSubscriptions()
 	d.addAccess()
 	d.addTokens()
 	d.addCodes()

@@ -43,10 +43,13 @@ const (
 )
 
 // New makes an Allocator.
-func New(o Options) *Allocator {
+func New(o Options) *Allocator { return &Allocator{http: o.client()} }
+
+// client calls where the options let it, and follows nobody elsewhere.
+func (o Options) client() *http.Client {
 	gate := gate{o.Networks}
 	dialer := &net.Dialer{Control: gate.control}
-	return &Allocator{http: &http.Client{
+	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
@@ -56,7 +59,7 @@ func New(o Options) *Allocator {
 			IdleConnTimeout:        keepIdle,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
 }
 
 // question is the body of a call.

@@ -217,7 +217,11 @@ func enrolledWithKeys(t *testing.T, x *house) {
 	if _, err := x.engine.PutHub(t.Context(), actorInit, provisioning.Hub{Name: hub, Driver: provisioning.BuiltIn, Weight: 1}, provisioning.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := x.engine.PutHubDevice(t.Context(), actorInit, provisioning.HubDraft{Hub: hub, ID: parsedID(t, "pump"), Spelled: "pump", Auth: &provisioning.HubAuth{Type: provisioning.HubSAS}}, provisioning.Precondition{})
+	_, _, err := x.engine.PutSubscription(t.Context(), actorInit, provisioning.SubscriptionDraft{Name: "siem", URL: "https://169.254.169.254/?code=" + webhookKey, Enabled: true}, provisioning.Precondition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = x.engine.PutHubDevice(t.Context(), actorInit, provisioning.HubDraft{Hub: hub, ID: parsedID(t, "pump"), Spelled: "pump", Auth: &provisioning.HubAuth{Type: provisioning.HubSAS}}, provisioning.Precondition{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +246,10 @@ func secretsOf(t *testing.T, x *house, secrets map[string][]byte) {
 		secrets["primary key of "+name], secrets["secondary key of "+name] = pair[0], pair[1]
 	}
 	secrets["the key of a webhook"] = []byte(webhookKey)
+	subscriber, err := x.engine.Subscription(t.Context(), "siem")
+	must(err)
+	_, secrets["the key of a subscriber"], err = x.engine.RollSubscriptionKey(t.Context(), actorInit, "siem", provisioning.Precondition{Version: subscriber.Version})
+	must(err)
 	secrets["derived key of member-1"] = verify.DeriveKey(verify.NewSecret(secrets["primary key of line"]), "member-1").Reveal()
 	list, err := x.engine.AccessPolicies(t.Context())
 	must(err)

@@ -33,17 +33,18 @@ type cli struct {
 	Explain explainCmd `cmd:"" help:"Say what would happen if a device registered now, and why."`
 	Find    findCmd    `cmd:"" help:"Find anything: a registration id, serial, thumbprint or certificate file."`
 
-	CA      caCmd      `cmd:"" name:"ca" help:"Issuers and issued certificates."`
-	Verify  verifyCmd  `cmd:"" help:"Trust anchors and proof of possession; check chains offline."`
-	Enroll  enrollCmd  `cmd:"" help:"Individual enrollments."`
-	Group   groupCmd   `cmd:"" help:"Enrollment groups."`
-	Reg     regCmd     `cmd:"" help:"Registration records."`
-	Hub     hubCmd     `cmd:"" help:"Linked hubs."`
-	Profile profileCmd `cmd:"" help:"Issuing profiles: what certificates look like."`
-	Audit   auditCmd   `cmd:"" help:"The ledger, and the log that shows when it was rewritten."`
-	Access  accessCmd  `cmd:"" help:"Shared access policies: connection strings for Azure's clients."`
-	Import  bringCmd   `cmd:"" help:"Bring over what another service holds."`
-	Device  deviceCmd  `cmd:"" help:"A device client: no admin rights, only the public wire."`
+	CA           caCmd           `cmd:"" name:"ca" help:"Issuers and issued certificates."`
+	Verify       verifyCmd       `cmd:"" help:"Trust anchors and proof of possession; check chains offline."`
+	Enroll       enrollCmd       `cmd:"" help:"Individual enrollments."`
+	Group        groupCmd        `cmd:"" help:"Enrollment groups."`
+	Reg          regCmd          `cmd:"" help:"Registration records."`
+	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
+	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`
+	Profile      profileCmd      `cmd:"" help:"Issuing profiles: what certificates look like."`
+	Audit        auditCmd        `cmd:"" help:"The ledger, and the log that shows when it was rewritten."`
+	Access       accessCmd       `cmd:"" help:"Shared access policies: connection strings for Azure's clients."`
+	Import       bringCmd        `cmd:"" help:"Bring over what another service holds."`
+	Device       deviceCmd       `cmd:"" help:"A device client: no admin rights, only the public wire."`
 
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`

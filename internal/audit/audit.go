@@ -79,15 +79,16 @@ const (
 	RollStuck    Action = "roll.stuck"
 	ClockJumped  Action = "clock.jumped"
 
-	PlanWritten        Action = "plan.written"
-	PlanDeleted        Action = "plan.deleted"
-	CampaignStarted    Action = "campaign.started"
-	CampaignPaused     Action = "campaign.paused"
-	CampaignResumed    Action = "campaign.resumed"
-	CampaignAborted    Action = "campaign.aborted"
-	CampaignDone       Action = "campaign.done"
-	SubscriptionPut    Action = "subscription.written"
-	SubscriptionDelete Action = "subscription.deleted"
+	PlanWritten           Action = "plan.written"
+	PlanDeleted           Action = "plan.deleted"
+	CampaignStarted       Action = "campaign.started"
+	CampaignPaused        Action = "campaign.paused"
+	CampaignResumed       Action = "campaign.resumed"
+	CampaignAborted       Action = "campaign.aborted"
+	CampaignDone          Action = "campaign.done"
+	SubscriptionPut       Action = "subscription.written"
+	SubscriptionDelete    Action = "subscription.deleted"
+	SubscriptionKeyRolled Action = "subscription.key-rolled"
 )
 
 // Event is one ledger row before it has a sequence number. Actor is

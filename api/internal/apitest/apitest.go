@@ -27,6 +27,7 @@ type Scope struct {
 	Engine    *provisioning.Engine
 	Authority *ca.Authority
 	Issuing   ca.Issuer
+	DB        *store.DB
 	Close     func() error // of the database, as often as one likes
 }
 
@@ -47,6 +48,7 @@ func OpenBehind(t testing.TB, upstreams map[string]ca.Upstream, idScope string, 
 	s := Scope{Close: sync.OnceValue(func() error { closed.Store(true); return database.Close() })}
 	check(t, database.Migrate(ctx))
 	db := store.New(database)
+	s.DB = db
 	t.Cleanup(func() {
 		if !closed.Load() {
 			storetest.Check(t, db)
@@ -60,7 +62,7 @@ func OpenBehind(t testing.TB, upstreams map[string]ca.Upstream, idScope string, 
 	s.Issuing = must(s.Authority.CreateIssuing(ctx, "operator:test", root.ID, ca.IssuingRequest{Name: "Example Issuing"}))(t)
 	config := provisioning.Config{
 		IDScope: idScope, Store: db.Provisioning(), Authority: s.Authority, Box: box,
-		Now: now, Log: slog.New(slog.DiscardHandler),
+		Now: now, Log: slog.New(slog.DiscardHandler), Ledger: db.Log(),
 	}
 	for _, edit := range edits {
 		edit(&config)
