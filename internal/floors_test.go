@@ -56,8 +56,9 @@ var neighbours = [][2]string{
 
 // only narrows what the floors would allow: the folder imports no more of Muster than this.
 var only = map[string][]string{
-	"device":   {},
-	"rotation": {"policies", "internal/fault", "internal/audit", "internal/seal"},
+	"device":        {},
+	"cmd/mustersim": {"device"},
+	"rotation":      {"policies", "internal/fault", "internal/audit", "internal/seal"},
 }
 
 // users narrows who imports a folder, whatever the floors say.
