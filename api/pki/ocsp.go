@@ -26,7 +26,7 @@ var issuerID = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // postOCSP answers RFC 6960 §A.1.1. The body's DER is the judge of its media type.
 func (h handler) postOCSP(c *gin.Context) error {
-	der, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, ca.MaxOCSPRequest))
+	der, err := ocspInBody(c.Writer, c.Request)
 	if err != nil {
 		return fault.New(fault.Malformed, "ocsp-request", "The request is too long, or ended early.").Because(err)
 	}
@@ -38,6 +38,16 @@ func (h handler) postOCSP(c *gin.Context) error {
 	c.Header("Content-Type", mediaOCSP)
 	_, _ = c.Writer.Write(answer.DER) // the client may have gone
 	return nil
+}
+
+// ocspInBody makes room for no more than was announced: requests are short.
+func ocspInBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > ca.MaxOCSPRequest {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, ca.MaxOCSPRequest))
+	}
+	der := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, der)
+	return der, err
 }
 
 // getOCSP answers a request in the path (RFC 6960 §A.1), with what caches need to know
@@ -100,7 +110,7 @@ func (h handler) answerOCSP(c *gin.Context, der []byte, issuer ca.IssuerID) (ca.
 	if err != nil {
 		return ca.OCSPAnswer{}, q, err
 	}
-	err = fault.New(fault.NotFound, "ocsp-issuer", "The OCSP request is not about an issuer of ours.")
+	err = ca.ErrOCSPIssuer
 	for _, t := range h.tenants.All() {
 		var answer ca.OCSPAnswer
 		answer, err = t.Authority.AnswerOCSP(c.Request.Context(), q, issuer)
