@@ -34,10 +34,21 @@ func (h handler) postOCSP(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
-	c.Header("Content-Type", mediaOCSP)
-	_, _ = c.Writer.Write(answer.DER) // the client may have gone
+	giveOnce(c.Writer, answer.DER)
 	return nil
+}
+
+// Header values that are not made for each answer. Nobody changes them.
+var (
+	typeOCSP = []string{mediaOCSP}
+	noStore  = []string{"no-store"}
+)
+
+// giveOnce answers with what no cache may keep.
+func giveOnce(w http.ResponseWriter, der []byte) {
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = typeOCSP, noStore
+	_, _ = w.Write(der) // the client may have gone
 }
 
 // ocspInBody makes room for no more than was announced: requests are short.
@@ -62,9 +73,7 @@ func (h handler) getOCSP(c *gin.Context) error {
 		return err
 	}
 	if q.HasNonce() {
-		c.Header("Cache-Control", "no-store")
-		c.Header("Content-Type", mediaOCSP)
-		_, _ = c.Writer.Write(answer.DER) // as above
+		giveOnce(c.Writer, answer.DER)
 		return nil
 	}
 	// A cache on the way asks again as soon as one that has a CRL: else it would go on saying
@@ -138,9 +147,7 @@ func (h handler) failOCSP(w http.ResponseWriter, err error) {
 		status, label = ca.OCSPTryLater, "try-later"
 	}
 	h.answered(label)
-	w.Header().Set("Content-Type", mediaOCSP)
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(status.DER()) // as above
+	giveOnce(w, status.DER())
 }
 
 func (h handler) answered(status string) {

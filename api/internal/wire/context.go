@@ -11,7 +11,7 @@ type requestKey struct{}
 // requestContext ends with its request: when that is answered, when its time is up, or when
 // the client goes. Most requests are answered before anything waits for that or asks for the
 // trace id, so the timer, the channel and the id are made when they are first asked for:
-// made for every request they are a twentieth of what an OCSP answer from the cache costs.
+// made for every request they are a twenty-fifth of what an OCSP answer from the cache costs.
 type requestContext struct {
 	context.Context // of the connection
 	until           time.Time
