@@ -31,6 +31,9 @@ func newOCSPService() *ocspService {
 	return &ocspService{answers: newAnswerCache(ocspCacheBytes), responders: map[IssuerID]*responder{}}
 }
 
+// ErrOCSPIssuer refuses a request about an issuer that is not here.
+var ErrOCSPIssuer = fault.New(fault.NotFound, "ocsp-issuer", "The OCSP request is not about an issuer of ours.")
+
 // OCSPAnswer is a signed answer.
 type OCSPAnswer struct {
 	DER        []byte
@@ -52,7 +55,7 @@ type OCSPAnswer struct {
 // "ocsp-responder" (its issuer has none yet, or none any more) and what the store says.
 func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID) (OCSPAnswer, error) {
 	now := a.now()
-	var refusal error = fault.New(fault.NotFound, "ocsp-issuer", "The OCSP request is not about an issuer of ours.")
+	var refusal error = ErrOCSPIssuer
 	var unknown *responder
 	for _, i := range a.current.Load().issuers {
 		if only != "" && i.ID != only || i.Role != RoleIssuing || !i.named(q) {
@@ -95,9 +98,11 @@ func (i *issuer) named(q OCSPRequest) bool {
 	return false
 }
 
+var errNoSuchSerial = fault.New(fault.NotFound, "certificate-not-found", "No certificate has such a serial number.")
+
 func (a *Authority) status(ctx context.Context, id IssuerID, serial Serial) (status Revocation, err error) {
 	if serial == "" {
-		return status, fault.New(fault.NotFound, "certificate-not-found", "No certificate has such a serial number.")
+		return status, errNoSuchSerial
 	}
 	err = a.store.View(ctx, func(tx Tx) (err error) {
 		status, err = tx.CertificateStatus(id, serial)

@@ -7,9 +7,8 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
 	"hash"
-	"math/big"
-	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -69,7 +68,7 @@ func ocspNames(certificate *x509.Certificate) (names [len(ocspHashes)]string) {
 
 // ocspName joins the three: the hash says how long the others are.
 func ocspName(oid, name, key []byte) string {
-	return string(slices.Concat(oid, []byte{0}, name, []byte{0}, key))
+	return string(oid) + "\x00" + string(name) + "\x00" + string(key)
 }
 
 func sum(h func() hash.Hash, b []byte) []byte {
@@ -151,20 +150,31 @@ func parseOCSPQuestion(list *cryptobyte.String) (q OCSPRequest, err error) {
 	q.certID = certID
 	var fields, algorithm, name, key cryptobyte.String
 	var oid cryptobyte.String
-	serial := new(big.Int)
+	var serial []byte
 	if !certID.ReadASN1(&fields, cbasn1.SEQUENCE) || !fields.ReadASN1(&algorithm, cbasn1.SEQUENCE) ||
 		!fields.ReadASN1(&name, cbasn1.OCTET_STRING) || !fields.ReadASN1(&key, cbasn1.OCTET_STRING) ||
-		!fields.ReadASN1Integer(serial) || !fields.Empty() || !algorithm.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) || !noParameters(algorithm) {
+		!readInteger(&fields, &serial) || !fields.Empty() || !algorithm.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) || !noParameters(algorithm) {
 		return q, errOCSPRequest
 	}
 	q.issuer = ocspName(oid, name, key)
-	if serial.Sign() > 0 && serial.BitLen() <= 8*maxSerial {
-		q.serial = SerialOf(serial)
+	if n := bytes.TrimPrefix(serial, []byte{0}); serial[0] < 0x80 && len(n) > 0 && len(n) <= maxSerial {
+		q.serial = Serial(hex.EncodeToString(n))
 	}
 	if extended {
 		_, err = ocspExtensions(extensions) // a nonce has no meaning for one question
 	}
 	return q, err
+}
+
+// readInteger reads the octets of an INTEGER, as few as can say it (X.690 §8.3.2).
+func readInteger(s *cryptobyte.String, octets *[]byte) bool {
+	var n cryptobyte.String
+	if !s.ReadASN1(&n, cbasn1.INTEGER) || len(n) == 0 {
+		return false
+	}
+	*octets = n
+	padded := len(n) > 1 && (n[0] == 0x00 && n[1] < 0x80 || n[0] == 0xff && n[1] >= 0x80)
+	return !padded
 }
 
 // noParameters accepts what follows the name of a hash algorithm: NULL, or nothing.

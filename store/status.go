@@ -17,6 +17,8 @@ var (
 			missed(errResponderMoved)
 )
 
+var errNoCertificate = notFound("certificate")
+
 var errResponderMoved = fault.New(fault.Conflict, "responder-moved", "The issuer has another OCSP responder by now.")
 
 func scanRevocation(r *row) ca.Revocation {
@@ -26,9 +28,9 @@ func scanRevocation(r *row) ca.Revocation {
 func (t *tx) CertificateStatus(issuer ca.IssuerID, serial ca.Serial) (ca.Revocation, error) {
 	b, err := serialBytes(serial)
 	if err != nil {
-		return ca.Revocation{}, notFound("certificate")
+		return ca.Revocation{}, errNoCertificate
 	}
-	return one(t, selectStatus, notFound("certificate"), func(r *row) ca.Revocation {
+	return one(t, selectStatus, errNoCertificate, func(r *row) ca.Revocation {
 		return ca.Revocation{Serial: serial, RevokedAt: r.time(), Reason: ca.Reason(r.text())}
 	}, b, string(issuer))
 }

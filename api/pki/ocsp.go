@@ -26,7 +26,7 @@ var issuerID = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // postOCSP answers RFC 6960 §A.1.1. The body's DER is the judge of its media type.
 func (h handler) postOCSP(c *gin.Context) error {
-	der, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, ca.MaxOCSPRequest))
+	der, err := ocspInBody(c.Writer, c.Request)
 	if err != nil {
 		return fault.New(fault.Malformed, "ocsp-request", "The request is too long, or ended early.").Because(err)
 	}
@@ -34,10 +34,31 @@ func (h handler) postOCSP(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
-	c.Header("Content-Type", mediaOCSP)
-	_, _ = c.Writer.Write(answer.DER) // the client may have gone
+	giveOnce(c.Writer, answer.DER)
 	return nil
+}
+
+// Header values that are not made for each answer. Nobody changes them.
+var (
+	typeOCSP = []string{mediaOCSP}
+	noStore  = []string{"no-store"}
+)
+
+// giveOnce answers with what no cache may keep.
+func giveOnce(w http.ResponseWriter, der []byte) {
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = typeOCSP, noStore
+	_, _ = w.Write(der) // the client may have gone
+}
+
+// ocspInBody makes room for no more than was announced: requests are short.
+func ocspInBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > ca.MaxOCSPRequest {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, ca.MaxOCSPRequest))
+	}
+	der := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, der)
+	return der, err
 }
 
 // getOCSP answers a request in the path (RFC 6960 §A.1), with what caches need to know
@@ -52,9 +73,7 @@ func (h handler) getOCSP(c *gin.Context) error {
 		return err
 	}
 	if q.HasNonce() {
-		c.Header("Cache-Control", "no-store")
-		c.Header("Content-Type", mediaOCSP)
-		_, _ = c.Writer.Write(answer.DER) // as above
+		giveOnce(c.Writer, answer.DER)
 		return nil
 	}
 	// A cache on the way asks again as soon as one that has a CRL: else it would go on saying
@@ -100,7 +119,7 @@ func (h handler) answerOCSP(c *gin.Context, der []byte, issuer ca.IssuerID) (ca.
 	if err != nil {
 		return ca.OCSPAnswer{}, q, err
 	}
-	err = fault.New(fault.NotFound, "ocsp-issuer", "The OCSP request is not about an issuer of ours.")
+	err = ca.ErrOCSPIssuer
 	for _, t := range h.tenants.All() {
 		var answer ca.OCSPAnswer
 		answer, err = t.Authority.AnswerOCSP(c.Request.Context(), q, issuer)
@@ -128,9 +147,7 @@ func (h handler) failOCSP(w http.ResponseWriter, err error) {
 		status, label = ca.OCSPTryLater, "try-later"
 	}
 	h.answered(label)
-	w.Header().Set("Content-Type", mediaOCSP)
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(status.DER()) // as above
+	giveOnce(w, status.DER())
 }
 
 func (h handler) answered(status string) {

@@ -43,21 +43,31 @@ func (r *readers) lend(ctx context.Context) (*conn, error) {
 	default:
 	}
 	select {
+	case c := <-r.free: // as nearly always: then nothing has to be made ready for a wait
+		return r.opened(c)
+	default:
+	}
+	select {
 	case c := <-r.free:
-		if c != nil {
-			return c, nil
-		}
-		c, err := openReader(r.path)
-		if err != nil {
-			r.free <- nil
-			return nil, store.ErrUnavailable(err)
-		}
-		return c, nil
+		return r.opened(c)
 	case <-r.closed:
 		return nil, errClosed
 	case <-ctx.Done():
 		return nil, store.ErrCancelled(ctx)
 	}
+}
+
+// opened opens a connection that is needed for the first time.
+func (r *readers) opened(c *conn) (*conn, error) {
+	if c != nil {
+		return c, nil
+	}
+	c, err := openReader(r.path)
+	if err != nil {
+		r.free <- nil
+		return nil, store.ErrUnavailable(err)
+	}
+	return c, nil
 }
 
 // close waits for the Views at work.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"io"
 	"mime"
 	"net/http"
@@ -28,7 +29,10 @@ func ReadBody(r *http.Request, limit int64, mediaType string) ([]byte, error) {
 	if got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || got != mediaType {
 		return nil, fault.New(fault.Malformed, RuleMediaType, "The content type is not %s.", mediaType)
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	// Room for what was announced, but not before it comes for what is long.
+	read := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), usualBody)+bytes.MinRead))
+	_, err := read.ReadFrom(io.LimitReader(r.Body, limit+1))
+	body := read.Bytes()
 	switch {
 	case err != nil:
 		return nil, fault.New(fault.Malformed, "body-incomplete", "The body ended early.").Because(err)
@@ -37,6 +41,9 @@ func ReadBody(r *http.Request, limit int64, mediaType string) ([]byte, error) {
 	}
 	return body, nil
 }
+
+// usualBody is what nearly every body of a device fits in, in octets.
+const usualBody = 4 << 10
 
 func tooLarge(limit int64) error {
 	return fault.New(fault.TooLarge, "body-too-large", "The body is larger than %d KiB.", limit>>10)

@@ -55,6 +55,7 @@ type Door struct {
 	name     string
 	router   *gin.Engine
 	routes   []route
+	fixed    map[string]bool // the routes without ids
 	fail     Fail
 	settings Settings
 }
@@ -70,7 +71,7 @@ const (
 // that fits no route, is answered by fail.
 func NewDoor(name string, s Settings, fail Fail) *Door {
 	gin.SetMode(gin.ReleaseMode)
-	d := &Door{name: name, router: gin.New(), fail: fail, settings: s}
+	d := &Door{name: name, router: gin.New(), fixed: map[string]bool{}, fail: fail, settings: s}
 	// A client's address comes from the connection alone (threat model, trust lines).
 	d.router.ForwardedByClientIP = false
 	if err := d.router.SetTrustedProxies(nil); err != nil {
@@ -129,9 +130,10 @@ func (d *Door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	answer := &recorder{ResponseWriter: w}
-	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
-	defer cancel()
-	r, matched := d.canonical(r.WithContext(withTraceID(ctx)))
+	ctx := &requestContext{Context: r.Context(), until: began.Add(requestLimit)}
+	defer ctx.end()
+	r = r.WithContext(ctx)
+	matched := d.canonical(r)
 	defer func() {
 		v := recover()
 		aborted := v != nil && d.caught(answer, r, v)

@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -13,31 +15,41 @@ type route struct {
 }
 
 func (d *Door) addRoute(path string) {
-	d.routes = append(d.routes, route{path, strings.Split(path, "/")})
+	rt := route{path, strings.Split(path, "/")}
+	d.routes = append(d.routes, rt)
+	if !slices.ContainsFunc(rt.segments, isID) {
+		d.fixed[path] = true
+	}
 }
 
-// canonical returns the request with one trailing slash cut from its path and the
-// fixed words of the route it fits in lower case, and that route; "" if it fits none.
-func (d *Door) canonical(r *http.Request) (*http.Request, string) {
-	u := *r.URL
-	matched := ""
-	if u.RawPath == "" {
-		u.Path, matched = d.fold(u.Path)
-	} else {
-		// The router reads RawPath (see NewDoor); Path follows it.
-		u.RawPath, matched = d.fold(u.RawPath)
-		if path, err := url.PathUnescape(u.RawPath); err == nil {
-			u.Path = path
-		}
+// canonical cuts one trailing slash from the path of a request, a copy of the caller's, puts
+// the fixed words of the route it fits in lower case, and returns that route; "" if it fits none.
+func (d *Door) canonical(r *http.Request) (matched string) {
+	// The router reads RawPath where there is one (see NewDoor); Path follows it.
+	path := cmp.Or(r.URL.RawPath, r.URL.Path)
+	folded, matched := d.fold(path)
+	if folded == path {
+		return matched
 	}
-	out := *r
-	out.URL = &u
-	return &out, matched
+	u := *r.URL
+	r.URL = &u
+	if u.RawPath == "" {
+		u.Path = folded
+		return matched
+	}
+	u.RawPath = folded
+	if path, err := url.PathUnescape(folded); err == nil {
+		u.Path = path
+	}
+	return matched
 }
 
 func (d *Door) fold(path string) (folded, matched string) {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
+	}
+	if d.fixed[path] {
+		return path, path
 	}
 	segments := strings.Split(path, "/")
 	for _, rt := range d.routes {

@@ -1,27 +1,16 @@
 package wire
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
-	"sync"
 )
-
-type traceKey struct{}
-
-// withTraceID gives a request its own trace id; one that a client sends would let it
-// write into the traces of others.
-func withTraceID(ctx context.Context) context.Context {
-	// Most requests are answered without it: it is made when it is first asked for.
-	return context.WithValue(ctx, traceKey{}, sync.OnceValue(NewTraceID))
-}
 
 // TraceID names the request in the log and in error answers: a random UUID (RFC 9562
 // §5.4), the form that the trackingId of DPS has. It is "" outside a [Door].
 func TraceID(r *http.Request) string {
-	if id, is := r.Context().Value(traceKey{}).(func() string); is {
-		return id()
+	if c, is := r.Context().Value(requestKey{}).(*requestContext); is {
+		return c.traceID()
 	}
 	return ""
 }
