@@ -2,15 +2,13 @@ package est
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"encoding/base64"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
 
 	"github.com/gin-gonic/gin"
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+	"github.com/smallstep/pkcs7"
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
@@ -23,7 +21,7 @@ func reply(c *gin.Context, certificates ...[]byte) error {
 	if len(certificates) == 0 {
 		return fault.New(fault.Unavailable, "no-certificates", "There is no certificate to hand out yet.")
 	}
-	message, err := certsOnly(certificates...)
+	message, err := pkcs7.DegenerateCertificate(bytes.Join(certificates, nil))
 	if err != nil {
 		return err
 	}
@@ -37,43 +35,10 @@ const (
 	mediaTypeKey   = "application/pkcs8"
 )
 
-var (
-	oidData   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
-	oidSigned = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
-	tag0      = cbasn1.Tag(0).Constructed().ContextSpecific()
-	tag1      = cbasn1.Tag(1).Constructed().ContextSpecific()
-	nothing   = func(*cryptobyte.Builder) {}
-)
-
-// certsOnly is a SignedData that nobody has signed, around certificates (RFC 5652 §5.1,
-// RFC 5272 §4.1), written out: through encoding/asn1 it took a sixtieth of an enrollment's
-// CPU time.
-func certsOnly(certificates ...[]byte) ([]byte, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidSigned)
-		b.AddASN1(tag0, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1Int64(1)              // version
-				b.AddASN1(cbasn1.SET, nothing) // digest algorithms
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidData) })
-				b.AddASN1(tag0, func(b *cryptobyte.Builder) {
-					for _, der := range certificates {
-						b.AddBytes(der)
-					}
-				})
-				b.AddASN1(tag1, nothing)       // CRLs
-				b.AddASN1(cbasn1.SET, nothing) // signers
-			})
-		})
-	})
-	return b.Bytes()
-}
-
 // replyWithKey answers with a key made here (PKCS#8) and its certificate, in two parts
 // (RFC 7030 §4.4.2). No cache may keep it.
 func replyWithKey(c *gin.Context, key verify.Secret, certificate []byte) error {
-	message, err := certsOnly(certificate)
+	message, err := pkcs7.DegenerateCertificate(certificate)
 	if err != nil {
 		return err
 	}
