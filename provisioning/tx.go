@@ -97,6 +97,8 @@ type Tx interface {
 	LineageTx
 	SealedTx
 	ProfileTx
+	RollTx
+	PlanTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

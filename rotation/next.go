@@ -129,13 +129,18 @@ func patience(successor Cell) time.Duration {
 }
 
 // remindAfter is when the current credential's owner is late: in asking for a successor, or
-// in putting it to use.
+// in putting it to use before the current one ends (a successor that begins after that may
+// be the work of a clock that was wrong).
 func remindAfter(current, successor Cell, rule policies.RotationPolicy) time.Time {
 	late := rule.RemindAfter(current.NotBefore, current.NotAfter)
 	if successor.State == Empty {
 		return late
 	}
-	return later(late, successor.NotBefore.Add(patience(successor)))
+	used := successor.NotBefore.Add(patience(successor))
+	if used.After(current.NotAfter) {
+		used = current.NotAfter
+	}
+	return later(late, used)
 }
 
 // stuckAfter is when it does not help that the owner was reminded.

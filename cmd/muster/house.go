@@ -141,6 +141,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		IDScope: h.idScope, Store: h.db.Provisioning(), Authority: h.authority, Box: box,
 		Now: time.Now, Log: log, Observe: observe,
 		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
+		Clock: h.config.Rotation.clock(),
 	})
 	return nil
 }

@@ -15,7 +15,9 @@ type sweep struct {
 }
 
 // sweeps are all there are.
-var sweeps = []sweep{}
+var sweeps = []sweep{
+	{"registrations", rotationSweepEvery, sweepRegistrations},
+}
 
 // devSweepEvery is how often a development server looks, whose certificates may live for
 // minutes.
