@@ -288,8 +288,14 @@ func (d *decision) attest(p *plan, now time.Time) {
 // schedule says when the planner looks at the device's certificates next.
 func (d *decision) schedule(p *plan, now time.Time) {
 	p.next.DueAt = laterHour(p.next.Pair.Due(d.rotation()), now)
-	if was := d.facts.Registration; was != nil && len(p.next.Pair.Left(was.Pair)) > 0 {
+	was := d.facts.Registration
+	if was == nil {
+		return
+	}
+	if len(p.next.Pair.Left(was.Pair)) > 0 {
 		p.next.DueAt = now
+	} else if !was.DueAt.IsZero() && !was.DueAt.After(now) {
+		p.next.DueAt = was.DueAt // what it was due for has not been done yet
 	}
 }
 

@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
 )
 
 // Config is what an Engine needs to be a usable value.
@@ -19,7 +22,11 @@ type Config struct {
 	Authority *ca.Authority
 	Box       *seal.Box // opens symmetric keys at rest
 	Now       func() time.Time
-	Log       *slog.Logger
+	// Even is a clock that never jumps: the time since some moment. nil: the process's own.
+	Even func() time.Duration
+	// Clock says when sweeps disbelieve Now; zero: rotation.DefaultClockRule.
+	Clock rotation.ClockRule
+	Log   *slog.Logger
 	// Observe is told of every attempt's end, for metrics; it must be quick.
 	Observe func(Outcome)
 	// Allocator asks webhooks for hubs; without one custom allocation fails.
@@ -60,6 +67,11 @@ type Engine struct {
 	recent  recent // the last certificate requests, to try changes of profiles on
 	blocked atomic.Pointer[policies.BlockList]
 
+	clock clockGuard
+	// resign signs the requests of devices that cannot ask again, after the transaction that
+	// found them due; nil: nobody does.
+	resign func(ctx context.Context, jobs Store, due []verify.RegistrationID) error
+
 	complaints complaints // when a webhook was last complained of in the log
 }
 
@@ -68,10 +80,18 @@ func New(c Config) *Engine {
 	if c.Observe == nil {
 		c.Observe = func(Outcome) {}
 	}
+	if c.Even == nil {
+		began := time.Now()
+		c.Even = func() time.Duration { return time.Since(began) }
+	}
+	if c.Clock == (rotation.ClockRule{}) {
+		c.Clock = rotation.DefaultClockRule()
+	}
 	return &Engine{
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
+		clock: clockGuard{rule: c.Clock, even: c.Even},
 	}
 }
 

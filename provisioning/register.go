@@ -347,6 +347,9 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 			facts[name] = value
 		}
 	}
+	if d.own && d.facts.Registration != nil {
+		add("cutOver", cutOver(d.facts.Registration.Pair, next.Pair))
+	}
 	if d.code != nil {
 		add("code", d.code.Hash.Name())
 	}

@@ -98,6 +98,8 @@ type Tx interface {
 	SealedTx
 	ProfileTx
 	SubscriptionTx
+	RollTx
+	PlanTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -45,7 +45,11 @@ func (r *row) bool() bool { return r.int() != 0 }
 
 // time reads microseconds; 0 is the zero time.
 func (r *row) time() time.Time {
-	if us := r.int(); us != 0 {
+	return fromMicros(r.int())
+}
+
+func fromMicros(us int64) time.Time {
+	if us != 0 {
 		return time.UnixMicro(us).UTC()
 	}
 	return time.Time{}

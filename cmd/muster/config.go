@@ -38,10 +38,11 @@ type config struct {
 	Webhooks             webhooksConfig  `yaml:"webhooks"`
 	Upstreams            upstreamsConfig `yaml:"upstreams,omitempty"`
 	// UpstreamTimeout is how long an upstream is waited for; 0 = 15 s.
-	UpstreamTimeout time.Duration `yaml:"upstreamTimeout,omitempty"`
-	CRL             crlConfig     `yaml:"crl"`
-	OCSP            ocspConfig    `yaml:"ocsp"`
-	LogLevel        string        `yaml:"logLevel"`
+	UpstreamTimeout time.Duration  `yaml:"upstreamTimeout,omitempty"`
+	CRL             crlConfig      `yaml:"crl"`
+	OCSP            ocspConfig     `yaml:"ocsp"`
+	Rotation        rotationConfig `yaml:"rotation,omitempty"`
+	LogLevel        string         `yaml:"logLevel"`
 	// KeyBlockList is a file of keys that get no certificate.
 	KeyBlockList string   `yaml:"keyBlockList"`
 	CT           ctConfig `yaml:"ct,omitempty"`
@@ -163,6 +164,9 @@ func (c config) checked() (config, error) {
 		if host, _, err := net.SplitHostPort(c.Listen.Devices); c.dev && err == nil && !slices.Contains(c.TLS.Names, host) {
 			c.TLS.Names = append(c.TLS.Names, host) // another address of this machine, with the ports that clients expect
 		}
+	}
+	if err := c.Rotation.check(); err != nil {
+		return c, err
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		return c, unsafe("tls.certificate and tls.key go together", "tls: {certificate: FILE, key: FILE}")

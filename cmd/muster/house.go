@@ -142,6 +142,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Now: time.Now, Log: log, Observe: observe,
 		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
+		Clock: h.config.Rotation.clock(),
 	})
 	return nil
 }

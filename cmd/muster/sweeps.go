@@ -19,6 +19,7 @@ var sweeps = []sweep{
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},
+	{"registrations", rotationSweepEvery, sweepRegistrations},
 }
 
 // devSweepEvery is how often a development server looks, whose certificates may live for

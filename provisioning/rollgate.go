@@ -1,0 +1,200 @@
+package provisioning
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+const (
+	// pausedAgain is when what a paused plan holds back is looked at once more.
+	pausedAgain = time.Hour
+	// maxBacklog is how far a rate's backlog is counted, and maxSpread over how many hours it
+	// is spread at most: a plan that is changed bears on all of it within a day.
+	maxBacklog = 100_000
+	maxSpread  = 24
+)
+
+// rollGate holds back what rotation plans do not let through: outside their windows, beyond
+// their rates, before each device's place in their jitter.
+type rollGate struct {
+	now     time.Time
+	plans   []*planGate
+	backlog int64 // what is due, counted once a rate is exhausted
+}
+
+// planGate is one plan's part of it.
+type planGate struct {
+	Plan
+	shut  bool      // paused, or outside its windows
+	opens time.Time // when to look again then
+	wants int64     // what the page asks for
+	left  int64     // what of it is granted and not taken yet
+}
+
+// rollPass is what was asked for one registration.
+type rollPass struct {
+	plan  *planGate // nil: no plan holds it back
+	id    verify.RegistrationID
+	again time.Time // when to look again, if it is held back
+	early bool      // before its place in the jitter
+}
+
+func newRollGate(plans []Plan, now time.Time) rollGate {
+	g := rollGate{now: now}
+	for _, p := range plans {
+		if p.Role != policies.RollDevices {
+			continue
+		}
+		gate := &planGate{Plan: p}
+		open, next := p.Windows.Open(now)
+		switch {
+		case p.Paused:
+			gate.shut, gate.opens = true, now.Add(pausedAgain)
+		case !open:
+			gate.shut, gate.opens = true, next
+			if next.IsZero() {
+				gate.opens = now.Add(pausedAgain)
+			}
+		}
+		g.plans = append(g.plans, gate)
+	}
+	return g
+}
+
+// plan is the plan that decides for a registration (policies.RotationPlan says which), nil
+// when none fits.
+func (g *rollGate) plan(owner Owner, profile string) *planGate {
+	var best *planGate
+	rank := 0
+	for _, p := range g.plans {
+		if r := fits(p.RotationPlan, owner, profile); r > rank {
+			best, rank = p, r
+		}
+	}
+	return best
+}
+
+// fits is how closely a plan names a registration, 0 when it is for others.
+func fits(p policies.RotationPlan, owner Owner, profile string) int {
+	names := func(list []string, name string) bool {
+		return slices.ContainsFunc(list, func(n string) bool { return strings.EqualFold(n, name) })
+	}
+	switch {
+	case len(p.Entries) > 0 && !names(p.Entries, owner.ID.String()), len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile):
+		return 0
+	case len(p.Entries) > 0:
+		return 3
+	case len(p.Profiles) > 0:
+		return 2
+	}
+	return 1
+}
+
+// ask says whether a registration may be told, or signed for, as far as is known before
+// the page is counted.
+func (g *rollGate) ask(l rollLook) rollPass {
+	pass := rollPass{plan: g.plan(l.Owner, l.Profile), id: l.ID}
+	switch p := pass.plan; {
+	case p == nil:
+	case p.shut:
+		pass.again = p.opens
+	default:
+		if at := jittered(l, p.Jitter); g.now.Before(at) {
+			pass.early, pass.again = true, at
+			break
+		}
+		p.wants++
+	}
+	return pass
+}
+
+// jittered is the moment of what a registration needs now, put off by its own place in the
+// jitter: as far as half of what is left of its certificate's life, at most.
+func jittered(l rollLook, share float64) time.Time {
+	c := l.front()
+	at := l.rule.RemindAfter(c.NotBefore, c.NotAfter)
+	if l.next.Move == rotation.Prepare {
+		at = l.rule.PrepareAfter(c.NotBefore, c.NotAfter)
+	}
+	width := time.Duration(share * float64(c.NotAfter.Sub(c.NotBefore)))
+	width = max(0, min(width, c.NotAfter.Sub(at)/2))
+	return at.Add(time.Duration(place(l.ID) * float64(width)))
+}
+
+// place is a device's fixed place between 0 and 1.
+func place(id verify.RegistrationID) float64 {
+	digest := sha256.Sum256([]byte(id.String()))
+	return float64(binary.BigEndian.Uint64(digest[:8])>>11) / (1 << 53)
+}
+
+// reserve counts what the page asks for against the plans' rates, in the transaction that
+// uses it.
+func (g *rollGate) reserve(tx Tx) error {
+	hour := g.now.Unix() / 3600
+	short := false
+	for _, p := range g.plans {
+		if p.wants == 0 {
+			continue
+		}
+		if err := tx.CountMoves(p.Name, hour, p.wants); err != nil {
+			return err
+		}
+		if p.left = p.wants; p.MaxPerHour == 0 {
+			continue
+		}
+		// Read behind the lock that counting took: now it holds on every process.
+		over, err := overRate(tx, p.Plan)
+		if err != nil {
+			return err
+		}
+		if over = min(over, p.wants); over > 0 {
+			short = true
+			p.left -= over
+			if err := tx.CountMoves(p.Name, hour, -over); err != nil {
+				return err
+			}
+		}
+	}
+	if !short {
+		return nil
+	}
+	var err error
+	g.backlog, err = tx.CountDue(g.now, maxBacklog)
+	return err
+}
+
+// overRate is by how much a plan has moved more than it may.
+func overRate(tx Tx, p Plan) (int64, error) {
+	plans, err := tx.Plans()
+	i := slices.IndexFunc(plans, func(q Plan) bool { return q.Name == p.Name })
+	if err != nil || i < 0 {
+		return 0, err
+	}
+	return max(0, plans[i].Moved-int64(p.MaxPerHour)), nil
+}
+
+// admits says whether a registration goes through, and if not when to look again. What is
+// beyond a rate is spread over the hours that its backlog takes.
+func (g *rollGate) admits(pass *rollPass) bool {
+	p := pass.plan
+	switch {
+	case p == nil:
+		return true
+	case p.shut, pass.early:
+		return false
+	case p.left > 0:
+		p.left--
+		return true
+	}
+	hours := min(maxSpread, 1+g.backlog/int64(p.MaxPerHour))
+	next := g.now.Truncate(time.Hour).Add(time.Hour)
+	pass.again = next.Add(time.Duration(place(pass.id) * float64(time.Duration(hours-1)*time.Hour)))
+	return false
+}

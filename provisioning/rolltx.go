@@ -1,0 +1,66 @@
+package provisioning
+
+import (
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// Roll is what the planner did about one certificate of a device, and why it cannot do more.
+type Roll struct {
+	ID     verify.RegistrationID
+	Ref    rotation.Ref // the certificate; another in the pair's front: this is history
+	ToldAt time.Time    // when the device was told that a successor is due; zero: it was not
+	Stuck  string       // the rule word of why the roll does not go on; "": it does
+	Since  time.Time    // stuck for this reason
+	Tries  int64        // how often the device was told, or its request signed again in vain
+}
+
+// RollingPair is what the planner reads of a registration: its pair, and the entry that
+// owns it.
+type RollingPair struct {
+	ID       verify.RegistrationID
+	Owner    Owner
+	State    State
+	Hub      string
+	DeviceID string
+	Updated  time.Time
+	Version  int64
+	Pair     rotation.Pair
+	DueAt    time.Time
+	Enabled  bool   // the owner is; false of an orphan
+	Profile  string // the owner's
+	Roll     Roll   // zero: none
+}
+
+// RollTx is what the planner reads and writes of registrations.
+type RollTx interface {
+	// ClaimPairs lists what is due at now, the oldest first. No other transaction claims or
+	// changes it before this one ends; what another has claimed is left out.
+	ClaimPairs(now time.Time, limit int) ([]RollingPair, error)
+	// Pairs lists registrations by id, due or not.
+	Pairs(after string, limit int) ([]RollingPair, error)
+	// CountDue counts registrations that are due at now, but no further than to limit.
+	CountDue(now time.Time, limit int) (int64, error)
+	// PutPair writes a pair, its due date, and Updated over a registration of Version-1; a
+	// lost race is fault.Conflict, rule "registration-moved".
+	PutPair(RollingPair) error
+	// PutDue writes the due date of a registration alone: its version stays.
+	PutDue(id verify.RegistrationID, due time.Time) error
+	// GoodCertificates lists the certificates of a device that are not revoked and end after
+	// now, without their DER.
+	GoodCertificates(id verify.RegistrationID, now time.Time) ([]ca.Certificate, error)
+
+	Roll(verify.RegistrationID) (Roll, error)
+	PutRoll(Roll) error
+	// DeleteRoll removes the row, if there is one.
+	DeleteRoll(verify.RegistrationID) error
+
+	// ClockRecord is the zero value before the first PutClockRecord.
+	ClockRecord() (rotation.ClockRecord, error)
+	// PutClockRecord writes over a record that was read; fault.Conflict, rule "clock-moved",
+	// when another process was first.
+	PutClockRecord(next, was rotation.ClockRecord) error
+}
