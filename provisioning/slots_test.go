@@ -1,6 +1,7 @@
 package provisioning_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
 )
 
 const day = 24 * time.Hour
@@ -203,4 +206,277 @@ func TestWhatCannotFollowIsNotStaged(t *testing.T) {
 	if fault.RuleOf(err) != "slot-taken" {
 		t.Errorf("a third certificate: %v", err)
 	}
+}
+
+// moving is a group with one intermediate below a verified root, a second intermediate beside
+// it, and devices below both.
+type moving struct {
+	*world
+	group     provisioning.Owner
+	root      *testkit.Entity
+	old, next *testkit.Entity
+	below     map[string][2]*testkit.Entity
+}
+
+func newMoving(t *testing.T, devices ...string) *moving {
+	w := newWorld(t)
+	m := &moving{world: w, root: testkit.Root(t, "root"), below: map[string][2]*testkit.Entity{}}
+	m.old = m.root.Issue(t, "mid-1", testkit.AsCA(), testkit.WithDates(w.clock.AddDate(-1, 0, 0), w.clock.AddDate(1, 0, 0)))
+	m.next = m.root.Issue(t, "mid-2", testkit.AsCA(), testkit.WithDates(w.clock.AddDate(-1, 0, 0), w.clock.AddDate(3, 0, 0)))
+	w.anchor(m.root, true)
+	m.group = w.group("line-3", m.old).Owner
+	for _, name := range devices {
+		m.below[name] = [2]*testkit.Entity{m.old.Issue(t, name), m.next.Issue(t, name)}
+	}
+	return m
+}
+
+// shows is a device with its certificate of the old (0) or the next (1) intermediate.
+func (m *moving) shows(name string, below int) provisioning.Attempt {
+	m.t.Helper()
+	return m.presenting(name, m.below[name][below].Chain()...)
+}
+
+// hang is how many devices hang on each slot, and how many of them would be locked out.
+func (m *moving) hang(want string) {
+	m.t.Helper()
+	list, err := m.engine.Slots(m.ctx, m.group)
+	m.must(err)
+	var got []string
+	for _, s := range list {
+		got = append(got, fmt.Sprintf("%s %d/%d%s", s.Slot, s.Devices, s.Locked, strings.TrimSuffix(" "+string(s.Problem), " ")))
+	}
+	if is := strings.Join(got, ", "); is != want {
+		m.t.Fatalf("devices hang on the slots as %q, want %q", is, want)
+	}
+}
+
+// H4: the new intermediate beside the old one; devices follow; the old one goes with the last.
+func TestAGroupsIntermediateRollsAsItsDevicesFollow(t *testing.T) {
+	t.Parallel()
+	m := newMoving(t, "d1", "d2", "d3")
+	for _, name := range []string{"d1", "d2"} {
+		m.assigned(m.shows(name, 0))
+	}
+	own, err := m.enroll(m.shows("d3", 0))
+	m.must(err)
+	m.refused(m.shows("d1", 1), "no-enrollment")
+	m.stage(m.group, m.next)
+	m.hang("primary 3/2, secondary 0/0")
+	m.sweep()
+	m.wantStates(m.group, "primary active, secondary staged")
+	m.assigned(m.shows("d1", 1))
+	m.sweep()
+	m.wantStates(m.group, "primary retiring, secondary active")
+	m.assigned(m.shows("d2", 0)) // both admit
+	m.pass(2 * day)
+	m.sweep()
+	m.hang("primary 2/1 stragglers, secondary 1/1")
+	list, err := m.engine.Stragglers(m.ctx, m.group, nil, verify.RegistrationID{}, 10)
+	m.must(err)
+	if len(list) != 2 || list[0].ID != id(m.world, "d2") || list[0].Renews || !list[1].Renews {
+		t.Fatalf("the stragglers are %+v", list)
+	}
+	_, err = m.engine.RetireCredential(m.ctx, "operator:test", m.group, provisioning.Retiring{}, provisioning.Precondition{})
+	if fault.RuleOf(err) != "devices-locked-out" || !strings.Contains(err.Error(), "1 devices") {
+		t.Fatalf("retired early: %v", err)
+	}
+	m.assigned(m.shows("d2", 1))
+	m.assigned(m.shows("d3", 1))
+	m.pass(time.Hour)
+	m.sweep()
+	m.wantStates(m.group, "secondary active")
+	m.refused(m.shows("d1", 0), "no-enrollment")
+	m.assigned(m.shows("d2", 1))
+	m.assigned(m.presenting("d3", own))
+	for action, want := range map[audit.Action]int{audit.RollStaged: 1, audit.RollSeen: 1, audit.RollStuck: 1, audit.RollRetired: 1} {
+		if got := m.told(m.group, action); got != want {
+			t.Errorf("%d rows say %s, want %d", got, action, want)
+		}
+	}
+}
+
+// H3: what happens to devices that do not follow is said before, and done only by force.
+func TestAStragglerIsLockedOutOnlyByForce(t *testing.T) {
+	t.Parallel()
+	m := newMoving(t, "d1", "d2")
+	m.assigned(m.shows("d1", 0))
+	primary, secondary := rotation.Primary, rotation.Secondary
+	retire := func(slot *rotation.Slot, force bool) error {
+		_, err := m.engine.RetireCredential(m.ctx, "operator:test", m.group, provisioning.Retiring{Slot: slot, Force: force}, provisioning.Precondition{})
+		m.check()
+		return err
+	}
+	for _, force := range []bool{false, true} {
+		if err := retire(&primary, force); fault.RuleOf(err) != "last-credential" {
+			t.Fatalf("the last one, force %v: %v", force, err)
+		}
+	}
+	if err := retire(&secondary, false); fault.RuleOf(err) != "slot-empty" {
+		t.Fatal(err)
+	}
+	if err := retire(nil, false); fault.RuleOf(err) != "nothing-retiring" {
+		t.Fatal(err)
+	}
+	m.stage(m.group, m.next)
+	m.must(retire(&secondary, false)) // staged by mistake
+	if n := m.told(m.group, audit.RollDropped); n != 1 {
+		t.Errorf("%d rows say that it was withdrawn, want 1", n)
+	}
+	m.stage(m.group, m.next)
+	if err := retire(&primary, false); fault.RuleOf(err) != "devices-locked-out" {
+		t.Fatal(err)
+	}
+	m.must(retire(&primary, true))
+	m.wantStates(m.group, "secondary active")
+	m.refused(m.shows("d1", 0), "no-enrollment")
+	m.assigned(m.shows("d1", 1))
+	m.assigned(m.shows("d2", 1))
+}
+
+// H3: a group on a trust anchor; the new root proves possession before it can be staged.
+func TestAGroupsRootRolls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	soon := testkit.WithDates(w.clock.AddDate(-9, 0, 0), w.clock.AddDate(1, 0, 0))
+	old, next := testkit.Root(t, "root-1", soon), testkit.Root(t, "root-2")
+	w.anchor(old, true)
+	w.anchor(next, false)
+	group := w.reference("g", old).Owner
+	before, after := old.Issue(t, "d1"), next.Issue(t, "d1")
+	w.assigned(w.presenting("d1", before.Chain()...))
+	stage := func() error {
+		_, _, err := w.engine.StageCredential(w.ctx, "operator:test", group, provisioning.Staging{Anchor: "root-2"}, provisioning.Precondition{})
+		return err
+	}
+	if err := stage(); fault.RuleOf(err) != "anchor-not-verified" {
+		t.Fatal(err)
+	}
+	w.refused(w.presenting("d1", after.Chain()...), "chain-incomplete")
+	w.prove(next)
+	w.must(stage())
+	w.assigned(w.presenting("d1", after.Chain()...))
+	w.sweep()
+	w.wantStates(group, "primary retiring, secondary active")
+	w.pass(day)
+	w.sweep()
+	w.wantStates(group, "secondary active")
+	w.refused(w.presenting("d1", before.Chain()...), "no-enrollment")
+	// X3: the anchor of the only slot goes, and the group admits nobody.
+	w.must(w.engine.DeleteAnchor(w.ctx, "operator:test", "root-2", provisioning.Precondition{Any: true}))
+	w.sweep()
+	w.wantStates(group, "")
+}
+
+// X3: with the anchor of the active slot gone the staged one is what there is.
+func TestWhatIsLeftAloneInAGroupIsActive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old, next := testkit.Root(t, "root-1"), testkit.Root(t, "root-2")
+	w.anchor(old, true)
+	w.anchor(next, true)
+	a := provisioning.Attestation{Role: provisioning.RoleCARef}
+	a.Slots[0].Anchor, a.Slots[1].Anchor = "root-1", "root-2"
+	group := w.put(provisioning.Group, "g", a).Owner
+	w.must(w.engine.DeleteAnchor(w.ctx, "operator:test", "root-1", provisioning.Precondition{Any: true}))
+	w.wantStates(group, "secondary staged")
+	w.sweep()
+	w.wantStates(group, "secondary active")
+}
+
+// H14: the four steps in any order, by PUT alone.
+func TestARollByPutEndsTheSameWhateverTheOrder(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string][]string{
+		"both, then the device, then the new one alone": {"both", "device", "new"},
+		"both, then the new one alone, then the device": {"both", "new", "device"},
+		"at once, then the device":                      {"new", "device"},
+		"both in the other order":                       {"swapped", "device", "new"},
+		"the device first, which is refused":            {"refused", "both", "device", "new"},
+		"back and forth":                                {"both", "old", "both", "device", "new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			root := testkit.Root(t, "factory")
+			old, next := root.Issue(t, "dev-1"), root.Issue(t, "dev-1")
+			owner := w.individual("dev-1", old, nil).Owner
+			w.assigned(w.presenting("dev-1", old.Cert))
+			for _, step := range steps {
+				switch step {
+				case "both":
+					w.individual("dev-1", old, next)
+				case "swapped":
+					w.individual("dev-1", next, old)
+				case "new":
+					w.individual("dev-1", next, nil)
+				case "old":
+					w.individual("dev-1", old, nil)
+				case "device":
+					w.assigned(w.presenting("dev-1", next.Cert))
+				case "refused":
+					w.refused(w.presenting("dev-1", next.Cert), "certificate-not-enrolled")
+				}
+				w.sweep()
+				w.pass(time.Hour)
+			}
+			w.pass(2 * day)
+			w.sweep()
+			w.wantStates(owner, "primary active")
+			w.assigned(w.presenting("dev-1", next.Cert))
+			w.refused(w.presenting("dev-1", old.Cert), "certificate-not-enrolled")
+		})
+	}
+}
+
+// H12: what has ended may stay while the other one lives; with both ended nobody is admitted.
+func TestWhatHasEndedMayStayAndIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := testkit.Root(t, "factory")
+	ends := func(days int) testkit.Option {
+		return testkit.WithDates(w.clock.Add(-10*day), w.clock.Add(time.Duration(days)*day))
+	}
+	a, b := root.Issue(t, "dev-1", ends(20)), root.Issue(t, "dev-1", ends(50))
+	owner := w.individual("dev-1", a, b).Owner
+	w.assigned(w.presenting("dev-1", a.Cert))
+	for range 21 {
+		w.sweep()
+		w.pass(day)
+	}
+	if n := w.told(owner, audit.RollTold); n != 1 {
+		t.Errorf("%d rows say that the successor is not in use, want 1", n)
+	}
+	w.refused(w.presenting("dev-1", a.Cert), "leaf-expired")
+	w.assigned(w.presenting("dev-1", b.Cert))
+	for range 40 {
+		w.sweep()
+		w.pass(day)
+	}
+	w.wantStates(owner, "secondary active")
+	w.refused(w.presenting("dev-1", b.Cert), "leaf-expired")
+	if n := w.told(owner, audit.RollTold); n != 3 { // that it is late, and that it has ended
+		t.Errorf("%d rows tell of it, want 3", n)
+	}
+	w.stage(owner, root.Issue(t, "dev-1", ends(400)))
+	w.sweep()
+	w.wantStates(owner, "primary staged, secondary active")
+}
+
+// A disabled entry's certificates are refused wherever they stand: they have to stay.
+func TestADisabledEntryDoesNotRoll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := testkit.Root(t, "factory")
+	a, b := root.Issue(t, "dev-1"), root.Issue(t, "dev-1")
+	owner := w.individual("dev-1", a, b).Owner
+	w.assigned(w.presenting("dev-1", b.Cert))
+	w.sweep()
+	w.enable(owner, false)
+	w.pass(30 * day)
+	w.sweep()
+	w.wantStates(owner, "primary retiring, secondary active")
+	w.enable(owner, true)
+	w.sweep()
+	w.wantStates(owner, "secondary active")
 }

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -50,8 +51,11 @@ func (e *Engine) StageCredential(ctx context.Context, actor string, o Owner, st 
 			return s.entry, nil, err
 		}
 		next := s.entry
-		next.Credentials = append(append([]Credential(nil), s.entry.Credentials...), c)
+		next.Credentials = append(slices.Clone(s.entry.Credentials), c)
 		settleSlots(next.Credentials, s.entry, now)
+		if err := noteUse(tx, s, next.Credentials[:len(s.entry.Credentials)], now); err != nil {
+			return s.entry, nil, err
+		}
 		staged, err := slotsOf(tx, next)
 		if err != nil {
 			return s.entry, nil, err
@@ -60,6 +64,25 @@ func (e *Engine) StageCredential(ctx context.Context, actor string, o Owner, st 
 		return next, []audit.Event{staged.event(actor, audit.RollStaged, c.Slot, byOperator, map[string]any{"notAfter": cell.NotAfter}, now)}, err
 	}, &en)
 	return en, warnings, err
+}
+
+// noteUse notes first uses that nothing has noted yet: of a group's CA that was in use until
+// now it has to be known, or it never retires by itself.
+func noteUse(tx Tx, s entrySlots, list []Credential, now time.Time) error {
+	for i := range list {
+		c := &list[i]
+		if !c.SeenAt.IsZero() {
+			continue
+		}
+		used, err := tx.HangsAny(s.use(c.Slot))
+		if err != nil {
+			return err
+		}
+		if used {
+			c.SeenAt = now
+		}
+	}
+	return nil
 }
 
 // credential is what is to be staged, of the role that the entry's credentials have.

@@ -18,11 +18,11 @@ var (
 	claimEntries     = claiming("SELECT kind, id, version, due_at " + dueEntries)
 	// What is due already stays so, and is changed all the same: who decided about the entry
 	// before notices by that.
-	wakeEntry = statement("UPDATE entries SET due_at = CASE WHEN due_at > 1 AND due_at <= ? THEN due_at - 1 ELSE ? END WHERE kind = ? AND id = ?")
-	dateEntry        = statement("UPDATE entries SET due_at = ? WHERE kind = ? AND id = ? AND version = ?").missed(stale("enrollment"))
-	moveEntry        = statement("UPDATE entries SET version = ?, due_at = ? WHERE kind = ? AND id = ? AND version = ?").missed(stale("enrollment"))
-	moveCredential   = statement("UPDATE entry_credentials SET state = ?, seen_at = ?, retire_at = ? WHERE kind = ? AND id = ? AND slot = ?").
-				missed(stale("enrollment"))
+	wakeEntry      = statement("UPDATE entries SET due_at = CASE WHEN due_at > 1 AND due_at <= ? THEN due_at - 1 ELSE ? END WHERE kind = ? AND id = ?")
+	dateEntry      = statement("UPDATE entries SET due_at = ? WHERE kind = ? AND id = ? AND version = ?").missed(stale("enrollment"))
+	moveEntry      = statement("UPDATE entries SET version = ?, due_at = ? WHERE kind = ? AND id = ? AND version = ?").missed(stale("enrollment"))
+	moveCredential = statement("UPDATE entry_credentials SET state = ?, seen_at = ?, retire_at = ? WHERE kind = ? AND id = ? AND slot = ?").
+			missed(stale("enrollment"))
 	wakeRegistration = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
 )
 
