@@ -138,15 +138,19 @@ func (e *Engine) credentials(tx Tx, d Draft, was Enrollment, made [2][]byte, now
 	if len(out) == 0 {
 		return nil, fault.New(fault.Malformed, "attestation", "the attestation names no credential").At("/attestation")
 	}
+	if len(out) == 2 && out[0].same(out[1]) {
+		return nil, fault.New(fault.Malformed, "same-credential", "both slots have the same credential: one of them is for the next one").At("/attestation/" + string(d.Attestation.Role) + "/secondary")
+	}
 	settleSlots(out, was, now)
 	return out, nil
 }
 
 // settleSlots says where the credentials of an entry that is being written stand in its
 // roll: what stays in it stays where it stood, what is new is staged, and where nothing is
-// active the one in the first slot becomes it.
+// active any more it is what stood there before, else what is in the first slot. So each
+// order of the steps of a roll by PUT alone ends in the same state (scenarios H14).
 func settleSlots(list []Credential, was Enrollment, now time.Time) {
-	active := false
+	active, first := false, 0
 	for i := range list {
 		c := &list[i]
 		c.State, c.Since = rotation.Staged, now
@@ -156,9 +160,12 @@ func settleSlots(list []Credential, was Enrollment, now time.Time) {
 			}
 		}
 		active = active || c.State == rotation.Active
+		if !c.Since.Equal(now) {
+			first = i
+		}
 	}
 	if !active {
-		list[0].State, list[0].RetireAt = rotation.Active, time.Time{}
+		list[first].State, list[first].RetireAt = rotation.Active, time.Time{}
 	}
 }
 

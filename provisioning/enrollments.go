@@ -3,7 +3,6 @@ package provisioning
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -35,7 +34,7 @@ func (e *Engine) Put(ctx context.Context, actor string, draft Draft, pre Precond
 		if stored, err = e.compose(tx, draft, was, made, now); err != nil {
 			return err
 		}
-		if warnings, err = e.warnings(tx, stored); err != nil {
+		if warnings, err = e.warnings(tx, was, stored, now); err != nil {
 			return err
 		}
 		action := audit.EnrollmentCreated
@@ -61,68 +60,6 @@ func changeOf(was, is Enrollment) audit.Action {
 		return audit.EnrollmentEnabled
 	}
 	return audit.EnrollmentUpdated
-}
-
-// warnings says what may surprise about an entry: its certificate stands elsewhere,
-// or is held by a disabled entry and will be refused (E7, D6).
-func (e *Engine) warnings(tx Tx, en Enrollment) ([]string, error) {
-	var out []string
-	for _, c := range en.Credentials {
-		if len(c.Certificate) == 0 {
-			continue
-		}
-		holders, err := tx.HoldersOf(verify.ThumbprintOf(c.Certificate))
-		if err != nil {
-			return nil, err
-		}
-		unvouched, err := e.unvouched(tx, en, c)
-		if err != nil {
-			return nil, err
-		}
-		if unvouched {
-			out = append(out, "no verified trust anchor is, or signed, the "+c.Slot.String()+" certificate: it admits nobody unless devices send the certificates up to one")
-		}
-		for _, h := range holders {
-			switch {
-			case h.Owner == en.Owner || h.Anchor != "" && h.Owner.IsZero():
-			case !h.Enabled:
-				out = append(out, "the "+c.Slot.String()+" certificate is held by "+h.Owner.String()+", which is disabled: it will be refused")
-			default:
-				out = append(out, "the "+c.Slot.String()+" certificate stands in "+h.Owner.String()+" too")
-			}
-		}
-	}
-	return out, nil
-}
-
-// unvouched says whether neither the signing certificate of a group nor the CA right
-// above it is a verified anchor (scenarios B5).
-func (e *Engine) unvouched(tx Tx, en Enrollment, c Credential) (bool, error) {
-	if c.Role != RoleSigning {
-		return false, nil
-	}
-	cert, err := x509.ParseCertificate(c.Certificate)
-	if err != nil {
-		return false, err
-	}
-	link := verify.NewLink(cert)
-	facts, err := tx.Facts(FactsQuery{ID: en.ID, Thumbs: []verify.Thumbprint{link.Thumbprint}, Issuers: [][32]byte{verify.NameHash(cert.RawIssuer)}})
-	if err != nil {
-		return false, err
-	}
-	for _, h := range facts.HeldCAs {
-		if !h.Verified {
-			continue
-		}
-		above, err := e.held.link(h)
-		if err != nil {
-			return false, err
-		}
-		if above.Thumbprint == link.Thumbprint || verify.SignedBy(link, above) {
-			return false, nil
-		}
-	}
-	return true, nil
 }
 
 // SetEnabled enables or disables an entry. Disabling is the entry's own refusal: no

@@ -234,6 +234,11 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		if err := settleHub(tx, d.facts.Registration, plan.next); err != nil {
 			return err
 		}
+		if d.cutsOver(plan, newChain) {
+			if err := tx.WakeEntry(d.entry.Owner, plan.next.Updated); err != nil {
+				return err
+			}
+		}
 		if plan.issue != nil {
 			if err := first(d.spend(tx, plan.next), holdKey(tx, plan.issue.KeyReuse, d.csrKey, plan.next.ID)); err != nil {
 				return err

@@ -100,6 +100,7 @@ type Tx interface {
 	SubscriptionTx
 	RollTx
 	PlanTx
+	SlotTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -44,11 +44,16 @@ const (
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOn(t, newFile(t), newBox(t))
+}
+
+func newBox(t testing.TB) *seal.Box {
+	t.Helper()
 	kek, err := seal.CreateKEK(filepath.Join(t.TempDir(), "kek.pem"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newWorldOn(t, newFile(t), seal.NewBox(kek))
+	return seal.NewBox(kek)
 }
 
 // newFile is a SQLite database.

@@ -70,7 +70,8 @@ func (c Cell) standing(now time.Time) bool {
 // Pair is the two cells. The zero Pair is empty and ready to use.
 type Pair struct{ cells [2]Cell }
 
-// RestorePair rebuilds a stored Pair; only store calls it.
+// RestorePair rebuilds a stored Pair; only store calls it, and provisioning for the slots of
+// entries, which are stored as credentials.
 func RestorePair(primary, secondary Cell) (Pair, error) {
 	if primary.State == Active && secondary.State == Active {
 		return Pair{}, fmt.Errorf("pair on record has two active cells: %x and %x", primary.Ref[:4], secondary.Ref[:4])

@@ -12,7 +12,7 @@ var (
 	updateAnchor = statement("UPDATE trust_anchors SET " + set(anchorColumns, "name") + ", thumbprint = ?, subject_hash = ? WHERE name = ? AND version = ?").trust().
 			missed(stale("anchor"))
 	// The entries that lose a credential change, so their etags do (scenarios X3).
-	touchReferrers = statement("UPDATE entries SET version = version + 1 WHERE EXISTS " +
+	touchReferrers = statement("UPDATE entries SET version = version + 1, due_at = 1 WHERE EXISTS " +
 		"(SELECT 1 FROM entry_credentials c WHERE c.kind = entries.kind AND c.id = entries.id AND c.anchor = ?)").trust()
 	deleteReferences = statement("DELETE FROM entry_credentials WHERE anchor = ?").trust()
 	deleteAnchor     = statement("DELETE FROM trust_anchors WHERE name = ? AND version = ?").trust().missed(stale("anchor"))

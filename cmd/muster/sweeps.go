@@ -20,6 +20,9 @@ var sweeps = []sweep{
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},
 	{"registrations", rotationSweepEvery, sweepRegistrations},
+	{"entries", 30 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepEntries(ctx, h.db.ProvisioningJobs())
+	}},
 }
 
 // devSweepEvery is how often a development server looks, whose certificates may live for

@@ -43,6 +43,7 @@ func Run(t *testing.T, open Open) {
 		{"lint", lints},
 		{"ledger log", ledgerLog},
 		{"subscriptions", subscriptions},
+		{"slots", slots},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
