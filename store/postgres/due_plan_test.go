@@ -72,11 +72,15 @@ func TestWhatIsDueIsFoundByItsIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := strings.Join(plan, "\n")
-		if !strings.Contains(got, "registrations_due") || strings.Contains(got, "Sort") || strings.Contains(got, "Seq Scan on registrations") {
-			t.Errorf("%s:\n%s", name, got)
+		found := got
+		if name == "a claim" { // the page that was taken may be sorted, not what it is taken from
+			_, found, _ = strings.Cut(got, "LockRows")
+			if !strings.Contains(text, "SKIP LOCKED") {
+				t.Errorf("a claim waits for others: %s", text)
+			}
 		}
-		if name == "a claim" && !strings.Contains(text, "SKIP LOCKED") {
-			t.Errorf("a claim waits for others: %s", text)
+		if !strings.Contains(found, "registrations_due") || strings.Contains(found, "Sort") || strings.Contains(got, "Seq Scan on registrations") {
+			t.Errorf("%s:\n%s", name, got)
 		}
 	}
 }
