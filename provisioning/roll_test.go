@@ -263,8 +263,13 @@ func TestASuccessorThatIsNotUsed(t *testing.T) {
 	w.rolled("d1", map[audit.Action]string{audit.RollTold: "not-cut-over"})
 	w.pass(10 * day)
 	w.sweep()
-	w.rolled("d1", map[audit.Action]string{audit.RollTold: "not-cut-over", audit.RollStuck: "not-cut-over"})
 	w.assigned(w.presenting("d1", leaf)) // both stand
+	w.pass(49 * day)                     // a device that uses it might be silent until now
+	w.sweep()
+	w.rolled("d1", map[audit.Action]string{audit.RollTold: "not-cut-over"})
+	w.pass(3 * day)
+	w.sweep()
+	w.rolled("d1", map[audit.Action]string{audit.RollTold: "not-cut-over", audit.RollStuck: "not-cut-over"})
 }
 
 // What cannot go on is listed with the reason, is not told, and is said once.
