@@ -285,16 +285,19 @@ func (d *decision) attest(p *plan, now time.Time) {
 	}
 }
 
-// schedule says when the planner looks at the device's certificates next.
+// schedule says when the planner looks at the device's certificates next. While the pair
+// stays as it is, so does that.
 func (d *decision) schedule(p *plan, now time.Time) {
-	p.next.DueAt = laterHour(p.next.Pair.Due(d.rotation()), now)
 	was := d.facts.Registration
-	if was == nil {
+	if was != nil && p.next.Pair == was.Pair {
 		return
 	}
-	if len(p.next.Pair.Left(was.Pair)) > 0 {
+	p.next.DueAt = laterHour(p.next.Pair.Due(d.rotation()), now)
+	switch {
+	case was == nil:
+	case len(p.next.Pair.Left(was.Pair)) > 0:
 		p.next.DueAt = now
-	} else if !was.DueAt.IsZero() && !was.DueAt.After(now) {
+	case !was.DueAt.IsZero() && !was.DueAt.After(now):
 		p.next.DueAt = was.DueAt // what it was due for has not been done yet
 	}
 }

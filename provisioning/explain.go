@@ -64,7 +64,24 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 	} else {
 		x.Basis, err = e.judgeRecord(d, a, links)
 	}
-	return e.conclude(x, d, a, err, now)
+	if x, err = e.conclude(x, d, a, err, now); err != nil || x.Registration == nil {
+		return x, err
+	}
+	return x, e.explainRoll(ctx, &x)
+}
+
+// explainRoll adds why the roll of the device's certificate does not go on, if it does not.
+func (e *Engine) explainRoll(ctx context.Context, x *Explanation) error {
+	return e.store.View(ctx, func(tx Tx) error {
+		roll, err := tx.Roll(x.ID)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		if err == nil && roll.Stuck != "" && roll.isAbout(x.Registration.Pair) {
+			x.Trace.note(roll.Stuck, "registration "+x.ID.String(), "the roll of its certificate has not gone on since "+roll.Since.Format(time.RFC3339))
+		}
+		return err
+	})
 }
 
 // ownLeaf is the newest certificate of ours that stands in the device's pair, as a chain.

@@ -68,10 +68,26 @@ func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateReq
 
 // reach is decide for a decision that has been begun.
 func (e *Engine) reach(ctx context.Context, d *decision, a Attempt, now time.Time) (*decision, error) {
-	if err := e.store.View(ctx, func(tx Tx) error { return e.readFacts(tx, d) }); err != nil {
+	if err := e.store.View(ctx, func(tx Tx) error { return first(e.readFacts(tx, d), d.readRule(tx)) }); err != nil {
 		return d, err
 	}
 	return d, e.judge(d, a, now)
+}
+
+// readRule reads the profiles where an attempt without a CSR may be the first use of a
+// certificate of ours: then the one before stands for its profile's overlap. That is once
+// in the life of a certificate.
+func (d *decision) readRule(tx Tx) (err error) {
+	reg := d.facts.Registration
+	if d.query.Profiles || d.facts.Issued == nil || reg == nil {
+		return nil
+	}
+	slot, held := reg.Pair.Find(rotation.Ref(d.facts.Issued.Thumbprint))
+	if !held || reg.Pair.Cell(slot).State != rotation.Staged {
+		return nil
+	}
+	d.facts.Profiles, err = tx.Profiles()
+	return err
 }
 
 // readFacts runs the query until it covers the whole chain as Muster knows it: when

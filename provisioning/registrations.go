@@ -8,11 +8,12 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// Device is what Muster holds of one device: its registration and its twin on the
-// built-in hub.
+// Device is what Muster holds of one device: its registration, its twin on the built-in
+// hub, and where the roll of its certificate stands.
 type Device struct {
 	Registration
 	Twin *Twin // nil: none was ever written
+	Roll *Roll // what the planner did about the certificate in use; nil: nothing
 }
 
 // Device reads one registration with its twin.
@@ -22,10 +23,17 @@ func (e *Engine) Device(ctx context.Context, id verify.RegistrationID) (d Device
 			return err
 		}
 		twin, err := tx.Twin(id)
-		if fault.Is(err, fault.NotFound) {
-			return nil
+		if err == nil {
+			d.Twin = &twin
+		} else if !fault.Is(err, fault.NotFound) {
+			return err
 		}
-		d.Twin = &twin
+		roll, err := tx.Roll(id)
+		if err == nil && roll.isAbout(d.Pair) {
+			d.Roll = &roll
+		} else if fault.Is(err, fault.NotFound) {
+			err = nil
+		}
 		return err
 	})
 	return d, err

@@ -18,6 +18,12 @@ type Roll struct {
 	Tries  int64        // how often the device was told, or its request signed again in vain
 }
 
+// isAbout says that the row is about what a pair holds now, and is no history.
+func (r Roll) isAbout(p rotation.Pair) bool {
+	slot, held := p.Find(r.Ref)
+	return held && p.Cell(slot).State != rotation.Retiring
+}
+
 // RollingPair is what the planner reads of a registration: its pair, and the entry that
 // owns it.
 type RollingPair struct {

@@ -29,10 +29,12 @@ type world struct {
 	t         testing.TB
 	ctx       context.Context
 	db        *store.DB
+	file      store.Engine
 	authority *ca.Authority
 	engine    *provisioning.Engine
 	clock     time.Time
-	webhook   webhook // answers custom allocation
+	jumped    time.Duration // what of clock has not passed
+	webhook   webhook       // answers custom allocation
 	folder    *keys.Folder
 	box       *seal.Box
 }
@@ -79,7 +81,7 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), clock: testkit.Now()}
 	dir := t.TempDir()
-	w.db = store.New(database)
+	w.db, w.file = store.New(database), database
 	var err error
 	w.folder, err = keys.OpenFolder(filepath.Join(dir, "keys"), nil)
 	w.must(err)
@@ -103,10 +105,14 @@ func (w *world) restart() {
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
+		Even: w.even,
 	})
 }
 
 func (w *world) now() time.Time { return w.clock }
+
+// even is a clock that never jumps.
+func (w *world) even() time.Duration { return w.clock.Sub(testkit.Now()) - w.jumped }
 
 func (w *world) pass(d time.Duration) { w.clock = w.clock.Add(d) }
 

@@ -77,7 +77,7 @@ func (p Pair) Next(rule policies.RotationPolicy, now time.Time) Decision {
 }
 
 // Stuck says that a reminder of the pair is old too: half of what was left when it was due
-// has passed, or nothing in the pair is in date.
+// has passed, and the successor, if there is one, is late itself.
 func (p Pair) Stuck(rule policies.RotationPolicy, now time.Time) bool {
 	current, successor := p.front()
 	return current.State != Empty && !now.Before(stuckAfter(current, successor, rule))
@@ -143,14 +143,16 @@ func remindAfter(current, successor Cell, rule policies.RotationPolicy) time.Tim
 	return later(late, used)
 }
 
-// stuckAfter is when it does not help that the owner was reminded.
+// stuckAfter is when it does not help that the owner was reminded. With a successor that is
+// when a device that uses it would have come to renew it: one that is seen here for that
+// alone is silent until then, and well.
 func stuckAfter(current, successor Cell, rule policies.RotationPolicy) time.Time {
 	late := rule.RemindAfter(current.NotBefore, current.NotAfter)
 	half := late.Add(max(0, current.NotAfter.Sub(late)) / 2)
 	if successor.State == Empty {
 		return half
 	}
-	return later(half, successor.NotBefore.Add(2*patience(successor)))
+	return later(half, rule.RemindAfter(successor.NotBefore, successor.NotAfter))
 }
 
 // dropAfter is when a successor that was never used has no claim to its slot any more. Until

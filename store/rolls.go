@@ -17,12 +17,17 @@ var (
 )
 
 // rollingPairs are narrow: a registration's payload and answer are not read.
-var rollingPairs = "SELECT " + rollingColumns.list("r.") + ", e.enabled, e.profile, " + rollColumns.list("w.") + " FROM registrations r " +
-	"LEFT JOIN entries e ON e.kind = r.owner_kind AND e.id = r.owner_id LEFT JOIN rolls w ON w.registration_id = r.id "
+func rollingPairs(from string) string {
+	return "SELECT " + rollingColumns.list("r.") + ", e.enabled, e.profile, " + rollColumns.list("w.") + " FROM " + from + " r " +
+		"LEFT JOIN entries e ON e.kind = r.owner_kind AND e.id = r.owner_id LEFT JOIN rolls w ON w.registration_id = r.id "
+}
+
+const dueFirst = "WHERE r.due_at <> 0 AND r.due_at <= ? ORDER BY r.due_at LIMIT ?"
 
 var (
-	claimPairs = locking(rollingPairs+"WHERE r.due_at <> 0 AND r.due_at <= ? ORDER BY r.due_at LIMIT ?", " FOR UPDATE OF r SKIP LOCKED")
-	listPairs  = statement(rollingPairs + "WHERE r.id > ? ORDER BY r.id LIMIT ?")
+	claimPairs = locking(rollingPairs("registrations")+dueFirst,
+		rollingPairs("(SELECT "+rollingColumns.list("")+" FROM registrations r "+dueFirst+" FOR UPDATE SKIP LOCKED)")+"ORDER BY r.due_at")
+	listPairs  = statement(rollingPairs("registrations") + "WHERE r.id > ? ORDER BY r.id LIMIT ?")
 	countDue   = statement("SELECT count(*) FROM (SELECT 1 FROM registrations WHERE due_at <> 0 AND due_at <= ? LIMIT ?) due")
 	updatePair = statement("UPDATE registrations SET " + set(pairColumns) + ", due_at = ?, updated = ?, version = ? WHERE id = ? AND version = ?").missed(errMoved)
 	updateDue  = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
@@ -35,12 +40,10 @@ var (
 	deleteRoll = statement("DELETE FROM rolls WHERE registration_id = ?")
 )
 
-// locking is a read of rows that the transaction will write, oldest first: where writers
-// do not wait for each other as a whole, it takes them, and leaves out what is taken.
-func locking(text, clause string) *Stmt {
-	s := statement(text)
-	s.Numbered += clause
-	return s
+// locking is a read of rows that the transaction will write. Where writers do not wait for
+// each other as a whole it takes them, leaves out what is taken, and only then joins.
+func locking(text, taking string) *Stmt {
+	return &Stmt{Text: text, Numbered: number(taking), Kept: true}
 }
 
 func scanPair(r *row) rotation.Pair {

@@ -45,6 +45,8 @@ type registration struct {
 	Operation   *operationRef   `json:"operation,omitempty" doc:"The last one."`
 	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
 	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
+	DueAt       *time.Time      `json:"dueAt,omitempty" doc:"When the planner looks at the pair next; absent: never."`
+	Roll        *rollState      `json:"roll,omitempty" doc:"What the planner did about the certificate in use; in GET of one."`
 	Twin        *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
 }
 
@@ -73,6 +75,21 @@ type cell struct {
 	RetireAt   *time.Time `json:"retireAt,omitempty" doc:"Until when a retiring one stands."`
 }
 
+// rollState is where the roll of a certificate stands.
+type rollState struct {
+	Thumbprint string     `json:"thumbprint" doc:"SHA-256 of the certificate."`
+	ToldAt     *time.Time `json:"toldAt,omitempty" doc:"When the device was told that a successor is due."`
+	Stuck      string     `json:"stuck,omitempty" doc:"The rule word of why the roll does not go on."`
+	Since      *time.Time `json:"since,omitempty" doc:"Stuck for this reason."`
+}
+
+func rollOf(r *provisioning.Roll) *rollState {
+	if r == nil {
+		return nil
+	}
+	return &rollState{Thumbprint: verify.Thumbprint(r.Ref).String(), ToldAt: instant(r.ToldAt), Stuck: r.Stuck, Since: instant(r.Since)}
+}
+
 type twin struct {
 	Tags       json.RawMessage `json:"tags"`
 	Properties twinProperties  `json:"properties"`
@@ -86,7 +103,7 @@ type twinProperties struct {
 func registrationOf(r provisioning.Registration) (registration, error) {
 	out := registration{
 		RegistrationState: stateOf(r),
-		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair),
+		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair), DueAt: instant(r.DueAt),
 	}
 	if !r.Leaf.IsZero() {
 		out.AttestedBy = r.Leaf.String()
@@ -171,6 +188,7 @@ func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registr
 		return nil, err
 	}
 	body, err := registrationOf(device.Registration)
+	body.Roll = rollOf(device.Roll)
 	if t := device.Twin; t != nil {
 		body.Twin = &twin{Tags: t.Tags, Properties: twinProperties{Desired: t.Desired}, Updated: instant(t.Updated)}
 	}

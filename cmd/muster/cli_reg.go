@@ -18,6 +18,7 @@ var registrationTable = table{
 	{"ID", "registrationId", false}, {"STATUS", "status", false}, {"HUB", "assignedHub", false}, {"DEVICE", "deviceId", false}, {"OWNER", "owner.id", false},
 	{"CERTIFICATE", "certificate.serial", false}, {"UPDATED", "lastUpdatedDateTimeUtc", false},
 	{"SUBSTATUS", "substatus", true}, {"BY", "mechanism", true}, {"ATTESTED BY", "attestedBy", true}, {"ERROR", "errorMessage", true}, {"ETAG", "etag", true},
+	{"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
 }
 
 type regListCmd struct {
@@ -48,7 +49,10 @@ func (c *regShowCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	return c.one(s.Out, registrationTable, got.body)
+	if err := c.one(s.Out, registrationTable, got.body); err != nil || c.Output != "table" && c.Output != "wide" {
+		return err
+	}
+	return printSlots(s.Out, got.body)
 }
 
 type regDeleteCmd struct {

@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		{"ledger log", ledgerLog},
 		{"subscriptions", subscriptions},
 		{"slots", slots},
+		{"rolls", rolls},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
