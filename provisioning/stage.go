@@ -104,7 +104,7 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 		return Credential{}, fault.New(fault.Malformed, "attestation-mismatch", "both slots hold the same sort of credential: this entry's is %s", role).About(en.String())
 	}
 	if role == RoleCARef {
-		return reference(tx, st.Anchor, 0, "/anchor")
+		return reference(tx, st.Anchor, 0, "/caReference")
 	}
 	cert, err := verify.ParseCertificate(st.Certificate)
 	if err != nil {
