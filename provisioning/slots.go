@@ -96,6 +96,17 @@ func (s entrySlots) with(pair rotation.Pair) Enrollment {
 	return en
 }
 
+// room says, for an explanation, which slot of the entry the next credential could go into
+// (scenarios H6).
+func (e Enrollment) room() string {
+	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
+		if _, taken := e.slot(e.Role(), slot); !taken {
+			return "; its " + slot.String() + " slot is free"
+		}
+	}
+	return "; both are taken"
+}
+
 // in says which slot is in a state.
 func (s entrySlots) in(state rotation.State) (rotation.Slot, bool) {
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {

@@ -480,3 +480,33 @@ func TestADisabledEntryDoesNotRoll(t *testing.T) {
 	w.sweep()
 	w.wantStates(owner, "secondary active")
 }
+
+// The hub is in step with what the enrollment pins: both while they roll, and then the one.
+func TestAHubKnowsBothPinnedCertificatesWhileTheyRoll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := testkit.Root(t, "factory")
+	a := root.Issue(t, "dev-1", testkit.WithDates(w.clock.Add(-day), w.clock.Add(90*day)))
+	b := root.Issue(t, "dev-1")
+	thumb := func(e *testkit.Entity) string { return strings.ToUpper(verify.ThumbprintOf(e.Cert.Raw).String()) }
+	owner := w.individual("dev-1", a, nil).Owner
+	w.assigned(w.presenting("dev-1", a.Cert))
+	want := func(thumbprints ...string) {
+		t.Helper()
+		if got := w.onHub("dev-1").Auth.Thumbprints; !slices.Equal(slices.DeleteFunc(got[:], func(s string) bool { return s == "" }), thumbprints) {
+			t.Fatalf("the hub has %v, want %v", got, thumbprints)
+		}
+	}
+	want(thumb(a))
+	w.stage(owner, b)
+	want(thumb(a), thumb(b))
+	w.assigned(w.presenting("dev-1", b.Cert))
+	want(thumb(b), thumb(a))
+	w.sweep()
+	w.pass(day)
+	want(thumb(b), thumb(a))
+	w.sweep()
+	want(thumb(b))
+	w.must(w.engine.Delete(w.ctx, "operator:test", owner, provisioning.Precondition{Any: true}))
+	want(thumb(b))
+}

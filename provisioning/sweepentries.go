@@ -121,6 +121,3 @@ func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, e
 	}
 	return r, nil
 }
-
-// entryPlans are the rotation plans.
-func entryPlans(Tx) ([]policies.RotationPlan, error) { return nil, nil }
