@@ -24,7 +24,7 @@ func TestOfTwoOperatorsWhoStageAtOnceOneWins(t *testing.T) {
 			"both-read-it":  {true, "etag-mismatch"},
 			"neither-asked": {false, "slot-taken"},
 		} {
-			en := w.individual(name, root.Issue(t, name, testkit.WithDates(w.clock.Add(-day), w.clock.Add(day))), nil)
+			en := w.individual(name, root.Issue(t, name, testkit.WithDates(w.clock.Add(-oneDay), w.clock.Add(oneDay))), nil)
 			pre := provisioning.Precondition{}
 			if tc.read {
 				pre.Version = en.Version
@@ -77,7 +77,7 @@ func TestSweepsAtOnceMakeEachMoveOnce(t *testing.T) {
 			w.check()
 		}
 		together()
-		w.pass(day)
+		w.pass(oneDay)
 		together()
 		for _, o := range owners {
 			w.wantStates(o, "secondary active")

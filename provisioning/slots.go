@@ -29,8 +29,8 @@ type slotHolding struct {
 	unverified bool // it names an anchor that has not proved possession
 }
 
-// slotsOf reads the pair that an entry's credentials make.
-func slotsOf(tx Tx, en Enrollment) (s entrySlots, err error) {
+// readSlots reads the pair that an entry's credentials make.
+func readSlots(tx Tx, en Enrollment) (s entrySlots, err error) {
 	s.entry = en
 	var cells [2]rotation.Cell
 	for _, c := range en.Credentials {

@@ -98,7 +98,7 @@ func (e *Engine) Stragglers(ctx context.Context, o Owner, slot *rotation.Slot, a
 		if err != nil {
 			return err
 		}
-		s, err := slotsOf(tx, en)
+		s, err := readSlots(tx, en)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (e *Engine) StageCredential(ctx context.Context, actor string, o Owner, st 
 		if err := noteUse(tx, s, next.Credentials[:len(s.entry.Credentials)], now); err != nil {
 			return s.entry, nil, err
 		}
-		staged, err := slotsOf(tx, next)
+		staged, err := readSlots(tx, next)
 		if err != nil {
 			return s.entry, nil, err
 		}
@@ -198,7 +198,7 @@ func (e *Engine) beforeRetiring(ctx context.Context, o Owner, r Retiring) (slot 
 		if err != nil {
 			return err
 		}
-		s, err := slotsOf(tx, en)
+		s, err := readSlots(tx, en)
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (e *Engine) changeSlots(ctx context.Context, o Owner, pre Precondition, cha
 				return err
 			}
 		}
-		s, err := slotsOf(tx, was)
+		s, err := readSlots(tx, was)
 		if err != nil {
 			return err
 		}

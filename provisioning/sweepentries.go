@@ -102,7 +102,7 @@ func (e *Engine) carryEntry(tx Tx, t entryTurn, now time.Time) error {
 // rollOf gathers what a decision about an entry rests on. Whether devices hang on a slot is
 // asked only where it matters: the devices of a group are many.
 func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, err error) {
-	if r.entrySlots, err = slotsOf(tx, en); err != nil || !en.Enabled {
+	if r.entrySlots, err = readSlots(tx, en); err != nil || !en.Enabled {
 		return r, err
 	}
 	r.plan = entryPlan(plans, en.Owner)
