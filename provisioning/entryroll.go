@@ -16,7 +16,7 @@ const (
 	heldByPlan       rotation.Reason = "plan-paused"         // the entry's plan is paused
 	heldByWindow     rotation.Reason = "window-closed"       // its plan's window is closed
 	deadlineOver     rotation.Reason = "deadline-over"       // retired although devices hang on it
-	inUse            rotation.Reason = "in-use"              // a device was admitted by it
+	inUse            rotation.Reason = "seen-in-use"         // a device was admitted by it
 	leftAlone        rotation.Reason = "other-slot-is-empty" // the active one was taken out
 )
 
@@ -41,6 +41,7 @@ type entryRoll struct {
 // entryTurn is what is done about it.
 type entryTurn struct {
 	was, next Enrollment
+	plan      policies.RotationPlan
 	moved     bool // where credentials stand
 	left      bool // what stands in the slots: a change of trust
 	events    []audit.Event
@@ -52,7 +53,7 @@ const rollActor = "job:rotation"
 // decide says what the entry needs at now. A disabled entry is left alone: what it holds is
 // refused everywhere, and has to go on being so.
 func (r entryRoll) decide(now time.Time) entryTurn {
-	t := entryTurn{was: r.entry, next: r.entry}
+	t := entryTurn{was: r.entry, next: r.entry, plan: r.plan}
 	if !r.entry.Enabled {
 		t.next.DueAt = time.Time{}
 		return t

@@ -82,8 +82,14 @@ func (e *Engine) turn(ctx context.Context, update func(context.Context, func(Tx)
 
 func (e *Engine) carryEntry(tx Tx, t entryTurn, now time.Time) error {
 	next := t.next
-	var err error
+	allowed, err := true, error(nil)
+	if t.left {
+		allowed, err = countEntryMove(tx, t.plan, now)
+	}
 	switch {
+	case err != nil:
+	case !allowed:
+		return tx.DateEntry(next.Owner, now.Truncate(time.Hour).Add(time.Hour), t.was.Version)
 	case t.left:
 		next.Version, next.Updated = t.was.Version+1, now
 		err = e.writeSlots(tx, t.was, next, now)
