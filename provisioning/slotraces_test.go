@@ -43,7 +43,7 @@ func TestOfTwoOperatorsWhoStageAtOnceOneWins(t *testing.T) {
 				t.Errorf("%s: %v", name, errs)
 			}
 			w.wantStates(en.Owner, "primary active, secondary staged")
-			if n := w.told(en.Owner, audit.RollStaged); n != 1 {
+			if n := w.said(en.Owner, audit.RollStaged); n != 1 {
 				t.Errorf("%s: staged %d times", name, n)
 			}
 		}
@@ -81,7 +81,7 @@ func TestSweepsAtOnceMakeEachMoveOnce(t *testing.T) {
 		together()
 		for _, o := range owners {
 			w.wantStates(o, "secondary active")
-			if seen, retired := w.told(o, audit.RollSeen), w.told(o, audit.RollRetired); seen != 1 || retired != 1 {
+			if seen, retired := w.said(o, audit.RollSeen), w.said(o, audit.RollRetired); seen != 1 || retired != 1 {
 				t.Errorf("%s: seen %d times and retired %d times", o, seen, retired)
 			}
 		}

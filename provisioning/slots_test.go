@@ -55,8 +55,8 @@ func (w *world) wantStates(o provisioning.Owner, want string) {
 	}
 }
 
-// told counts the ledger's rows about an entry by action.
-func (w *world) told(o provisioning.Owner, action audit.Action) int {
+// said counts the ledger's rows about an entry by action.
+func (w *world) said(o provisioning.Owner, action audit.Action) int {
 	w.t.Helper()
 	subject := strings.Replace(o.String(), " ", ":", 1)
 	list, err := w.engine.Ledger(w.ctx, provisioning.LedgerFilter{Subject: subject, Action: action, Limit: 500})
@@ -104,7 +104,7 @@ func TestAnEnrolledCertificateRollsThereAndBackTenTimes(t *testing.T) {
 		current = next
 	}
 	for action, want := range map[audit.Action]int{audit.RollStaged: 10, audit.RollSeen: 10, audit.RollRetired: 10, audit.RollPromoted: 0, audit.RollStuck: 0, audit.EnrollmentCreated: 1} {
-		if got := w.told(en.Owner, action); got != want {
+		if got := w.said(en.Owner, action); got != want {
 			t.Errorf("%d rows say %s, want %d", got, action, want)
 		}
 	}
@@ -133,7 +133,7 @@ func TestADeviceThatDoesNotFollowKeepsItsOldCertificate(t *testing.T) {
 		w.sweepEntries()
 		w.wantStates(en.Owner, "primary retiring, secondary active")
 	}
-	if n := w.told(en.Owner, audit.RollStuck); n != 1 {
+	if n := w.said(en.Owner, audit.RollStuck); n != 1 {
 		t.Errorf("%d rows say that it is stuck, want 1", n)
 	}
 	w.assigned(w.presenting("dev-1", b.Cert))
@@ -290,7 +290,7 @@ func TestAGroupsIntermediateRollsAsItsDevicesFollow(t *testing.T) {
 	m.assigned(m.shows("d2", 1))
 	m.assigned(m.presenting("d3", own))
 	for action, want := range map[audit.Action]int{audit.RollStaged: 1, audit.RollSeen: 1, audit.RollStuck: 1, audit.RollRetired: 1} {
-		if got := m.told(m.group, action); got != want {
+		if got := m.said(m.group, action); got != want {
 			t.Errorf("%d rows say %s, want %d", got, action, want)
 		}
 	}
@@ -320,7 +320,7 @@ func TestAStragglerIsLockedOutOnlyByForce(t *testing.T) {
 	}
 	m.stage(m.group, m.next)
 	m.must(retire(&secondary, false)) // staged by mistake
-	if n := m.told(m.group, audit.RollDropped); n != 1 {
+	if n := m.said(m.group, audit.RollDropped); n != 1 {
 		t.Errorf("%d rows say that it was withdrawn, want 1", n)
 	}
 	m.stage(m.group, m.next)
@@ -444,7 +444,7 @@ func TestWhatHasEndedMayStayAndIsTold(t *testing.T) {
 		w.sweepEntries()
 		w.pass(oneDay)
 	}
-	if n := w.told(owner, audit.RollTold); n != 1 {
+	if n := w.said(owner, audit.RollTold); n != 1 {
 		t.Errorf("%d rows say that the successor is not in use, want 1", n)
 	}
 	w.refused(w.presenting("dev-1", a.Cert), "leaf-expired")
@@ -455,7 +455,7 @@ func TestWhatHasEndedMayStayAndIsTold(t *testing.T) {
 	}
 	w.wantStates(owner, "secondary active")
 	w.refused(w.presenting("dev-1", b.Cert), "leaf-expired")
-	if n := w.told(owner, audit.RollTold); n != 3 { // that it is late, and that it has ended
+	if n := w.said(owner, audit.RollTold); n != 3 { // that it is late, and that it has ended
 		t.Errorf("%d rows tell of it, want 3", n)
 	}
 	w.stage(owner, root.Issue(t, "dev-1", ends(400)))

@@ -75,7 +75,7 @@ func (r *entryRoll) problems(now time.Time) (out [2]rotation.Reason) {
 		held = r.held(slot, now)
 		out[slot] = held
 	}
-	if slot, late, _ := r.late(held, now); late != "" {
+	if slot, late := r.late(held, now); late != "" {
 		out[slot] = late
 	}
 	return out
