@@ -16,7 +16,7 @@ const (
 	heldByPlan       rotation.Reason = "plan-paused"         // the entry's plan is paused
 	heldByWindow     rotation.Reason = "window-closed"       // its plan's window is closed
 	deadlineOver     rotation.Reason = "deadline-over"       // retired although devices hang on it
-	inUse            rotation.Reason = "in-use"              // a device was admitted by it
+	inUse            rotation.Reason = "seen-in-use"         // a device was admitted by it
 	leftAlone        rotation.Reason = "other-slot-is-empty" // the active one was taken out
 )
 
@@ -41,6 +41,7 @@ type entryRoll struct {
 // entryTurn is what is done about it.
 type entryTurn struct {
 	was, next Enrollment
+	plan      policies.RotationPlan
 	moved     bool // where credentials stand
 	left      bool // what stands in the slots: a change of trust
 	events    []audit.Event
@@ -52,7 +53,7 @@ const rollActor = "job:rotation"
 // decide says what the entry needs at now. A disabled entry is left alone: what it holds is
 // refused everywhere, and has to go on being so.
 func (r entryRoll) decide(now time.Time) entryTurn {
-	t := entryTurn{was: r.entry, next: r.entry}
+	t := entryTurn{was: r.entry, next: r.entry, plan: r.plan}
 	if !r.entry.Enabled {
 		t.next.DueAt = time.Time{}
 		return t
@@ -165,23 +166,25 @@ func (r *entryRoll) dropExpired(t *entryTurn, now time.Time) {
 	r.pair = r.pair.Drop(r.pair.Cell(slot).Ref)
 }
 
-// tell says once that a successor is late, or that nothing in the slots is in date any more.
-// What an entry needs is brought by its operator: nothing more can be done about it here.
+// tell says that a successor is late, or that nothing in the slots is in date any more. It is
+// said once: when it was not so before the look that has come due now, or of what came into
+// its slot since. What an entry needs is brought by its operator: nothing more can be done
+// about it here.
 func (r *entryRoll) tell(t *entryTurn, held rotation.Reason, now time.Time) {
-	slot, reason, from := r.late(held, now)
-	if reason == "" || t.was.DueAt.After(from) && t.was.DueAt.After(r.since(slot)) {
+	slot, reason := r.late(held, now)
+	if reason == "" {
+		return
+	}
+	before, was := r.late(held, t.was.DueAt.Add(-time.Microsecond))
+	c, _ := r.entry.slot(r.entry.Role(), slot)
+	if before == slot && was == reason && t.was.DueAt.After(c.Since) {
 		return
 	}
 	t.events = append(t.events, r.event(rollActor, audit.RollTold, slot, reason, map[string]any{"notAfter": r.pair.Cell(slot).NotAfter}, now))
 }
 
-func (r *entryRoll) since(slot rotation.Slot) time.Time {
-	c, _ := r.entry.slot(r.entry.Role(), slot)
-	return c.Since
-}
-
-// late says which slot needs a successor, why, and since when.
-func (r *entryRoll) late(held rotation.Reason, now time.Time) (slot rotation.Slot, why rotation.Reason, from time.Time) {
+// late says which slot needs a successor, and why; nothing when none does.
+func (r *entryRoll) late(held rotation.Reason, now time.Time) (rotation.Slot, rotation.Reason) {
 	pair := r.pair
 	if old, there := r.in(rotation.Retiring); there && (held != "" || !now.Before(pair.Cell(old).RetireAt)) {
 		pair = pair.Drop(pair.Cell(old).Ref) // why it stays is said elsewhere
@@ -193,13 +196,9 @@ func (r *entryRoll) late(held rotation.Reason, now time.Time) (slot rotation.Slo
 	}
 	slot, there := pair.Find(d.Ref)
 	if d.Move != rotation.Remind || !there {
-		return 0, "", time.Time{}
+		return 0, ""
 	}
-	c := pair.Cell(slot)
-	if d.Reason == rotation.Expired {
-		return slot, d.Reason, c.NotAfter
-	}
-	return slot, d.Reason, rule.RemindAfter(c.NotBefore, c.NotAfter)
+	return slot, d.Reason
 }
 
 // due is when the entry is looked at again; zero: when it changes or a device wakes it.

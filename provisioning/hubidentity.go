@@ -134,7 +134,7 @@ func (r *hubReading) changedAuth(c HubChange) (HubAuth, error) {
 
 // registeredAuth is what the device attested with (contract §6.6). The certificates
 // issued to it that stand in its pair come first, both through an overlap (scenarios
-// H5); without any it is the leaf that it presented.
+// H5); without any it is the leaf that it presented, and what its own enrollment pins beside it.
 func (r *hubReading) registeredAuth(reg Registration) (HubAuth, error) {
 	if reg.Mechanism == verify.MechanismSymmetricKey {
 		keys, err := r.attestedKeys(reg)
@@ -145,10 +145,43 @@ func (r *hubReading) registeredAuth(reg Registration) (HubAuth, error) {
 	for i, cell := range live {
 		a.Thumbprints[i] = thumbprintText(cell.Ref[:])
 	}
-	if len(live) == 0 && !reg.Leaf.IsZero() {
-		a.Thumbprints[0] = thumbprintText(reg.Leaf[:])
+	if len(live) > 0 || reg.Leaf.IsZero() {
+		return a, nil
 	}
-	return a, nil
+	entry, err := r.entry(reg.Owner)
+	a.Thumbprints = entry.pinned(reg.Leaf)
+	return a, err
+}
+
+// pinned are the certificates by which a device that presented leaf may come: those that its
+// own enrollment holds, both while they roll, and not one that was taken out. Without such
+// an enrollment it is the leaf.
+func (e Enrollment) pinned(leaf verify.Thumbprint) (list [2]string) {
+	if e.Role() != RoleClient {
+		return [2]string{thumbprintText(leaf[:])}
+	}
+	for i, c := range e.Credentials {
+		x := verify.ThumbprintOf(c.Certificate)
+		list[i] = thumbprintText(x[:])
+	}
+	if list[1] == thumbprintText(leaf[:]) {
+		list[0], list[1] = list[1], list[0]
+	}
+	return list
+}
+
+// entry reads an entry once for all devices that it owns; an empty one if it is gone.
+func (r *hubReading) entry(o Owner) (Enrollment, error) {
+	entry, known := r.entries[o]
+	if known || o.IsZero() {
+		return entry, nil
+	}
+	entry, err := r.tx.Enrollment(o)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return entry, err
+	}
+	r.entries[o] = entry
+	return entry, nil
 }
 
 func thumbprintText(digest []byte) string { return strings.ToUpper(hex.EncodeToString(digest)) }
@@ -159,12 +192,9 @@ func (r *hubReading) attestedKeys(reg Registration) (keys [2]verify.Secret, err 
 	if !r.keys || reg.Owner.IsZero() {
 		return keys, nil
 	}
-	entry, known := r.entries[reg.Owner]
-	if !known {
-		if entry, err = r.tx.Enrollment(reg.Owner); err != nil && !fault.Is(err, fault.NotFound) {
-			return keys, err
-		}
-		r.entries[reg.Owner] = entry
+	entry, err := r.entry(reg.Owner)
+	if err != nil {
+		return keys, err
 	}
 	for _, c := range entry.Credentials {
 		if c.Role != RoleKey {

@@ -180,7 +180,7 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	case shadowed && individual.Role() != RoleClient:
 		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a symmetric key, not with a certificate")
 	case shadowed:
-		return t.refuse("certificate-not-enrolled", individual.String(), "the certificate is in neither slot of the individual enrollment")
+		return t.refuse("certificate-not-enrolled", individual.String(), "the certificate is in neither slot of the individual enrollment"+individual.room())
 	}
 	return e.judgeGroups(d, a, now)
 }

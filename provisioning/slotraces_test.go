@@ -24,7 +24,7 @@ func TestOfTwoOperatorsWhoStageAtOnceOneWins(t *testing.T) {
 			"both-read-it":  {true, "etag-mismatch"},
 			"neither-asked": {false, "slot-taken"},
 		} {
-			en := w.individual(name, root.Issue(t, name, testkit.WithDates(w.clock.Add(-day), w.clock.Add(day))), nil)
+			en := w.individual(name, root.Issue(t, name, testkit.WithDates(w.clock.Add(-oneDay), w.clock.Add(oneDay))), nil)
 			pre := provisioning.Precondition{}
 			if tc.read {
 				pre.Version = en.Version
@@ -43,7 +43,7 @@ func TestOfTwoOperatorsWhoStageAtOnceOneWins(t *testing.T) {
 				t.Errorf("%s: %v", name, errs)
 			}
 			w.wantStates(en.Owner, "primary active, secondary staged")
-			if n := w.told(en.Owner, audit.RollStaged); n != 1 {
+			if n := w.said(en.Owner, audit.RollStaged); n != 1 {
 				t.Errorf("%s: staged %d times", name, n)
 			}
 		}
@@ -77,11 +77,11 @@ func TestSweepsAtOnceMakeEachMoveOnce(t *testing.T) {
 			w.check()
 		}
 		together()
-		w.pass(day)
+		w.pass(oneDay)
 		together()
 		for _, o := range owners {
 			w.wantStates(o, "secondary active")
-			if seen, retired := w.told(o, audit.RollSeen), w.told(o, audit.RollRetired); seen != 1 || retired != 1 {
+			if seen, retired := w.said(o, audit.RollSeen), w.said(o, audit.RollRetired); seen != 1 || retired != 1 {
 				t.Errorf("%s: seen %d times and retired %d times", o, seen, retired)
 			}
 		}

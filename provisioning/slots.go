@@ -29,8 +29,8 @@ type slotHolding struct {
 	unverified bool // it names an anchor that has not proved possession
 }
 
-// slotsOf reads the pair that an entry's credentials make.
-func slotsOf(tx Tx, en Enrollment) (s entrySlots, err error) {
+// readSlots reads the pair that an entry's credentials make.
+func readSlots(tx Tx, en Enrollment) (s entrySlots, err error) {
 	s.entry = en
 	var cells [2]rotation.Cell
 	for _, c := range en.Credentials {
@@ -94,6 +94,17 @@ func (s entrySlots) with(pair rotation.Pair) Enrollment {
 		en.Credentials = append(en.Credentials, c)
 	}
 	return en
+}
+
+// room says, for an explanation, which slot of the entry the next credential could go into
+// (scenarios H6).
+func (e Enrollment) room() string {
+	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
+		if _, taken := e.slot(e.Role(), slot); !taken {
+			return "; its " + slot.String() + " slot is free"
+		}
+	}
+	return "; both are taken"
 }
 
 // in says which slot is in a state.

@@ -15,10 +15,10 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-const day = 24 * time.Hour
+const oneDay = 24 * time.Hour
 
-// sweep works off the entries that are due.
-func (w *world) sweep() {
+// sweepEntries works off the entries that are due.
+func (w *world) sweepEntries() {
 	w.t.Helper()
 	for more := true; more; {
 		var err error
@@ -55,8 +55,8 @@ func (w *world) wantStates(o provisioning.Owner, want string) {
 	}
 }
 
-// told counts the ledger's rows about an entry by action.
-func (w *world) told(o provisioning.Owner, action audit.Action) int {
+// said counts the ledger's rows about an entry by action.
+func (w *world) said(o provisioning.Owner, action audit.Action) int {
 	w.t.Helper()
 	subject := strings.Replace(o.String(), " ", ":", 1)
 	list, err := w.engine.Ledger(w.ctx, provisioning.LedgerFilter{Subject: subject, Action: action, Limit: 500})
@@ -70,7 +70,7 @@ func TestAnEnrolledCertificateRollsThereAndBackTenTimes(t *testing.T) {
 	w := newWorld(t)
 	root := testkit.Root(t, "factory")
 	leaf := func(n int) *testkit.Entity {
-		return root.Issue(t, "pump-1", testkit.WithDates(w.clock.Add(-time.Hour), w.clock.Add(time.Duration(400+n)*day)))
+		return root.Issue(t, "pump-1", testkit.WithDates(w.clock.Add(-time.Hour), w.clock.Add(time.Duration(400+n)*oneDay)))
 	}
 	current := leaf(0)
 	en := w.individual("pump-1", current, nil)
@@ -79,7 +79,7 @@ func TestAnEnrolledCertificateRollsThereAndBackTenTimes(t *testing.T) {
 	for n := range 10 {
 		next := leaf(n + 1)
 		w.stage(en.Owner, next)
-		w.sweep()
+		w.sweepEntries()
 		slots := []string{"primary", "secondary"}
 		is, to := slots[n%2], slots[(n+1)%2]
 		both := func(isState, toState string) string {
@@ -91,20 +91,20 @@ func TestAnEnrolledCertificateRollsThereAndBackTenTimes(t *testing.T) {
 		w.assigned(w.presenting("pump-1", current.Cert)) // both admit
 		w.pass(time.Hour)
 		w.assigned(w.presenting("pump-1", next.Cert))
-		w.sweep()
+		w.sweepEntries()
 		w.wantStates(en.Owner, both("retiring", "active"))
 		w.pass(23 * time.Hour)
-		w.sweep()
+		w.sweepEntries()
 		w.wantStates(en.Owner, both("retiring", "active"))
 		w.pass(time.Hour)
-		w.sweep()
+		w.sweepEntries()
 		w.wantStates(en.Owner, to+" active")
 		w.refused(w.presenting("pump-1", current.Cert), "certificate-not-enrolled")
 		w.assigned(w.presenting("pump-1", next.Cert))
 		current = next
 	}
 	for action, want := range map[audit.Action]int{audit.RollStaged: 10, audit.RollSeen: 10, audit.RollRetired: 10, audit.RollPromoted: 0, audit.RollStuck: 0, audit.EnrollmentCreated: 1} {
-		if got := w.told(en.Owner, action); got != want {
+		if got := w.said(en.Owner, action); got != want {
 			t.Errorf("%d rows say %s, want %d", got, action, want)
 		}
 	}
@@ -119,7 +119,7 @@ func TestADeviceThatDoesNotFollowKeepsItsOldCertificate(t *testing.T) {
 	w := newWorld(t)
 	root := testkit.Root(t, "factory")
 	until := func(days int) testkit.Option {
-		return testkit.WithDates(w.clock.Add(-time.Hour), w.clock.Add(time.Duration(days)*day))
+		return testkit.WithDates(w.clock.Add(-time.Hour), w.clock.Add(time.Duration(days)*oneDay))
 	}
 	a, b := root.Issue(t, "dev-1", until(300)), root.Issue(t, "dev-1", until(600))
 	en := w.individual("dev-1", a, nil)
@@ -129,19 +129,19 @@ func TestADeviceThatDoesNotFollowKeepsItsOldCertificate(t *testing.T) {
 	w.must(err)
 	w.wantStates(en.Owner, "primary retiring, secondary active")
 	for range 5 {
-		w.pass(2 * day)
-		w.sweep()
+		w.pass(2 * oneDay)
+		w.sweepEntries()
 		w.wantStates(en.Owner, "primary retiring, secondary active")
 	}
-	if n := w.told(en.Owner, audit.RollStuck); n != 1 {
+	if n := w.said(en.Owner, audit.RollStuck); n != 1 {
 		t.Errorf("%d rows say that it is stuck, want 1", n)
 	}
 	w.assigned(w.presenting("dev-1", b.Cert))
 	w.assigned(w.presenting("dev-1", a.Cert)) // and goes back
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(en.Owner, "primary retiring, secondary active")
 	w.assigned(w.presenting("dev-1", b.Cert))
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(en.Owner, "secondary active")
 }
 
@@ -151,7 +151,7 @@ func TestWhatCannotFollowIsNotStaged(t *testing.T) {
 	root := testkit.Root(t, "root")
 	w.anchor(root, true)
 	ends := func(days int) testkit.Option {
-		return testkit.WithDates(w.clock.AddDate(0, 0, -700), w.clock.Add(time.Duration(days)*day))
+		return testkit.WithDates(w.clock.AddDate(0, 0, -700), w.clock.Add(time.Duration(days)*oneDay))
 	}
 	current := root.Issue(t, "dev-1", ends(300))
 	en := w.individual("dev-1", current, nil)
@@ -263,14 +263,14 @@ func TestAGroupsIntermediateRollsAsItsDevicesFollow(t *testing.T) {
 	m.refused(m.shows("d1", 1), "no-enrollment")
 	m.stage(m.group, m.next)
 	m.hang("primary 3/2, secondary 0/0")
-	m.sweep()
+	m.sweepEntries()
 	m.wantStates(m.group, "primary active, secondary staged")
 	m.assigned(m.shows("d1", 1))
-	m.sweep()
+	m.sweepEntries()
 	m.wantStates(m.group, "primary retiring, secondary active")
 	m.assigned(m.shows("d2", 0)) // both admit
-	m.pass(2 * day)
-	m.sweep()
+	m.pass(2 * oneDay)
+	m.sweepEntries()
 	m.hang("primary 2/1 stragglers, secondary 1/1")
 	list, err := m.engine.Stragglers(m.ctx, m.group, nil, verify.RegistrationID{}, 10)
 	m.must(err)
@@ -284,13 +284,13 @@ func TestAGroupsIntermediateRollsAsItsDevicesFollow(t *testing.T) {
 	m.assigned(m.shows("d2", 1))
 	m.assigned(m.shows("d3", 1))
 	m.pass(time.Hour)
-	m.sweep()
+	m.sweepEntries()
 	m.wantStates(m.group, "secondary active")
 	m.refused(m.shows("d1", 0), "no-enrollment")
 	m.assigned(m.shows("d2", 1))
 	m.assigned(m.presenting("d3", own))
 	for action, want := range map[audit.Action]int{audit.RollStaged: 1, audit.RollSeen: 1, audit.RollStuck: 1, audit.RollRetired: 1} {
-		if got := m.told(m.group, action); got != want {
+		if got := m.said(m.group, action); got != want {
 			t.Errorf("%d rows say %s, want %d", got, action, want)
 		}
 	}
@@ -320,7 +320,7 @@ func TestAStragglerIsLockedOutOnlyByForce(t *testing.T) {
 	}
 	m.stage(m.group, m.next)
 	m.must(retire(&secondary, false)) // staged by mistake
-	if n := m.told(m.group, audit.RollDropped); n != 1 {
+	if n := m.said(m.group, audit.RollDropped); n != 1 {
 		t.Errorf("%d rows say that it was withdrawn, want 1", n)
 	}
 	m.stage(m.group, m.next)
@@ -356,15 +356,15 @@ func TestAGroupsRootRolls(t *testing.T) {
 	w.prove(next)
 	w.must(stage())
 	w.assigned(w.presenting("d1", after.Chain()...))
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(group, "primary retiring, secondary active")
-	w.pass(day)
-	w.sweep()
+	w.pass(oneDay)
+	w.sweepEntries()
 	w.wantStates(group, "secondary active")
 	w.refused(w.presenting("d1", before.Chain()...), "no-enrollment")
 	// X3: the anchor of the only slot goes, and the group admits nobody.
 	w.must(w.engine.DeleteAnchor(w.ctx, "operator:test", "root-2", provisioning.Precondition{Any: true}))
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(group, "")
 }
 
@@ -380,7 +380,7 @@ func TestWhatIsLeftAloneInAGroupIsActive(t *testing.T) {
 	group := w.put(provisioning.Group, "g", a).Owner
 	w.must(w.engine.DeleteAnchor(w.ctx, "operator:test", "root-1", provisioning.Precondition{Any: true}))
 	w.wantStates(group, "secondary staged")
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(group, "secondary active")
 }
 
@@ -417,11 +417,11 @@ func TestARollByPutEndsTheSameWhateverTheOrder(t *testing.T) {
 				case "refused":
 					w.refused(w.presenting("dev-1", next.Cert), "certificate-not-enrolled")
 				}
-				w.sweep()
+				w.sweepEntries()
 				w.pass(time.Hour)
 			}
-			w.pass(2 * day)
-			w.sweep()
+			w.pass(2 * oneDay)
+			w.sweepEntries()
 			w.wantStates(owner, "primary active")
 			w.assigned(w.presenting("dev-1", next.Cert))
 			w.refused(w.presenting("dev-1", old.Cert), "certificate-not-enrolled")
@@ -435,31 +435,31 @@ func TestWhatHasEndedMayStayAndIsTold(t *testing.T) {
 	w := newWorld(t)
 	root := testkit.Root(t, "factory")
 	ends := func(days int) testkit.Option {
-		return testkit.WithDates(w.clock.Add(-10*day), w.clock.Add(time.Duration(days)*day))
+		return testkit.WithDates(w.clock.Add(-10*oneDay), w.clock.Add(time.Duration(days)*oneDay))
 	}
 	a, b := root.Issue(t, "dev-1", ends(20)), root.Issue(t, "dev-1", ends(50))
 	owner := w.individual("dev-1", a, b).Owner
 	w.assigned(w.presenting("dev-1", a.Cert))
 	for range 21 {
-		w.sweep()
-		w.pass(day)
+		w.sweepEntries()
+		w.pass(oneDay)
 	}
-	if n := w.told(owner, audit.RollTold); n != 1 {
+	if n := w.said(owner, audit.RollTold); n != 1 {
 		t.Errorf("%d rows say that the successor is not in use, want 1", n)
 	}
 	w.refused(w.presenting("dev-1", a.Cert), "leaf-expired")
 	w.assigned(w.presenting("dev-1", b.Cert))
 	for range 40 {
-		w.sweep()
-		w.pass(day)
+		w.sweepEntries()
+		w.pass(oneDay)
 	}
 	w.wantStates(owner, "secondary active")
 	w.refused(w.presenting("dev-1", b.Cert), "leaf-expired")
-	if n := w.told(owner, audit.RollTold); n != 3 { // that it is late, and that it has ended
+	if n := w.said(owner, audit.RollTold); n != 3 { // that it is late, and that it has ended
 		t.Errorf("%d rows tell of it, want 3", n)
 	}
 	w.stage(owner, root.Issue(t, "dev-1", ends(400)))
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(owner, "primary staged, secondary active")
 }
 
@@ -471,12 +471,42 @@ func TestADisabledEntryDoesNotRoll(t *testing.T) {
 	a, b := root.Issue(t, "dev-1"), root.Issue(t, "dev-1")
 	owner := w.individual("dev-1", a, b).Owner
 	w.assigned(w.presenting("dev-1", b.Cert))
-	w.sweep()
+	w.sweepEntries()
 	w.enable(owner, false)
-	w.pass(30 * day)
-	w.sweep()
+	w.pass(30 * oneDay)
+	w.sweepEntries()
 	w.wantStates(owner, "primary retiring, secondary active")
 	w.enable(owner, true)
-	w.sweep()
+	w.sweepEntries()
 	w.wantStates(owner, "secondary active")
+}
+
+// The hub is in step with what the enrollment pins: both while they roll, and then the one.
+func TestAHubKnowsBothPinnedCertificatesWhileTheyRoll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := testkit.Root(t, "factory")
+	a := root.Issue(t, "dev-1", testkit.WithDates(w.clock.Add(-oneDay), w.clock.Add(90*oneDay)))
+	b := root.Issue(t, "dev-1")
+	thumb := func(e *testkit.Entity) string { return strings.ToUpper(verify.ThumbprintOf(e.Cert.Raw).String()) }
+	owner := w.individual("dev-1", a, nil).Owner
+	w.assigned(w.presenting("dev-1", a.Cert))
+	want := func(thumbprints ...string) {
+		t.Helper()
+		if got := w.onHub("dev-1").Auth.Thumbprints; !slices.Equal(slices.DeleteFunc(got[:], func(s string) bool { return s == "" }), thumbprints) {
+			t.Fatalf("the hub has %v, want %v", got, thumbprints)
+		}
+	}
+	want(thumb(a))
+	w.stage(owner, b)
+	want(thumb(a), thumb(b))
+	w.assigned(w.presenting("dev-1", b.Cert))
+	want(thumb(b), thumb(a))
+	w.sweepEntries()
+	w.pass(oneDay)
+	want(thumb(b), thumb(a))
+	w.sweepEntries()
+	want(thumb(b))
+	w.must(w.engine.Delete(w.ctx, "operator:test", owner, provisioning.Precondition{Any: true}))
+	want(thumb(b))
 }

@@ -75,7 +75,7 @@ func (r *entryRoll) problems(now time.Time) (out [2]rotation.Reason) {
 		held = r.held(slot, now)
 		out[slot] = held
 	}
-	if slot, late, _ := r.late(held, now); late != "" {
+	if slot, late := r.late(held, now); late != "" {
 		out[slot] = late
 	}
 	return out
@@ -98,7 +98,7 @@ func (e *Engine) Stragglers(ctx context.Context, o Owner, slot *rotation.Slot, a
 		if err != nil {
 			return err
 		}
-		s, err := slotsOf(tx, en)
+		s, err := readSlots(tx, en)
 		if err != nil {
 			return err
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// byOperator is the reason of a move that an operator asked for.
-const byOperator rotation.Reason = "operator"
+// operatorAsked is the reason of a move that an operator asked for.
+const operatorAsked rotation.Reason = "operator"
 
 // Staging is a credential for the empty slot of an entry: a certificate (PEM, base64 of PEM
 // or DER, or DER), or of a group the name of a verified trust anchor.
@@ -56,12 +56,12 @@ func (e *Engine) StageCredential(ctx context.Context, actor string, o Owner, st 
 		if err := noteUse(tx, s, next.Credentials[:len(s.entry.Credentials)], now); err != nil {
 			return s.entry, nil, err
 		}
-		staged, err := slotsOf(tx, next)
+		staged, err := readSlots(tx, next)
 		if err != nil {
 			return s.entry, nil, err
 		}
 		warnings, err = e.warnings(tx, s.entry, next, now)
-		return next, []audit.Event{staged.event(actor, audit.RollStaged, c.Slot, byOperator, map[string]any{"notAfter": cell.NotAfter}, now)}, err
+		return next, []audit.Event{staged.event(actor, audit.RollStaged, c.Slot, operatorAsked, map[string]any{"notAfter": cell.NotAfter}, now)}, err
 	}, &en)
 	return en, warnings, err
 }
@@ -104,7 +104,7 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 		return Credential{}, fault.New(fault.Malformed, "attestation-mismatch", "both slots hold the same sort of credential: this entry's is %s", role).About(en.String())
 	}
 	if role == RoleCARef {
-		return reference(tx, st.Anchor, 0, "/anchor")
+		return reference(tx, st.Anchor, 0, "/caReference")
 	}
 	cert, err := verify.ParseCertificate(st.Certificate)
 	if err != nil {
@@ -137,7 +137,7 @@ func (e *Engine) PromoteCredential(ctx context.Context, actor string, o Owner, p
 		if former := pair.Cell(slot.Other()); former.State == rotation.Retiring {
 			facts["retireAt"] = former.RetireAt
 		}
-		return s.with(pair), []audit.Event{s.event(actor, audit.RollPromoted, slot, byOperator, facts, now)}, nil
+		return s.with(pair), []audit.Event{s.event(actor, audit.RollPromoted, slot, operatorAsked, facts, now)}, nil
 	}, &en)
 	return en, err
 }
@@ -184,7 +184,7 @@ func (e *Engine) RetireCredential(ctx context.Context, actor string, o Owner, r 
 		if r.Force {
 			facts["forced"], facts["lockedOut"] = true, locked
 		}
-		return next, []audit.Event{s.event(actor, action, slot, byOperator, facts, now)}, nil
+		return next, []audit.Event{s.event(actor, action, slot, operatorAsked, facts, now)}, nil
 	}, &en)
 	return en, err
 }
@@ -198,7 +198,7 @@ func (e *Engine) beforeRetiring(ctx context.Context, o Owner, r Retiring) (slot 
 		if err != nil {
 			return err
 		}
-		s, err := slotsOf(tx, en)
+		s, err := readSlots(tx, en)
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (e *Engine) changeSlots(ctx context.Context, o Owner, pre Precondition, cha
 				return err
 			}
 		}
-		s, err := slotsOf(tx, was)
+		s, err := readSlots(tx, was)
 		if err != nil {
 			return err
 		}

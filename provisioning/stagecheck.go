@@ -16,7 +16,7 @@ import (
 func (e *Engine) checkStaging(tx Tx, s entrySlots, c Credential, held slotHolding, sameKey bool, now time.Time) error {
 	at := "/certificate"
 	if c.Role == RoleCARef {
-		at = "/anchor"
+		at = "/caReference"
 	}
 	conflict := func(rule, detail string) error {
 		return fault.New(fault.Conflict, rule, "%s", detail).About(s.entry.String()).At(at)

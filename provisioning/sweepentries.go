@@ -82,8 +82,14 @@ func (e *Engine) turn(ctx context.Context, update func(context.Context, func(Tx)
 
 func (e *Engine) carryEntry(tx Tx, t entryTurn, now time.Time) error {
 	next := t.next
-	var err error
+	allowed, err := true, error(nil)
+	if t.left {
+		allowed, err = countEntryMove(tx, t.plan, now)
+	}
 	switch {
+	case err != nil:
+	case !allowed:
+		return tx.DateEntry(next.Owner, now.Truncate(time.Hour).Add(time.Hour), t.was.Version)
 	case t.left:
 		next.Version, next.Updated = t.was.Version+1, now
 		err = e.writeSlots(tx, t.was, next, now)
@@ -102,7 +108,7 @@ func (e *Engine) carryEntry(tx Tx, t entryTurn, now time.Time) error {
 // rollOf gathers what a decision about an entry rests on. Whether devices hang on a slot is
 // asked only where it matters: the devices of a group are many.
 func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, err error) {
-	if r.entrySlots, err = slotsOf(tx, en); err != nil || !en.Enabled {
+	if r.entrySlots, err = readSlots(tx, en); err != nil || !en.Enabled {
 		return r, err
 	}
 	r.plan = entryPlan(plans, en.Owner)
@@ -121,6 +127,3 @@ func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, e
 	}
 	return r, nil
 }
-
-// entryPlans are the rotation plans.
-func entryPlans(Tx) ([]policies.RotationPlan, error) { return nil, nil }

@@ -10,7 +10,7 @@ import (
 // held by a disabled entry and will be refused (E7, D6), or what is new in it can hardly
 // follow what is there.
 func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, error) {
-	s, err := slotsOf(tx, is)
+	s, err := readSlots(tx, is)
 	if err != nil {
 		return nil, err
 	}

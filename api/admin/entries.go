@@ -26,6 +26,7 @@ type EntrySettings struct {
 	InitialTwin          json.RawMessage `json:"initialTwin,omitempty" doc:"{tags, properties: {desired}}; at most 8 KB of desired properties."`
 	CredentialPolicyName string          `json:"credentialPolicyName,omitempty" doc:"The profile by which certificates are issued; none are without."`
 	Capabilities         *capabilities   `json:"capabilities,omitempty"`
+	Slots                []SlotRoll      `json:"slots,omitempty" nullable:"false" readOnly:"true" doc:"Where the credentials stand in their roll."`
 	Etag                 string          `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc   *time.Time      `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime  *time.Time      `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
@@ -89,6 +90,7 @@ func settingsOf(e provisioning.Enrollment, warnings []string) (EntrySettings, er
 		InitialTwin:          e.InitialTwin,
 		CredentialPolicyName: e.Profile,
 		Capabilities:         &capabilities{IotEdge: e.IoTEdge},
+		Slots:                rollsOf(e),
 		Etag:                 etag(e.Version), CreatedDateTimeUtc: instant(e.Created), LastUpdatedDateTime: instant(e.Updated),
 		Warnings: warnings,
 	}, err
@@ -137,6 +139,7 @@ func addEntries[T any](r entries[T]) {
 	add(r.door, route{"enable-" + r.noun, http.MethodPost, one + "/enable", policies.ScopeEnroll, tag, "Admit devices again", false}, r.enable)
 	add(r.door, route{"disable-" + r.noun, http.MethodPost, one + "/disable", policies.ScopeEnroll, tag, "Refuse devices from now on", false}, r.disable)
 	add(r.door, route{"get-" + r.noun + "-attestation", http.MethodPost, one + "/attestationmechanism", policies.ScopeSecurity, tag, "Read the attestation with its keys; that is put on record", false}, r.mechanism)
+	addSlots(r)
 }
 
 func (r entries[T]) owner(id string) (provisioning.Owner, error) {

@@ -20,6 +20,8 @@ type enrollCmd struct {
 	Import  importCmd       `cmd:"" help:"Make one for each line of a file; those that exist stay as they are."`
 	Export  exportCmd       `cmd:"" help:"Print all as NDJSON, without keys and certificates."`
 
+	slotCmds
+
 	Code       enrollCodeCmd       `cmd:"" help:"Make a one-time code by which a device enrolls over EST; it replaces the device's open one."`
 	Codes      enrollCodesCmd      `cmd:"" help:"List one-time codes."`
 	RevokeCode enrollRevokeCodeCmd `cmd:"" help:"Revoke a one-time code that was not used."`

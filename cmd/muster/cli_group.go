@@ -20,6 +20,9 @@ type groupCmd struct {
 	Members   groupMembersCmd `cmd:"" help:"List the devices a group has admitted."`
 	DeriveKey groupDeriveCmd  `cmd:"" help:"Print the keys of one device of a symmetric-key group; that is put on record."`
 	Except    groupExceptCmd  `cmd:"" help:"Shut one device out of its group, by a disabled enrollment of its own."`
+
+	slotCmds
+	Stragglers groupStragglersCmd `cmd:"" help:"List the devices that hang on a slot."`
 }
 
 // ProvideKind tells the shared commands that they are about groups.

@@ -2,16 +2,20 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -30,7 +34,8 @@ func TestMain(m *testing.M) {
 
 // Every documented client command in a transcript, against a real server.
 func TestTranscripts(t *testing.T) {
-	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; mid > odd [cn=No registration id.]; root > server [eku=server]; other > stranger`)
+	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; mid > odd [cn=No registration id.]; root > server [eku=server]; other > stranger; mid > roll-1 [cn=roller]; mid > roll-2 [cn=roller]; mid > roll-3 [cn=roller]; root > mid-2 > moved [cn=fleet-1]`,
+		ending("roll-1", 2040), ending("roll-2", 2050), ending("roll-3", 2060), ending("mid-2", 2091))
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +54,7 @@ func TestTranscripts(t *testing.T) {
 			env.Defer(func() { storetest.LintFolder(env.T().(testing.TB), filepath.Join(env.WorkDir, "muster-dev")) })
 			env.Setenv("ROOT_BASE64", family.Get("root").Base64())
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger"} {
+			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger", "roll-1", "roll-2", "roll-3", "mid-2", "moved"} {
 				e := family.Get(name)
 				for file, text := range map[string][]byte{
 					name + ".pem": e.PEM(), name + "-chain.pem": testkit.PEM(e.Chain()...), name + ".key": testkit.KeyPEM(t, e.Key),
@@ -69,11 +74,16 @@ func TestTranscripts(t *testing.T) {
 			return err == nil || os.Getenv("MUSTER_REQUIRE_EXTERNAL") == "1", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serving": serving, "keep": keep, "logged": logged,
+			"serving": serving, "keep": keep, "logged": logged, "until": until,
 			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
 			"exits":  exitsWith,
 		},
 	})
+}
+
+// ending makes a certificate of the family end with a year.
+func ending(name string, year int) testkit.EditOf {
+	return testkit.Edit(name, func(c *x509.Certificate) { c.NotAfter = time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) })
 }
 
 // serving starts a development server in ./muster-dev; it stops with the script.
@@ -121,8 +131,32 @@ func exitsWith(ts *testscript.TestScript, _ bool, args []string) {
 // and an environment. A process of its own for each command would take seconds.
 var oneAtATime sync.Mutex
 
-// exits runs main without the process, in the script's folder and environment.
 func exits(ts *testscript.TestScript, want int, args []string) {
+	if got := invoke(ts, args, ts.Stdout(), ts.Stderr()); got != want {
+		ts.Fatalf("exit %d, want %d", got, want)
+	}
+}
+
+// until runs a command again and again until its output matches: until PATTERN muster …
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	var out, errs bytes.Buffer
+	for range 300 {
+		out.Reset()
+		errs.Reset()
+		if invoke(ts, args[2:], &out, &errs) == exitDone && pattern.Match(out.Bytes()) {
+			_, err := out.WriteTo(ts.Stdout())
+			ts.Check(err)
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // a job of the server's: nothing tells us
+	}
+	ts.Fatalf("%q never comes; the last output was:\n%s%s", args[0], &out, &errs)
+}
+
+// invoke runs main without the process, in the script's folder and environment.
+func invoke(ts *testscript.TestScript, args []string, out, errs io.Writer) int {
 	oneAtATime.Lock()
 	defer oneAtATime.Unlock()
 	home, err := os.Getwd()
@@ -136,10 +170,7 @@ func exits(ts *testscript.TestScript, want int, args []string) {
 			ts.Check(os.Unsetenv(name))
 		}
 	}
-	got := run(context.Background(), args, streams{In: strings.NewReader(""), Out: ts.Stdout(), Err: ts.Stderr()})
-	if got != want {
-		ts.Fatalf("exit %d, want %d", got, want)
-	}
+	return run(context.Background(), args, streams{In: strings.NewReader(""), Out: out, Err: errs})
 }
 
 // keep puts the first line of the last command's output into a variable.

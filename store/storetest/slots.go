@@ -20,8 +20,8 @@ func slots(t *testing.T, open Open) {
 	t.Run("devices hang on a slot by their leaf or by what stands above it", hangingDevices(open))
 }
 
-// due makes an entry due at a time.
-func (w *world) entryDue(e provisioning.Enrollment, at time.Time) provisioning.Enrollment {
+// enrollDue writes an entry that is due at a time.
+func (w *world) enrollDue(e provisioning.Enrollment, at time.Time) provisioning.Enrollment {
 	w.Helper()
 	e.DueAt = at
 	w.enroll(e)
@@ -32,13 +32,13 @@ func dueEntries(open Open) func(*testing.T) {
 	return func(t *testing.T) {
 		w := newWorld(t, open)
 		f := testkit.Chain(t, "root > a; root > b; root > c; root > d")
-		w.entryDue(w.entry(w.individual("b"), pin(f.Get("b"), rotation.Primary)), w.now.Add(-time.Hour))
-		w.entryDue(w.entry(w.individual("a"), pin(f.Get("a"), rotation.Primary)), w.now)
-		w.entryDue(w.entry(w.group("g"), signing(f.Get("root"), rotation.Primary)), w.now.Add(-2*time.Hour))
-		w.entryDue(w.entry(w.individual("later"), pin(f.Get("c"), rotation.Primary)), w.now.Add(time.Microsecond))
-		w.entryDue(w.entry(w.individual("keyed"), key("k", rotation.Primary)), w.now.Add(-time.Hour))
-		w.entryDue(w.entry(w.individual("never"), pin(f.Get("d"), rotation.Primary)), time.Time{})
-		w.entryDue(w.entry(w.individual("empty")), w.now)
+		w.enrollDue(w.entry(w.individual("b"), pin(f.Get("b"), rotation.Primary)), w.now.Add(-time.Hour))
+		w.enrollDue(w.entry(w.individual("a"), pin(f.Get("a"), rotation.Primary)), w.now)
+		w.enrollDue(w.entry(w.group("g"), signing(f.Get("root"), rotation.Primary)), w.now.Add(-2*time.Hour))
+		w.enrollDue(w.entry(w.individual("later"), pin(f.Get("c"), rotation.Primary)), w.now.Add(time.Microsecond))
+		w.enrollDue(w.entry(w.individual("keyed"), key("k", rotation.Primary)), w.now.Add(-time.Hour))
+		w.enrollDue(w.entry(w.individual("never"), pin(f.Get("d"), rotation.Primary)), time.Time{})
+		w.enrollDue(w.entry(w.individual("empty")), w.now)
 		names := func(limit int) map[string]time.Time {
 			out := map[string]time.Time{}
 			for _, e := range view(w, func(tx provisioning.Tx) ([]provisioning.Enrollment, error) { return tx.DueEntries(w.now, limit) }) {
@@ -59,7 +59,7 @@ func claimedEntries(open Open) func(*testing.T) {
 		w := newWorld(t, open)
 		f := testkit.Chain(t, "root > a; root > b")
 		for _, name := range []string{"a", "b"} {
-			w.entryDue(w.entry(w.individual(name), pin(f.Get(name), rotation.Primary)), w.now)
+			w.enrollDue(w.entry(w.individual(name), pin(f.Get(name), rotation.Primary)), w.now)
 		}
 		var mu sync.Mutex
 		claims := map[string]int{}
@@ -100,7 +100,7 @@ func wokenEntries(open Open) func(*testing.T) {
 		w := newWorld(t, open)
 		f := testkit.Chain(t, "root > a")
 		owner := w.individual("a")
-		w.entryDue(w.entry(owner, pin(f.Get("a"), rotation.Primary)), time.Time{})
+		w.enrollDue(w.entry(owner, pin(f.Get("a"), rotation.Primary)), time.Time{})
 		wake := func(at time.Time) time.Time {
 			w.update(func(tx provisioning.Tx) error { return tx.WakeEntry(owner, at) })
 			return view(w, func(tx provisioning.Tx) (provisioning.Enrollment, error) { return tx.Enrollment(owner) }).DueAt
@@ -123,7 +123,7 @@ func movedEntries(open Open) func(*testing.T) {
 	return func(t *testing.T) {
 		w := newWorld(t, open)
 		f := testkit.Chain(t, "root > a; root > b [cn=a]")
-		e := w.entryDue(w.entry(w.individual("a"), pin(f.Get("a"), rotation.Primary), pin(f.Get("b"), rotation.Secondary)), w.now)
+		e := w.enrollDue(w.entry(w.individual("a"), pin(f.Get("a"), rotation.Primary), pin(f.Get("b"), rotation.Secondary)), w.now)
 		facts := view(w, func(tx provisioning.Tx) (provisioning.Facts, error) {
 			return tx.Facts(provisioning.FactsQuery{ID: e.ID})
 		})
