@@ -127,7 +127,7 @@ func Open(ctx context.Context, c Config) (*Jobs, error) {
 			Queues:  map[string]river.QueueConfig{queue: {MaxWorkers: workers}},
 			Workers: registry, PeriodicJobs: periodic, Logger: riverLog,
 			FetchCooldown: fetchCooldown,
-			JobTimeout: jobTimeout, RescueStuckJobsAfter: rescueAfter, MaxAttempts: 1,
+			JobTimeout:    jobTimeout, RescueStuckJobsAfter: rescueAfter, MaxAttempts: 1,
 			CompletedJobRetentionPeriod: retention, CancelledJobRetentionPeriod: retention, DiscardedJobRetentionPeriod: retention,
 			TestOnly: c.timing.promptly,
 		})

@@ -148,6 +148,9 @@ func (j *Jobs) ended(ctx context.Context, run Run) {
 	if j.config.Observe != nil {
 		j.config.Observe(run)
 	}
+	if run.Outcome == CutOff && j.stopping.Err() != nil {
+		return // the process stopped: nothing is wrong with the sweep
+	}
 	if err := j.database.record(context.WithoutCancel(ctx), run, j.river.ID()); err != nil {
 		j.log.Warn("recording a sweep's run", "sweep", run.Sweep, "idScope", run.Scope, "problem", err)
 	}

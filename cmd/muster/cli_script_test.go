@@ -2,16 +2,19 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -69,7 +72,7 @@ func TestTranscripts(t *testing.T) {
 			return err == nil || os.Getenv("MUSTER_REQUIRE_EXTERNAL") == "1", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serving": serving, "keep": keep, "logged": logged,
+			"serving": serving, "keep": keep, "logged": logged, "until": until,
 			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
 			"exits":  exitsWith,
 		},
@@ -121,8 +124,32 @@ func exitsWith(ts *testscript.TestScript, _ bool, args []string) {
 // and an environment. A process of its own for each command would take seconds.
 var oneAtATime sync.Mutex
 
-// exits runs main without the process, in the script's folder and environment.
 func exits(ts *testscript.TestScript, want int, args []string) {
+	if got := invoke(ts, args, ts.Stdout(), ts.Stderr()); got != want {
+		ts.Fatalf("exit %d, want %d", got, want)
+	}
+}
+
+// until runs a command again and again until its output matches: until PATTERN muster …
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	var out, errs bytes.Buffer
+	for range 300 {
+		out.Reset()
+		errs.Reset()
+		if invoke(ts, args[2:], &out, &errs) == exitDone && pattern.Match(out.Bytes()) {
+			_, err := out.WriteTo(ts.Stdout())
+			ts.Check(err)
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // a job of the server's: nothing tells us
+	}
+	ts.Fatalf("%q never comes; the last output was:\n%s%s", args[0], &out, &errs)
+}
+
+// invoke runs main without the process, in the script's folder and environment.
+func invoke(ts *testscript.TestScript, args []string, out, errs io.Writer) int {
 	oneAtATime.Lock()
 	defer oneAtATime.Unlock()
 	home, err := os.Getwd()
@@ -136,10 +163,7 @@ func exits(ts *testscript.TestScript, want int, args []string) {
 			ts.Check(os.Unsetenv(name))
 		}
 	}
-	got := run(context.Background(), args, streams{In: strings.NewReader(""), Out: ts.Stdout(), Err: ts.Stderr()})
-	if got != want {
-		ts.Fatalf("exit %d, want %d", got, want)
-	}
+	return run(context.Background(), args, streams{In: strings.NewReader(""), Out: out, Err: errs})
 }
 
 // keep puts the first line of the last command's output into a variable.
