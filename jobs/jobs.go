@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -108,6 +109,9 @@ func Open(ctx context.Context, c Config) (*Jobs, error) {
 	var periodic []*river.PeriodicJob
 	kinds := map[string]bool{}
 	for _, s := range c.Sweeps {
+		if j.sweeps[task{s.Scope, s.Name}] != nil {
+			return nil, fmt.Errorf("internal error: two sweeps of id scope %s are called %s", s.Scope, s.Name)
+		}
 		j.sweeps[task{s.Scope, s.Name}] = &flight{Sweep: s}
 		periodic = append(periodic, s.periodic())
 		if !kinds[s.Name] {
