@@ -30,7 +30,8 @@ type database struct {
 	pool *pgxpool.Pool // nil on SQLite
 }
 
-// connections to PostgreSQL that a process holds beside the store's, one of them to listen.
+// connections to PostgreSQL that a process holds at most, beside the store's and the one
+// on which it listens.
 const connections = 4
 
 func openDatabase(ctx context.Context, c Config) (*database, error) {
@@ -75,6 +76,9 @@ func openPostgres(ctx context.Context, dsn string) (*database, error) {
 		return nil, fmt.Errorf("reading the database's address: %w", err)
 	}
 	config.MaxConns = connections
+	if named := config.ConnConfig.RuntimeParams; named["application_name"] == "" {
+		named["application_name"] = "muster jobs"
+	}
 	config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 		// Nothing here is truth: a commit that is lost is a job more or less.
 		_, err := c.Exec(ctx, "SET synchronous_commit = off; SET statement_timeout = '30s'")

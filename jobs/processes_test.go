@@ -3,6 +3,7 @@ package jobs
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -172,4 +173,24 @@ func TestTwoProcessesRunASweepOnceInItsPeriod(t *testing.T) {
 	if took := time.Since(began); took < 2500*time.Millisecond {
 		t.Errorf("four periods were over in %s: both processes run it", took)
 	}
+}
+
+func TestJobsGoOnWhenTheirConnectionsAreLost(t *testing.T) {
+	ctx, dsn := t.Context(), testpg.DSN(t)
+	db, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.WithoutCancel(ctx))
+	n, name := newCounter(), "jobs-"+rand.Text()
+	start(t, Config{DSN: dsn + "&application_name=" + name, Sweeps: []Sweep{{Scope: "0neA", Name: "quick", Every: time.Second, Run: n.run}}})
+	n.await(t, 2)
+	lost := 0
+	if err := db.QueryRow(ctx, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1", name).Scan(&lost); err != nil || lost == 0 {
+		t.Fatal(lost, err)
+	}
+	for len(n.seen) > 0 {
+		<-n.seen
+	}
+	n.await(t, 3)
 }
