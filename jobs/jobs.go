@@ -16,9 +16,9 @@ import (
 // page; more says that there is another. It must bear to be run by two processes at once,
 // and to be cut off anywhere.
 type Sweep struct {
-	Scope string        // id scope
-	Name  string        // kebab-case; the same for every id scope
-	Every time.Duration // whole seconds
+	Scope string // id scope
+	Name  string // kebab-case; the same for every id scope
+	Every time.Duration
 	Run   func(ctx context.Context) (more bool, err error)
 }
 
@@ -142,10 +142,11 @@ func Open(ctx context.Context, c Config) (*Jobs, error) {
 	return j, nil
 }
 
-// periodic is the sweep's job in each period: unique in it among all processes, so that a
-// new leader adds none, while a job that a killed process left running is in nobody's way.
+// periodic is the sweep's job in each period, and when a process begins to lead. It is not
+// one of River's unique jobs: those would take the job that a killed process left running
+// for this period's, and the sweep would wait for the next.
 func (s Sweep) periodic() *river.PeriodicJob {
-	insert := &river.InsertOpts{Queue: queue, UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: s.Every}}
+	insert := &river.InsertOpts{Queue: queue}
 	return river.NewPeriodicJob(river.PeriodicInterval(s.Every),
 		func() (river.JobArgs, *river.InsertOpts) { return args{Scope: s.Scope, sweep: s.Name}, insert },
 		&river.PeriodicJobOpts{RunOnStart: true})

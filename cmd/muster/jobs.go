@@ -44,7 +44,7 @@ func (s *server) sweepsOf(h *house) []jobs.Sweep {
 		return false, h.tend(ctx, s.houses[0])
 	}}}
 	if len(h.sweeper.Upstreams()) > 0 {
-		every := min(upstreamSweepEvery, max(cmp.Or(s.config.UpstreamTimeout, upstreamSweepEvery).Truncate(time.Second), time.Second))
+		every := min(upstreamSweepEvery, max(cmp.Or(s.config.UpstreamTimeout, upstreamSweepEvery), time.Second))
 		out = append(out, jobs.Sweep{Scope: h.idScope, Name: tellUpstreams, Every: every, Run: func(ctx context.Context) (bool, error) {
 			return false, h.sweepUpstreams(ctx)
 		}})
