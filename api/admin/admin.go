@@ -31,6 +31,8 @@ type Deps struct {
 
 	// IssuanceLog is the log of the ledger; nil where there is none.
 	IssuanceLog Log
+	// Jobs is how the jobs do; nil where there are none.
+	Jobs Jobs
 	// AfterRevoke is called after a certificate was revoked or an issuer has moved, so that
 	// jobs learn of it and the next CRL is signed soon. It must be quick.
 	AfterRevoke func()
@@ -110,6 +112,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addLineage()
 	d.addAudit()
 	d.addLog()
+	d.addJobs()
 	d.addDocument()
 	return d, router
 }

@@ -15,10 +15,15 @@ import (
 	"github.com/passmuster/muster/internal/seal"
 )
 
-// tend keeps an id scope's issuers: what others did to them is learnt, those whose time has
-// come retire, and CRLs are published. One that fails does not hold up the next.
+// tend keeps an id scope's issuers: those whose time has come retire, and CRLs are
+// published. One that fails does not hold up the next.
 func (h *house) tend(ctx context.Context, own *house) error {
-	err := errors.Join(h.sweeper.SweepIssuers(ctx), h.authority.Reload(ctx), h.sweeper.SweepStatus(ctx))
+	return errors.Join(h.sweeper.SweepIssuers(ctx), h.learn(ctx, own), h.sweeper.SweepStatus(ctx))
+}
+
+// learn takes note of what became of the issuers, through this process or another.
+func (h *house) learn(ctx context.Context, own *house) error {
+	err := errors.Join(h.authority.Reload(ctx), h.sweeper.Reload(ctx))
 	_, bundle := writeBundle(h, own)
 	return errors.Join(err, bundle)
 }

@@ -48,7 +48,9 @@ func (s *server) retryKeys(ctx context.Context) {
 			return
 		}
 		s.log.Info("the key device is back")
-		s.nudgeCRL()
+		for _, h := range s.houses {
+			s.nudge(h)
+		}
 	}
 	if s.cert.absent() {
 		if err := s.cert.load(ctx); err != nil {

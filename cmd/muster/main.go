@@ -30,6 +30,7 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Make an operator token as the host's own act, with the server stopped."`
 
 	Status  statusCmd  `cmd:"" help:"Show whether the service is well."`
+	Jobs    jobsCmd    `cmd:"" help:"List what the server does by itself, and how that went."`
 	Explain explainCmd `cmd:"" help:"Say what would happen if a device registered now, and why."`
 	Find    findCmd    `cmd:"" help:"Find anything: a registration id, serial, thumbprint or certificate file."`
 

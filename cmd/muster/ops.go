@@ -15,6 +15,7 @@ import (
 
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/jobs"
 	"github.com/passmuster/muster/provisioning"
 )
 
@@ -27,10 +28,12 @@ type ops struct {
 	duration      *prometheus.HistogramVec
 	panics        prometheus.Counter
 	ocsp          *prometheus.CounterVec
+	sweeps        *prometheus.CounterVec
 
 	dev      bool
 	stopping atomic.Bool
 	houses   []*house
+	jobs     *jobs.Jobs
 }
 
 func newOps(dev bool) *ops {
@@ -41,9 +44,10 @@ func newOps(dev bool) *ops {
 	o.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "muster_http_request_duration_seconds", Help: "Time to answer.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 14)}, []string{"door"})
 	o.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_panics_total", Help: "Requests that panicked; each is a bug."})
 	o.ocsp = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_ocsp_responses_total", Help: "OCSP answers, by status."}, []string{"status"})
+	o.sweeps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_job_runs_total", Help: "Runs of sweeps in this process, by outcome."}, []string{"kind", "outcome"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "muster_build_info", Help: "1, with the version."}, []string{"version", "mode"})
 	build.WithLabelValues(version, mode(dev)).Set(1)
-	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, o.ocsp, build,
+	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, o.ocsp, o.sweeps, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -60,6 +64,15 @@ func (o *ops) watch(all []*house) {
 	o.houses = all
 	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all), rotationCollector(all))
 }
+
+// watchJobs begins to report on the jobs.
+func (o *ops) watchJobs(j *jobs.Jobs) {
+	o.jobs = j
+	o.registry.MustRegister(jobsCollector{j})
+}
+
+// swept counts one run of a sweep; it is the jobs' observer.
+func (o *ops) swept(r jobs.Run) { o.sweeps.WithLabelValues(r.Sweep, string(r.Outcome)).Inc() }
 
 // registered counts one attempt of a device; it is the engine's observer.
 func (o *ops) registered(out provisioning.Outcome) {
@@ -113,6 +126,7 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 	verbose := r.URL.Query().Has("verbose")
 	if verbose {
 		checks["log"] = logCheck(ctx, o.houses)
+		checks["jobs"] = jobsCheck(ctx, o.jobs, o.houses)
 	}
 	code, text := http.StatusOK, ok
 	if !ready {

@@ -17,6 +17,7 @@ import (
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/api/admin"
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/jobs"
 )
 
 // serveCmd runs the service.
@@ -69,13 +70,16 @@ func (s *serveCmd) Run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	srv := &server{config: c, houses: all, ops: watch, log: log, listeners: listeners, crlDue: make(chan struct{}, 1), blocked: blockListFile{path: c.KeyBlockList}}
+	srv := &server{config: c, houses: all, ops: watch, log: log, listeners: listeners, moved: make(chan struct{}, 1), blocked: blockListFile{path: c.KeyBlockList}}
 	if err := srv.prepare(ctx); err != nil {
+		return errors.Join(err, closeHouses(all))
+	}
+	if err := srv.openJobs(ctx); err != nil {
 		return errors.Join(err, closeHouses(all))
 	}
 	doors, err := srv.doors()
 	if err != nil {
-		return errors.Join(err, closeHouses(all))
+		return errors.Join(err, srv.closeJobs(ctx), closeHouses(all))
 	}
 	srv.ready(out, time.Since(began))
 	settleHeap()
@@ -141,7 +145,8 @@ type server struct {
 	log       *slog.Logger
 	listeners listeners
 	cert      *serverCertificate
-	crlDue    chan struct{} // a nudge: a revocation waits for its CRL
+	jobs      *jobs.Jobs
+	moved     chan struct{} // a nudge: an issuer may have moved
 	blocked   blockListFile
 }
 
@@ -236,28 +241,26 @@ func (s *server) ready(out streams, took time.Duration) {
 
 const (
 	finishRequests = 20 * time.Second
-	crlSweepEvery  = time.Minute
+	lookEvery      = time.Minute
 )
 
-// serve runs the doors and the sweep until ctx ends; then it stops accepting, finishes
-// requests, and stops the sweep.
+// serve runs the doors, the jobs and the process' own affairs until ctx ends; then it stops
+// accepting, finishes requests, and stops the rest.
 func (s *server) serve(ctx context.Context, doors []door) (err error) {
-	jobs, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	own, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { s.sweep(jobs) })
-	running.Go(func() { s.keepUpstreams(jobs) })
-	running.Go(func() { s.cert.keep(jobs, s.log) })
-	running.Go(func() { s.rewrap(jobs) })
+	running.Go(func() { s.look(own) })
+	running.Go(func() { s.cert.keep(own, s.log) })
+	running.Go(func() { s.rewrap(own) })
 	for _, h := range s.houses {
-		for _, w := range sweeps {
-			running.Go(func() { s.keepSweeping(jobs, h, w) })
-		}
-	}
-	for _, h := range s.houses {
-		running.Go(func() { h.writeLogs(jobs, s.log) })
+		running.Go(func() { h.writeLogs(own, s.log) })
 	}
 	defer running.Wait()
-	defer stopJobs()
+	defer stop()
+	defer func() { err = errors.Join(err, s.closeJobs(ctx)) }()
+	if err := s.jobs.Start(ctx); err != nil {
+		return err
+	}
 
 	failed := make(chan error, len(doors))
 	for _, d := range doors {
@@ -298,8 +301,8 @@ func (s *server) doors() ([]door, error) {
 			tenant.CT = h.ct
 		}
 		tenants = append(tenants, tenant)
-		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL, IssuanceLog: h.log,
-			Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
+		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: func() { s.nudge(h) }, IssuanceLog: h.log,
+			Jobs: jobsOf{s.jobs, h.idScope}, Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
 	}
 	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)
 	if err != nil {
@@ -381,18 +384,10 @@ func loopbackHost(next http.Handler) http.Handler {
 	})
 }
 
-// nudgeCRL asks for a CRL soon; nudges in a row are one.
-func (s *server) nudgeCRL() {
-	select {
-	case s.crlDue <- struct{}{}:
-	default:
-	}
-}
-
-// sweep tends the issuers of every id scope each minute, and when something waits; it reads
-// the block list again, and keeps recent requests.
-func (s *server) sweep(ctx context.Context) {
-	tick := time.NewTicker(crlSweepEvery)
+// look takes note, each minute and when something moved, of what other processes did to the
+// issuers; each minute it reads the block list again, and keeps recent requests.
+func (s *server) look(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	again := time.NewTicker(keyRetryEvery)
 	defer again.Stop()
@@ -404,14 +399,14 @@ func (s *server) sweep(ctx context.Context) {
 		case <-tick.C:
 			s.blocked.reload(s.houses, s.log)
 			s.keepRecent(ctx)
-		case <-s.crlDue:
+		case <-s.moved:
 		case <-again.C:
 			s.retryKeys(ctx)
 			continue
 		}
 		for _, h := range s.houses {
-			if err := h.tend(ctx, s.houses[0]); err != nil && ctx.Err() == nil {
-				s.log.Error("tending issuers", "idScope", h.idScope, "problem", err)
+			if err := h.learn(ctx, s.houses[0]); err != nil && ctx.Err() == nil {
+				s.log.Error("reading the issuers", "idScope", h.idScope, "problem", err)
 			}
 		}
 	}

@@ -71,31 +71,7 @@ func leftOut(kind, how string) (ca.Upstream, error) {
 	return nil, fault.New(fault.Malformed, "upstream-not-built", "this muster was built without %s: build it %s", kind, how)
 }
 
-// upstreamSweepEvery is how often open intents and revocations to be told are looked for.
-const upstreamSweepEvery = 15 * time.Second
-
-// keepUpstreams brings upstreams and the record into agreement: at the start, again and
-// again, and when a revocation waits.
-func (s *server) keepUpstreams(ctx context.Context) {
-	if !slices.ContainsFunc(s.houses, func(h *house) bool { return len(h.sweeper.Upstreams()) > 0 }) {
-		return
-	}
-	tick := time.NewTicker(min(upstreamSweepEvery, max(s.config.UpstreamTimeout, time.Second)))
-	defer tick.Stop()
-	for {
-		for _, h := range s.houses {
-			if err := h.sweepUpstreams(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("sweeping upstreams", "idScope", h.idScope, "problem", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
+// sweepUpstreams brings upstreams and the record into agreement.
 func (h *house) sweepUpstreams(ctx context.Context) error {
 	if err := h.sweeper.Reload(ctx); err != nil { // an issuer may have been made since
 		return err
