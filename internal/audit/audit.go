@@ -82,6 +82,7 @@ const (
 	PlanWritten        Action = "plan.written"
 	PlanDeleted        Action = "plan.deleted"
 	CampaignStarted    Action = "campaign.started"
+	CampaignWave       Action = "campaign.wave-begun"
 	CampaignPaused     Action = "campaign.paused"
 	CampaignResumed    Action = "campaign.resumed"
 	CampaignAborted    Action = "campaign.aborted"
