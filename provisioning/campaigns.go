@@ -260,9 +260,6 @@ func (e *Engine) AbortCampaign(ctx context.Context, actor, name, why string, pre
 	})
 }
 
-// maxCampaignWhy is the most an operator may say, in bytes.
-const maxCampaignWhy = 200
-
 // campaignTries is how often an operator's act is tried while a sweep changes the campaign.
 const campaignTries = 8
 
