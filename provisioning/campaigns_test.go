@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -263,7 +264,7 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 	if len(told) != 10 {
 		t.Errorf("%d were told, want each of 10 once", len(told))
 	}
-	if done := w.ledger(audit.CampaignDone); len(done) != 1 || string(done[0].Body) != `{"devices":10,"retired":10}` {
+	if done := w.ledger(audit.CampaignDone); len(done) != 1 || string(done[0].Body) != `{"devices":10}` {
 		t.Errorf("the ledger says %v", done)
 	}
 	d, err := w.engine.Device(w.ctx, id(w, l.names[0]))
@@ -460,6 +461,92 @@ func TestWhoCannotComeIsNotTold(t *testing.T) {
 	}
 }
 
+// Each device has a moment of its own, and is given up by that.
+func TestDevicesToldTogetherComeSpread(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.parked("line", 40)
+	w.clock = w.clock.Truncate(time.Hour)
+	told := w.clock
+	l.start(policies.Campaign{Act: policies.ActReprovision, Jitter: time.Hour, Patience: time.Hour, MaxErrorRate: 1})
+	w.sweep()
+	first, last := told.Add(time.Hour), told
+	early := 0
+	for _, e := range w.ledger(audit.RollTold) {
+		at, err := time.Parse(time.RFC3339, object(t, e.Body)["at"].(string))
+		w.must(err)
+		if at.Before(told) || at.After(told.Add(time.Hour)) {
+			t.Errorf("at %s", at)
+		}
+		if at.Before(first) {
+			first = at
+		}
+		if at.After(last) {
+			last = at
+		}
+		if at.Before(told.Add(30 * time.Minute)) {
+			early++
+		}
+	}
+	if last.Sub(first) < 40*time.Minute || early < 8 || early > 32 {
+		t.Errorf("%d of 40 come in the first half, all from %s to %s", early, first, last)
+	}
+	w.clock = told.Add(90 * time.Minute)
+	w.sweep()
+	r := w.report("roll")
+	if n := r.Reasons[provisioning.RuleNotComing]; n != int64(early) {
+		t.Errorf("%d were given up after an hour and a half, want %d", n, early)
+	}
+	w.clock = told.Add(2*time.Hour + time.Second)
+	w.sweep()
+	w.stands("roll", provisioning.CampaignDone, count{"failed": 40})
+}
+
+func TestADeviceThatFailsSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.certified("line", 4)
+	refused, staged, gone := l.names[0], l.names[1], l.names[2]
+	l.start(policies.Campaign{Act: policies.ActRenew, Patience: time.Hour, MaxErrorRate: 1})
+	w.sweep()
+	w.pass(time.Minute)
+	_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: w.signing(refused, []byte("another key entirely"))})
+	w.fails(err, fault.Unauthenticated, "no-enrollment")
+	l.renews(staged)
+	w.must(w.engine.DeleteRegistration(w.ctx, "operator:ann", id(w, gone), provisioning.Precondition{Any: true}))
+	w.pass(time.Hour)
+	w.sweep()
+	r := w.stands("roll", provisioning.CampaignDone, count{"failed": 3, "gone": 1})
+	if fmt.Sprint(r.Reasons) != "map[no-enrollment:1 not-coming:1 not-cut-over:1]" {
+		t.Errorf("failed for %v", r.Reasons)
+	}
+}
+
+// What stands in a twin stays, though the hub's door wrote it before the device had
+// registered; a twin without room is left alone.
+func TestAWordLeavesTheTwinAsItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.keyed(provisioning.Group, "line")
+	for name, desired := range map[string]string{"made": `{"a":1}`, "full": `{"a":"` + strings.Repeat("x", 32<<10-12) + `"}`} {
+		device := id(w, name)
+		_, err := w.engine.PutHubDevice(w.ctx, "operator:app", provisioning.HubDraft{Hub: builtIn, ID: device, Spelled: name}, provisioning.Precondition{})
+		w.must(err)
+		w.must2(w.engine.ChangeTwin(w.ctx, "operator:app", provisioning.TwinDraft{Hub: builtIn, ID: device, Desired: []byte(desired)}, provisioning.Precondition{}))
+		w.assigned(w.signing(name, derive(key, name)))
+		w.must2(w.engine.Reprovision(w.ctx, "operator:ann", device))
+		d, err := w.engine.HubDevice(w.ctx, builtIn, device, "")
+		w.must(err)
+		_, said := object(t, d.Twin.Desired)["muster"]
+		if object(t, d.Twin.Desired)["a"] == nil || said != (name == "made") {
+			t.Errorf("the twin of %s says %.100s", name, d.Twin.Desired)
+		}
+	}
+	if told := w.ledger(audit.RollTold); len(told) != 2 {
+		t.Errorf("%d rows in the ledger", len(told))
+	}
+}
+
 func TestACampaignIsSteered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -566,7 +653,7 @@ func TestACampaignGoesOnAfterACrash(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			l := w.parked("line", 700) // two pages of gathering, seven of telling
+			l := w.parked("line", 700) // three pages of gathering, fourteen of telling
 			l.start(policies.Campaign{Act: policies.ActReprovision, CanaryDevices: 150, WaveAfter: 0.5})
 			run := func() {
 				for range 20 {
@@ -724,4 +811,21 @@ func (w *world) eachToldOnce(devices int) {
 	if len(told) != devices {
 		w.t.Errorf("%d were told, want %d", len(told), devices)
 	}
+}
+
+// BenchmarkACampaign tells devices, and sees that they came.
+func BenchmarkACampaign(b *testing.B) {
+	w := newWorld(b)
+	l := w.parked("line", 10_000)
+	for n := 0; b.Loop(); n++ {
+		name := fmt.Sprintf("roll-%d", n)
+		l.start(policies.Campaign{Name: name, Act: policies.ActReprovision})
+		w.sweep()
+		b.StopTimer()
+		w.pass(time.Minute)
+		l.registers(l.names...)
+		b.StartTimer()
+		w.sweep()
+	}
+	b.ReportMetric(float64(10_000*b.N)/b.Elapsed().Seconds(), "devices/s")
 }

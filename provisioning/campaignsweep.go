@@ -12,9 +12,9 @@ import (
 
 // Sizes of what one transaction of the sweep does.
 const (
-	gatherPage = 500 // registrations read
-	lookPage   = 200 // devices looked at
-	tellPage   = 100 // devices told
+	gatherPage = 250 // registrations read
+	lookPage   = 100 // devices looked at
+	tellPage   = 50  // devices told
 )
 
 // campaignJob is the actor in the ledger.
@@ -155,7 +155,8 @@ func (c *Campaign) advance(tx Tx, now time.Time) error {
 		if err != nil || waits {
 			return err
 		}
-		return c.finish(tx, now)
+		c.State, c.Updated, c.Version = CampaignDone, now, c.Version+1
+		return tx.Append(c.event(now, campaignJob, audit.CampaignDone, map[string]any{"devices": c.Devices}))
 	}
 	switch {
 	case c.WaveDone(c.WaveSeen, c.WaveTaken):
@@ -178,22 +179,6 @@ func (c *Campaign) nextWave(tx Tx, sizes []int64, now time.Time) error {
 func (c *Campaign) pause(tx Tx, rule string, now time.Time) error {
 	c.State, c.Reason, c.Updated, c.Version = CampaignPaused, rule, now, c.Version+1
 	return tx.Append(c.event(now, campaignJob, audit.CampaignPaused, map[string]any{"reason": rule, "wave": c.Wave, "failed": c.Failed, "came": c.Came}))
-}
-
-func (c *Campaign) finish(tx Tx, now time.Time) error {
-	c.State, c.Updated, c.Version = CampaignDone, now, c.Version+1
-	counts, err := tx.CampaignCounts(c.Name)
-	if err != nil {
-		return err
-	}
-	facts := map[string]any{"devices": c.Devices}
-	for _, n := range counts {
-		if n.Devices > 0 {
-			was, _ := facts[string(n.State)].(int64)
-			facts[string(n.State)] = was + n.Devices
-		}
-	}
-	return tx.Append(c.event(now, campaignJob, audit.CampaignDone, facts))
 }
 
 // count notes that devices of the current wave, or of one before, have moved.

@@ -101,7 +101,7 @@ func (w word) say(tx Tx, reg Registration, builtIn bool, now time.Time) error {
 		facts["ref"] = refText(w.ref)
 	}
 	if builtIn && reg.State == Assigned {
-		written, err := advise(tx, reg.ID, w.desired(), now)
+		written, err := advise(tx, reg, w.desired(), now)
 		if err != nil {
 			return err
 		}
@@ -128,16 +128,16 @@ func (w word) desired() []byte {
 
 // advise merges a patch into the desired properties of a registration's twin. It answers
 // false where there is no room for it, which is the twin's owner's affair.
-func advise(tx Tx, id verify.RegistrationID, patch []byte, now time.Time) (bool, error) {
-	stored, err := tx.Twin(id)
-	was := &stored
+func advise(tx Tx, reg Registration, patch []byte, now time.Time) (bool, error) {
+	rec, err := tx.HubRecord(reg.Hub, reg.hubDeviceID())
 	if fault.Is(err, fault.NotFound) {
-		was, err = nil, nil
+		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	current, _ := twinOf(was, now)
+	stored := rec.twin()
+	current, _ := twinOf(stored, now)
 	next, err := TwinDraft{Desired: patch}.apply(current)
 	if fault.RuleOf(err) == "twin-size" {
 		return false, nil
@@ -147,10 +147,10 @@ func advise(tx Tx, id verify.RegistrationID, patch []byte, now time.Time) (bool,
 	}
 	next.Version++
 	next.DesiredVersion++
-	if next.Updated = now; was != nil && !now.After(was.Updated) {
-		next.Updated = was.Updated.Add(time.Microsecond) // the ETag must change
+	if next.Updated = now; stored != nil && !now.After(stored.Updated) {
+		next.Updated = stored.Updated.Add(time.Microsecond) // the ETag must change
 	}
-	return true, tx.UpdateTwin(id, next, writtenVersion(was))
+	return true, tx.UpdateTwin(reg.ID, next, writtenVersion(rec.Twin))
 }
 
 // Reprovision tells one device to register again, now; both its certificates stay as they
