@@ -68,33 +68,28 @@ func (s *campaignStep) lookAt(was CampaignDevice) error {
 	return s.tx.UpdateCampaignDevice(d)
 }
 
-// progress is how far a device is by its registration; it never goes back.
+// progress is how far a device is by its registration; it never goes back. A successor that
+// was staged before is none: the device has lost it, or would use it.
 func (d CampaignDevice) progress(c Campaign, reg Registration) DeviceState {
-	if c.Act == policies.ActReprovision {
-		since := d.ToldAt
-		if since.IsZero() {
-			since = c.Created
-		}
-		if reg.Operation.At.After(since) {
-			return DeviceSeen
-		}
-		return d.State
+	since := d.ToldAt
+	if since.IsZero() {
+		since = c.Created
 	}
+	came := reg.Operation.At.After(since)
 	slot, held := reg.Pair.Find(d.Ref)
-	if !held {
-		switch inUse(reg.Pair).State {
-		case rotation.Active:
-			return DeviceRetired
-		case rotation.Staged:
-			return DeviceStaged
-		}
-		return d.State // it has none: what it had was withdrawn
-	}
 	mine, other := reg.Pair.Cell(slot), reg.Pair.Cell(slot.Other())
+	next := inUse(reg.Pair)
 	switch {
-	case other.State == rotation.Active:
+	case c.Act == policies.ActReprovision && came:
 		return DeviceSeen
-	case other.State == rotation.Staged && (mine.State == rotation.Active || other.NotAfter.After(mine.NotAfter)):
+	case c.Act == policies.ActReprovision:
+		return d.State
+	case !held && next.State == rotation.Active:
+		return DeviceRetired
+	case held && other.State == rotation.Active:
+		return DeviceSeen
+	case !held && next.State == rotation.Staged && came,
+		held && other.State == rotation.Staged && came && (mine.State == rotation.Active || other.NotAfter.After(mine.NotAfter)):
 		return DeviceStaged
 	}
 	return d.State

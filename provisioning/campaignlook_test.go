@@ -38,8 +38,19 @@ func TestProgressIsReadFromTheRegistration(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := CampaignDevice{State: DeviceTold, Ref: old, ToldAt: now}
-			if got := d.progress(Campaign{Campaign: policies.Campaign{Act: policies.ActRenew}}, Registration{Pair: pair}); got != c.want {
+			renew := Campaign{Campaign: policies.Campaign{Act: policies.ActRenew}, Created: now}
+			reg := Registration{Pair: pair, Operation: OperationRecord{At: now.Add(time.Minute)}}
+			if got := d.progress(renew, reg); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
+			}
+			// One that was staged before the device was told is no answer to that.
+			reg.Operation.At = now
+			want := c.want
+			if want == DeviceStaged {
+				want = DeviceTold
+			}
+			if got := d.progress(renew, reg); got != want {
+				t.Errorf("from before: got %s, want %s", got, want)
 			}
 		})
 	}

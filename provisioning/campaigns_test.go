@@ -522,6 +522,28 @@ func TestADeviceThatFailsSaysWhy(t *testing.T) {
 	}
 }
 
+func TestADeviceThatLostItsSuccessorIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.certified("line", 2)
+	lost, ahead := l.names[0], l.names[1]
+	l.asks(w.presenting(lost, l.leafs[lost])) // the answer never arrives
+	w.pass(time.Minute)
+	l.start(policies.Campaign{Act: policies.ActRenew, Windows: policies.Windows{{Opens: "0 2 * * *", Length: time.Hour}}})
+	w.sweep()
+	w.pass(time.Minute)
+	l.renews(ahead)
+	w.clock = w.clock.Truncate(24 * time.Hour).Add(26 * time.Hour)
+	w.sweep()
+	w.stands("roll", provisioning.CampaignRunning, count{"told": 1, "staged": 1})
+	w.pass(time.Minute)
+	l.renews(lost)
+	l.shows(lost)
+	l.shows(ahead)
+	w.sweep()
+	w.stands("roll", provisioning.CampaignRunning, count{"seen": 2})
+}
+
 // What stands in a twin stays, though the hub's door wrote it before the device had
 // registered; a twin without room is left alone.
 func TestAWordLeavesTheTwinAsItIs(t *testing.T) {
