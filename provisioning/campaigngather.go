@@ -121,7 +121,7 @@ func (s selection) page(tx Tx, after verify.RegistrationID) (list []Registration
 // fits says whether a registration of a page is meant.
 func (s selection) fits(reg Registration, entry func(Owner) (Enrollment, error)) (bool, error) {
 	switch {
-	case s.act == policies.ActRenew && inUse(reg.Pair).State == rotation.Empty:
+	case s.act == policies.ActRenew && cellInUse(reg.Pair).State == rotation.Empty:
 		return false, nil // nothing of ours to renew
 	case s.Hub != "" && !strings.EqualFold(reg.Hub, s.Hub):
 		return false, nil
@@ -136,9 +136,9 @@ func (s selection) fits(reg Registration, entry func(Owner) (Enrollment, error))
 	return en.Profile == s.Profile, err
 }
 
-// inUse is the certificate that a device uses as far as anybody knows: the active one, or
+// cellInUse is the certificate that a device uses as far as anybody knows: the active one, or
 // of those never seen the one that ends last. State is Empty when there is none.
-func inUse(p rotation.Pair) (c rotation.Cell) {
+func cellInUse(p rotation.Pair) (c rotation.Cell) {
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		cell := p.Cell(slot)
 		switch {
@@ -186,7 +186,7 @@ func (s *campaignStep) gather() (more bool, err error) {
 		if !fits {
 			continue
 		}
-		d := CampaignDevice{Campaign: s.Name, ID: reg.ID, Place: s.place(reg.ID), State: DeviceDue, Ref: inUse(reg.Pair).Ref, Updated: s.now}
+		d := CampaignDevice{Campaign: s.Name, ID: reg.ID, Place: s.place(reg.ID), State: DeviceDue, Ref: cellInUse(reg.Pair).Ref, Updated: s.now}
 		if err := s.tx.InsertCampaignDevice(d); err != nil {
 			return false, err
 		}

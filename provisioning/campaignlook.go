@@ -78,7 +78,7 @@ func (d CampaignDevice) progress(c Campaign, reg Registration) DeviceState {
 	came := reg.Operation.At.After(since)
 	slot, held := reg.Pair.Find(d.Ref)
 	mine, other := reg.Pair.Cell(slot), reg.Pair.Cell(slot.Other())
-	next := inUse(reg.Pair)
+	next := cellInUse(reg.Pair)
 	switch {
 	case c.Act == policies.ActReprovision && came:
 		return DeviceSeen

@@ -93,7 +93,7 @@ func TestTheCertificateInUse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := inUse(pair).Ref[0]; got != c.want {
+		if got := cellInUse(pair).Ref[0]; got != c.want {
 			t.Errorf("%s: %d", c.name, got)
 		}
 		if got := endsBefore(pair, now.AddDate(0, 0, 10)); got != c.before {

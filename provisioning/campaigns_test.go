@@ -158,8 +158,8 @@ func (l *line) start(c policies.Campaign) provisioning.Campaign {
 	return made
 }
 
-// sweep runs the sweep until there is nothing left to do at this moment.
-func (w *world) sweep() {
+// sweepCampaigns runs the sweep until there is nothing left to do at this moment.
+func (w *world) sweepCampaigns() {
 	w.t.Helper()
 	for range 10_000 {
 		more, err := w.engine.SweepCampaigns(w.ctx, w.db.ProvisioningJobs())
@@ -217,7 +217,7 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 		Hub: builtIn, ID: id(w, l.names[0]), Desired: []byte(`{"interval":5,"muster":{"note":"kept"}}`),
 	}, provisioning.Precondition{}))
 	l.start(policies.Campaign{Act: policies.ActRenew, CanaryDevices: 2, Waves: 2, WaveAfter: 1, Patience: 48 * time.Hour})
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 8, "told": 2})
 
 	// Until the canaries were seen with the new certificate nobody else is told.
@@ -226,16 +226,16 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 	for _, name := range canaries {
 		l.renews(name)
 	}
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 8, "staged": 2})
 	w.pass(time.Minute)
 	l.shows(canaries[0])
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 8, "staged": 1, "seen": 1})
 	w.pass(time.Minute)
 	l.shows(canaries[1])
-	w.sweep()
-	w.sweep()
+	w.sweepCampaigns()
+	w.sweepCampaigns()
 	if r := w.stands("roll", provisioning.CampaignRunning, count{"due": 4, "told": 4, "seen": 2}); r.Wave != 2 {
 		t.Errorf("wave %d", r.Wave)
 	}
@@ -245,8 +245,8 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 			l.renews(name)
 			l.shows(name)
 		}
-		w.sweep()
-		w.sweep()
+		w.sweepCampaigns()
+		w.sweepCampaigns()
 	}
 	w.stands("roll", provisioning.CampaignRunning, count{"seen": 10})
 
@@ -255,7 +255,7 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 	for _, name := range l.names {
 		l.retires(name)
 	}
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.stands("roll", provisioning.CampaignDone, count{"retired": 10})
 	if r.Devices != 10 {
 		t.Errorf("%d devices", r.Devices)
@@ -276,7 +276,7 @@ func TestACampaignGoesThroughItsWaves(t *testing.T) {
 	}
 	w.restart() // a campaign that ended stays so
 	w.pass(time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignDone, count{"retired": 10})
 }
 
@@ -286,13 +286,13 @@ func TestReprovisioningIssuesNothing(t *testing.T) { // scenarios G2, G10
 	l := w.certified("line", 3)
 	before := w.registration(l.names[0]).Pair
 	l.start(policies.Campaign{Act: policies.ActReprovision})
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 3})
 	w.pass(time.Minute)
 	for _, name := range l.names {
 		l.shows(name)
 	}
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignDone, count{"seen": 3})
 	if after := w.registration(l.names[0]).Pair; after != before {
 		t.Errorf("the pair was %v and is %v", before, after)
@@ -330,17 +330,17 @@ func TestACampaignTellsInItsWindowsOnly(t *testing.T) {
 	l := w.parked("line", 5)
 	w.clock = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 	l.start(policies.Campaign{Act: policies.ActReprovision, Windows: policies.Windows{{Opens: "0 2 * * *", Length: time.Hour, Zone: "Europe/Berlin"}}})
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.stands("roll", provisioning.CampaignRunning, count{"due": 5})
 	opens := time.Date(2026, 3, 3, 1, 0, 0, 0, time.UTC)
 	if r.Open || !r.Opens.Equal(opens) {
 		t.Errorf("open %v, next %s", r.Open, r.Opens)
 	}
 	w.clock = opens.Add(-time.Second)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 5})
 	w.clock = opens
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 5})
 }
 
@@ -355,18 +355,18 @@ func TestARateHoldsAndTheForecastComesTrue(t *testing.T) {
 		Act: policies.ActReprovision, MaxPerHour: rate, Windows: policies.Windows{{Opens: "0 22 * * *", Length: 4 * time.Hour}},
 		CanaryDevices: 20, Waves: 3, Jitter: 10 * time.Minute,
 	})
-	w.sweep()
+	w.sweepCampaigns()
 	forecast := w.report("roll").Forecast
 	happened := map[time.Time]int64{}
 	for range 400 {
-		w.sweep()
+		w.sweepCampaigns()
 		w.pass(5 * time.Minute)
 		l.registers(w.inState("roll", provisioning.DeviceTold)...)
 		if w.report("roll").State == provisioning.CampaignDone {
 			break
 		}
 	}
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignDone, count{"seen": devices})
 	for _, e := range w.ledger(audit.RollTold) {
 		happened[e.At.Truncate(time.Hour)]++
@@ -388,13 +388,13 @@ func TestErrorsStopACampaign(t *testing.T) {
 	w := newWorld(t)
 	l := w.parked("line", 60)
 	l.start(policies.Campaign{Act: policies.ActReprovision, Sizes: []int{20, 40}, WaveAfter: 0.5, Patience: time.Hour, MaxErrorRate: 0.2, MinSample: 10})
-	w.sweep()
+	w.sweepCampaigns()
 	wave := w.inState("roll", provisioning.DeviceTold)
 	w.pass(time.Minute)
 	l.registers(wave[:9]...)
-	w.sweep()
+	w.sweepCampaigns()
 	w.pass(2 * time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.stands("roll", provisioning.CampaignPaused, count{"due": 40, "seen": 9, "failed": 11})
 	if r.Reason != provisioning.RuleErrorRate || r.Reasons[provisioning.RuleNotComing] != 11 {
 		t.Errorf("paused for %q, failed for %v", r.Reason, r.Reasons)
@@ -403,20 +403,20 @@ func TestErrorsStopACampaign(t *testing.T) {
 		t.Errorf("%d are stuck in the ledger", len(stuck))
 	}
 	w.pass(time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignPaused, count{"due": 40, "seen": 9, "failed": 11})
 
 	// Resumed, errors are counted anew, and a wave that fell short is left behind.
 	w.resume("roll")
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 40, "seen": 9, "failed": 11})
 	for range 3 {
 		w.pass(2 * time.Hour)
-		w.sweep()
+		w.sweepCampaigns()
 	}
 	w.stands("roll", provisioning.CampaignPaused, count{"seen": 9, "failed": 51})
 	w.resume("roll") // nobody is left
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignDone, count{"seen": 9, "failed": 51})
 }
 
@@ -425,17 +425,17 @@ func TestAWaveThatFallsShortStopsACampaign(t *testing.T) {
 	w := newWorld(t)
 	l := w.parked("line", 9)
 	l.start(policies.Campaign{Act: policies.ActReprovision, CanaryDevices: 3, Patience: time.Hour})
-	w.sweep()
+	w.sweepCampaigns()
 	canaries := w.inState("roll", provisioning.DeviceTold)
 	w.pass(time.Minute)
 	l.registers(canaries[:2]...)
 	w.pass(2 * time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	if r := w.stands("roll", provisioning.CampaignPaused, count{"due": 6, "seen": 2, "failed": 1}); r.Reason != provisioning.RuleWaveIncomplete {
 		t.Errorf("paused for %q", r.Reason)
 	}
 	w.resume("roll") // the operator has looked, and goes on
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 6, "seen": 2, "failed": 1})
 }
 
@@ -447,14 +447,14 @@ func TestWhoCannotComeIsNotTold(t *testing.T) {
 	key := w.keyed(provisioning.Individual, "pump-1")
 	w.assigned(w.signing("pump-1", key))
 	l.start(policies.Campaign{Act: policies.ActReprovision, Select: policies.Selection{IDs: ids}, Windows: policies.Windows{{Opens: "0 2 * * *", Length: time.Hour}}})
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 5})
 	w.enable(provisioning.Owner{ID: id(w, "pump-1")}, false)
 	w.must(w.engine.DeleteRegistration(w.ctx, "operator:ann", id(w, l.names[0]), provisioning.Precondition{Any: true}))
 	w.pass(time.Minute)
 	l.registers(l.names[1]) // comes by itself
 	w.clock = w.clock.Truncate(24 * time.Hour).Add(26 * time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.stands("roll", provisioning.CampaignRunning, count{"told": 2, "seen": 1, "gone": 1, "failed": 1})
 	if r.Reasons[provisioning.RuleEntryDisabled] != 1 || r.Moved != 2 || r.Failed != 0 {
 		t.Errorf("reasons %v, %d told in the hour, %d errors", r.Reasons, r.Moved, r.Failed)
@@ -469,7 +469,7 @@ func TestDevicesToldTogetherComeSpread(t *testing.T) {
 	w.clock = w.clock.Truncate(time.Hour)
 	told := w.clock
 	l.start(policies.Campaign{Act: policies.ActReprovision, Jitter: time.Hour, Patience: time.Hour, MaxErrorRate: 1})
-	w.sweep()
+	w.sweepCampaigns()
 	first, last := told.Add(time.Hour), told
 	early := 0
 	for _, e := range w.ledger(audit.RollTold) {
@@ -492,13 +492,13 @@ func TestDevicesToldTogetherComeSpread(t *testing.T) {
 		t.Errorf("%d of 40 come in the first half, all from %s to %s", early, first, last)
 	}
 	w.clock = told.Add(90 * time.Minute)
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.report("roll")
 	if n := r.Reasons[provisioning.RuleNotComing]; n != int64(early) {
 		t.Errorf("%d were given up after an hour and a half, want %d", n, early)
 	}
 	w.clock = told.Add(2*time.Hour + time.Second)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignDone, count{"failed": 40})
 }
 
@@ -508,14 +508,14 @@ func TestADeviceThatFailsSaysWhy(t *testing.T) {
 	l := w.certified("line", 4)
 	refused, staged, gone := l.names[0], l.names[1], l.names[2]
 	l.start(policies.Campaign{Act: policies.ActRenew, Patience: time.Hour, MaxErrorRate: 1})
-	w.sweep()
+	w.sweepCampaigns()
 	w.pass(time.Minute)
 	_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: w.signing(refused, []byte("another key entirely"))})
 	w.fails(err, fault.Unauthenticated, "no-enrollment")
 	l.renews(staged)
 	w.must(w.engine.DeleteRegistration(w.ctx, "operator:ann", id(w, gone), provisioning.Precondition{Any: true}))
 	w.pass(time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	r := w.stands("roll", provisioning.CampaignDone, count{"failed": 3, "gone": 1})
 	if fmt.Sprint(r.Reasons) != "map[no-enrollment:1 not-coming:1 not-cut-over:1]" {
 		t.Errorf("failed for %v", r.Reasons)
@@ -530,17 +530,17 @@ func TestADeviceThatLostItsSuccessorIsTold(t *testing.T) {
 	l.asks(w.presenting(lost, l.leafs[lost])) // the answer never arrives
 	w.pass(time.Minute)
 	l.start(policies.Campaign{Act: policies.ActRenew, Windows: policies.Windows{{Opens: "0 2 * * *", Length: time.Hour}}})
-	w.sweep()
+	w.sweepCampaigns()
 	w.pass(time.Minute)
 	l.renews(ahead)
 	w.clock = w.clock.Truncate(24 * time.Hour).Add(26 * time.Hour)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 1, "staged": 1})
 	w.pass(time.Minute)
 	l.renews(lost)
 	l.shows(lost)
 	l.shows(ahead)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"seen": 2})
 }
 
@@ -576,12 +576,12 @@ func TestACampaignIsSteered(t *testing.T) {
 	made := l.start(policies.Campaign{Act: policies.ActReprovision, CanaryDevices: 2, Expect: 5})
 	_, err := w.engine.StartCampaign(w.ctx, "operator:bob", made.Campaign)
 	w.fails(err, fault.Conflict, "campaign-exists")
-	w.sweep()
+	w.sweepCampaigns()
 	if r := w.stands("roll", provisioning.CampaignPaused, count{"due": 6}); r.Reason != provisioning.RuleMoreDevices {
 		t.Errorf("paused for %q", r.Reason)
 	}
 	w.resume("roll")
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 4, "told": 2})
 	version := w.report("roll").Version
 
@@ -596,14 +596,14 @@ func TestACampaignIsSteered(t *testing.T) {
 	// Paused, nobody is told and who was told is still seen; the wave goes on after it.
 	w.pass(time.Minute)
 	l.registers(w.inState("roll", provisioning.DeviceTold)...)
-	w.sweep()
+	w.sweepCampaigns()
 	if r := w.stands("roll", provisioning.CampaignPaused, count{"due": 4, "seen": 2}); r.Reason != "shift change" {
 		t.Errorf("paused for %q", r.Reason)
 	}
 	w.resume("roll")
 	_, err = w.engine.ResumeCampaign(w.ctx, "operator:ann", "roll", "", provisioning.Precondition{})
 	w.fails(err, fault.Conflict, "campaign-not-paused")
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignRunning, count{"told": 4, "seen": 2})
 
 	// Aborted, devices stay as they are, and nobody is looked at.
@@ -611,7 +611,7 @@ func TestACampaignIsSteered(t *testing.T) {
 	w.must(err)
 	w.pass(time.Minute)
 	l.registers(w.inState("roll", provisioning.DeviceTold)...)
-	w.sweep()
+	w.sweepCampaigns()
 	w.stands("roll", provisioning.CampaignAborted, count{"told": 4, "seen": 2})
 	_, err = w.engine.AbortCampaign(w.ctx, "operator:ann", "roll", "", provisioning.Precondition{})
 	w.fails(err, fault.Conflict, "campaign-ended")
@@ -767,7 +767,7 @@ func TestTenProcessesTellEachDeviceOnce(t *testing.T) {
 			})
 		}
 		running.Wait()
-		w.sweep()
+		w.sweepCampaigns()
 	}
 	everywhere()
 	w.stands("roll", provisioning.CampaignRunning, count{"due": 200, "told": 500})
@@ -842,12 +842,12 @@ func BenchmarkACampaign(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		name := fmt.Sprintf("roll-%d", n)
 		l.start(policies.Campaign{Name: name, Act: policies.ActReprovision})
-		w.sweep()
+		w.sweepCampaigns()
 		b.StopTimer()
 		w.pass(time.Minute)
 		l.registers(l.names...)
 		b.StartTimer()
-		w.sweep()
+		w.sweepCampaigns()
 	}
 	b.ReportMetric(float64(10_000*b.N)/b.Elapsed().Seconds(), "devices/s")
 }
