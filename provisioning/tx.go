@@ -101,6 +101,7 @@ type Tx interface {
 	RollTx
 	PlanTx
 	SlotTx
+	CampaignTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

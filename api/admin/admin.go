@@ -110,6 +110,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addTokens()
 	d.addCodes()
 	d.addLineage()
+	d.addCampaigns()
 	d.addAudit()
 	d.addLog()
 	d.addJobs()

@@ -32,6 +32,7 @@ type world struct {
 	t         testing.TB
 	engine    *provisioning.Engine
 	authority *ca.Authority
+	jobs      provisioning.Store
 	door      *door
 	router    *gin.Engine
 	handler   http.Handler
@@ -47,7 +48,7 @@ func newWorld(t testing.TB) *world {
 	w.clock.Store(testkit.Now().UnixNano())
 	ctx := t.Context()
 	s := apitest.Open(t, idScope, w.now)
-	w.engine, w.authority = s.Engine, s.Authority
+	w.engine, w.authority, w.jobs = s.Engine, s.Authority, s.Jobs
 	for _, r := range []policies.Role{policies.RoleViewer, policies.RoleOperator, policies.RoleSecurity, policies.RoleAdmin} {
 		text, _, err := w.engine.CreateToken(ctx, "operator:test", string(r), r.Scopes(), time.Hour)
 		check(t, err)

@@ -9,9 +9,10 @@ import (
 // regCmd is `muster reg`: the records of devices that have registered.
 type regCmd struct {
 	connection
-	List   regListCmd   `cmd:"" help:"List registrations."`
-	Show   regShowCmd   `cmd:"" help:"Show one."`
-	Delete regDeleteCmd `cmd:"" help:"Delete one's record; its device stays on the hub until it is deleted through the hub's registry API."`
+	List        regListCmd        `cmd:"" help:"List registrations."`
+	Show        regShowCmd        `cmd:"" help:"Show one."`
+	Reprovision regReprovisionCmd `cmd:"" help:"Tell a device, or many, to register again."`
+	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record; its device stays on the hub until it is deleted through the hub's registry API."`
 }
 
 var registrationTable = table{

@@ -39,6 +39,7 @@ type cli struct {
 	Enroll       enrollCmd       `cmd:"" help:"Individual enrollments."`
 	Group        groupCmd        `cmd:"" help:"Enrollment groups."`
 	Reg          regCmd          `cmd:"" help:"Registration records."`
+	Roll         rollCmd         `cmd:"" help:"Rotation: plans, what is due, and campaigns that move many devices."`
 	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
 	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`
 	Profile      profileCmd      `cmd:"" help:"Issuing profiles: what certificates look like."`

@@ -21,6 +21,9 @@ var sweeps = []sweep{
 	{"entries", 30 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepEntries(ctx, h.db.ProvisioningJobs())
 	}},
+	{"campaigns", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepCampaigns(ctx, h.db.ProvisioningJobs())
+	}},
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},

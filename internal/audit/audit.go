@@ -89,6 +89,7 @@ const (
 	SubscriptionPut       Action = "subscription.written"
 	SubscriptionDelete    Action = "subscription.deleted"
 	SubscriptionKeyRolled Action = "subscription.key-rolled"
+	CampaignWave          Action = "campaign.wave-begun"
 )
 
 // Event is one ledger row before it has a sequence number. Actor is

@@ -37,6 +37,7 @@ func Run(t *testing.T, open Open) {
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},
 		{"one-time codes", codes},
+		{"campaigns", campaigns},
 		{"lineage", lineage},
 		{"states", states},
 		{"check", checks},

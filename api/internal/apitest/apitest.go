@@ -28,7 +28,8 @@ type Scope struct {
 	Authority *ca.Authority
 	Issuing   ca.Issuer
 	DB        *store.DB
-	Close     func() error // of the database, as often as one likes
+	Close     func() error       // of the database, as often as one likes
+	Jobs      provisioning.Store // for what sweeps do
 }
 
 // Open makes an id scope that is checked, unless the test has closed it, and closed when
@@ -67,7 +68,7 @@ func OpenBehind(t testing.TB, upstreams map[string]ca.Upstream, idScope string, 
 	for _, edit := range edits {
 		edit(&config)
 	}
-	s.Engine = provisioning.New(config)
+	s.Engine, s.Jobs = provisioning.New(config), db.ProvisioningJobs()
 	return s
 }
 

@@ -66,28 +66,38 @@ CREATE TABLE campaigns (
   reason     TEXT COLLATE "C" NOT NULL, -- why it is paused or aborted
   cursor     TEXT COLLATE "C" NOT NULL, -- the last device gathered
   devices    BIGINT NOT NULL,
-  wave       BIGINT NOT NULL,
+  wave       BIGINT NOT NULL, -- 0: gathering
+  wave_taken BIGINT NOT NULL, -- of its devices, those that are due no more
+  wave_seen  BIGINT NOT NULL,
+  wave_ended BIGINT NOT NULL, -- failed or gone
+  came       BIGINT NOT NULL, -- since it was started or resumed
+  failed     BIGINT NOT NULL, -- likewise
   hour       BIGINT NOT NULL,
   moved      BIGINT NOT NULL,
+  step       BIGINT NOT NULL, -- counts all changes of this row; whoever adds one has it
   created    BIGINT NOT NULL,
   created_by TEXT COLLATE "C" NOT NULL,
   updated    BIGINT NOT NULL,
   version    BIGINT NOT NULL CHECK (version > 0)
 );
-CREATE INDEX campaigns_open ON campaigns (id) WHERE state IN ('gathering', 'running');
--- ref is the certificate that was active when the device was gathered; all zero: none.
+CREATE INDEX campaigns_open ON campaigns (id) WHERE state IN ('gathering', 'running', 'paused');
+-- ref is the certificate that was in use when the device was gathered; all zero: none. place
+-- is where it stands in the fixed order of the campaign; wave is 0 until it is its turn.
 CREATE TABLE campaign_devices (
   campaign        TEXT COLLATE "C" NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
   registration_id TEXT COLLATE "C" NOT NULL,
+  place           BIGINT NOT NULL,
   wave            BIGINT NOT NULL,
   state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('due', 'told', 'staged', 'seen', 'retired', 'failed', 'gone')),
   ref             BYTEA NOT NULL CHECK (length(ref) = 32),
   told_at         BIGINT NOT NULL,
+  look_at         BIGINT NOT NULL, -- when its registration is looked at next; 0: it is due, or there is nothing more to see
   updated         BIGINT NOT NULL,
-  reason          TEXT COLLATE "C" NOT NULL, -- why it failed, or does not go on
+  reason          TEXT COLLATE "C" NOT NULL, -- why it failed
   PRIMARY KEY (campaign, registration_id)
 );
-CREATE INDEX campaign_devices_state ON campaign_devices (campaign, state, wave, registration_id);
+CREATE INDEX campaign_devices_state ON campaign_devices (campaign, state, wave, place, registration_id);
+CREATE INDEX campaign_devices_look ON campaign_devices (campaign, look_at) WHERE look_at <> 0;
 
 -- Who is told of what is written into the ledger. cursor is the last entry delivered.
 CREATE TABLE subscriptions (

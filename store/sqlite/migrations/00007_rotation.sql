@@ -66,28 +66,38 @@ CREATE TABLE campaigns (
   reason     TEXT NOT NULL, -- why it is paused or aborted
   cursor     TEXT NOT NULL, -- the last device gathered
   devices    INTEGER NOT NULL,
-  wave       INTEGER NOT NULL,
+  wave       INTEGER NOT NULL, -- 0: gathering
+  wave_taken INTEGER NOT NULL, -- of its devices, those that are due no more
+  wave_seen  INTEGER NOT NULL,
+  wave_ended INTEGER NOT NULL, -- failed or gone
+  came       INTEGER NOT NULL, -- since it was started or resumed
+  failed     INTEGER NOT NULL, -- likewise
   hour       INTEGER NOT NULL,
   moved      INTEGER NOT NULL,
+  step       INTEGER NOT NULL, -- counts all changes of this row; whoever adds one has it
   created    INTEGER NOT NULL,
   created_by TEXT NOT NULL,
   updated    INTEGER NOT NULL,
   version    INTEGER NOT NULL CHECK (version > 0)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX campaigns_open ON campaigns (id) WHERE state IN ('gathering', 'running');
--- ref is the certificate that was active when the device was gathered; all zero: none.
+CREATE INDEX campaigns_open ON campaigns (id) WHERE state IN ('gathering', 'running', 'paused');
+-- ref is the certificate that was in use when the device was gathered; all zero: none. place
+-- is where it stands in the fixed order of the campaign; wave is 0 until it is its turn.
 CREATE TABLE campaign_devices (
   campaign        TEXT NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
   registration_id TEXT NOT NULL,
+  place           INTEGER NOT NULL,
   wave            INTEGER NOT NULL,
   state           TEXT NOT NULL CHECK (state IN ('due', 'told', 'staged', 'seen', 'retired', 'failed', 'gone')),
   ref             BLOB NOT NULL CHECK (length(ref) = 32),
   told_at         INTEGER NOT NULL,
+  look_at         INTEGER NOT NULL, -- when its registration is looked at next; 0: it is due, or there is nothing more to see
   updated         INTEGER NOT NULL,
-  reason          TEXT NOT NULL, -- why it failed, or does not go on
+  reason          TEXT NOT NULL, -- why it failed
   PRIMARY KEY (campaign, registration_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX campaign_devices_state ON campaign_devices (campaign, state, wave, registration_id);
+CREATE INDEX campaign_devices_state ON campaign_devices (campaign, state, wave, place, registration_id);
+CREATE INDEX campaign_devices_look ON campaign_devices (campaign, look_at) WHERE look_at <> 0;
 
 -- Who is told of what is written into the ledger. cursor is the last entry delivered.
 CREATE TABLE subscriptions (
