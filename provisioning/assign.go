@@ -52,7 +52,9 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 		p.issue = nil
 	}
 	d.attest(p, now)
-	d.schedule(p, now)
+	if p.issue == nil { // else when the certificate stands in its slot
+		d.schedule(p, now)
+	}
 	p.event = d.event(r, p.next, p.issue != nil, now)
 	return p, nil
 }
