@@ -176,3 +176,31 @@ func (p RotationPlan) Rotation() RotationPolicy {
 	}
 	return r
 }
+
+// Fit says how nearly the plan is about a credential of a role: of an entry (or access
+// policy) and under an issuing profile, either of which may be "". 0: not at all; of several
+// plans the one with the greatest number decides.
+func (p RotationPlan) Fit(role RollRole, entry, profile string) int {
+	if p.Role != role || len(p.Entries) > 0 && !slices.Contains(p.Entries, entry) || len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile) {
+		return 0
+	}
+	fit := 1
+	if len(p.Profiles) > 0 {
+		fit++
+	}
+	if len(p.Entries) > 0 {
+		fit += 2
+	}
+	return fit
+}
+
+// Rivals says that some credential fits both plans alike, so that only their names decide.
+func (p RotationPlan) Rivals(q RotationPlan) bool {
+	return p.Role == q.Role && (len(p.Entries) > 0) == (len(q.Entries) > 0) && (len(p.Profiles) > 0) == (len(q.Profiles) > 0) &&
+		meet(p.Entries, q.Entries) && meet(p.Profiles, q.Profiles)
+}
+
+// meet says that two lists narrow to something in common; an empty one does not narrow.
+func meet(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(name string) bool { return slices.Contains(b, name) })
+}

@@ -90,3 +90,51 @@ func (ws Windows) Open(now time.Time) (open bool, next time.Time) {
 	}
 	return false, next.UTC()
 }
+
+// Bounds of a look ahead at windows.
+const (
+	lookAhead    = 366 * 24 * time.Hour
+	lookOpenings = 1000
+)
+
+// Closed is the longest time in which no window is open, as far as a look ahead of a year or
+// of a thousand openings shows; 0: some window always is. The windows have been validated.
+func (ws Windows) Closed(now time.Time) (longest time.Duration) {
+	if len(ws) == 0 {
+		return 0
+	}
+	_, at := ws.Open(now)
+	if at.IsZero() {
+		at = now
+	}
+	longest = at.Sub(now)
+	var schedules []cron.Schedule
+	for _, w := range ws {
+		if s, err := w.schedule(); err == nil {
+			schedules = append(schedules, s)
+		}
+	}
+	until := at
+	for n := 0; n < lookOpenings && at.Sub(now) < lookAhead; n++ {
+		var next time.Time
+		var length time.Duration
+		for i, s := range schedules {
+			switch opens := s.Next(at.Add(-time.Nanosecond)); {
+			case opens.IsZero():
+			case next.IsZero() || opens.Before(next):
+				next, length = opens, ws[i].Length
+			case opens.Equal(next):
+				length = max(length, ws[i].Length)
+			}
+		}
+		if next.IsZero() {
+			return longest
+		}
+		longest = max(longest, next.Sub(until))
+		if ends := next.Add(length); ends.After(until) {
+			until = ends
+		}
+		at = next.Add(time.Second)
+	}
+	return longest
+}

@@ -59,6 +59,28 @@ func TestWindowsOpen(t *testing.T) {
 	}
 }
 
+func TestHowLongWindowsStayClosed(t *testing.T) {
+	for name, c := range map[string]struct {
+		windows Windows
+		want    time.Duration
+	}{
+		"without windows, never":               {nil, 0},
+		"every night for two hours":            {Windows{{Opens: "0 2 * * *", Length: 2 * time.Hour}}, 22 * time.Hour},
+		"two that meet":                        {Windows{{Opens: "0 0 * * *", Length: 12 * time.Hour}, {Opens: "0 12 * * *", Length: 12 * time.Hour}}, 0},
+		"the longer of two that open together": {Windows{{Opens: "0 0 * * *", Length: time.Hour}, {Opens: "0 0 * * *", Length: 3 * time.Hour}}, 21 * time.Hour},
+		"one in another":                       {Windows{{Opens: "0 0 * * *", Length: 12 * time.Hour}, {Opens: "0 3 * * *", Length: time.Hour}}, 12 * time.Hour},
+		"monthly: the longest month":           {Windows{{Opens: "0 0 1 * *", Length: time.Hour}}, 31*24*time.Hour - time.Hour},
+		"each minute":                          {Windows{{Opens: "* * * * *", Length: time.Minute}}, 0},
+		"on leap days":                         {Windows{{Opens: "0 12 29 2 *", Length: time.Hour}}, 758 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.windows.Closed(winterDay); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 // FuzzWindowsOpen holds Open against a walk from minute to minute.
 func FuzzWindowsOpen(f *testing.F) {
 	for zone := range uint8(4) {

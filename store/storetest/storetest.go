@@ -33,6 +33,7 @@ func Run(t *testing.T, open Open) {
 		{"texts", texts},
 		{"hub devices", hubDevices},
 		{"profiles", profiles},
+		{"plans", plans},
 		{"facts", facts},
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},
