@@ -98,6 +98,7 @@ type Tx interface {
 	SealedTx
 	ProfileTx
 	PlanTx
+	HorizonTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

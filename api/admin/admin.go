@@ -109,6 +109,8 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addLineage()
 	d.addAudit()
 	d.addLog()
+	d.addPlans()
+	d.addRotation()
 	d.addDocument()
 	return d, router
 }

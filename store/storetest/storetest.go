@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		{"hub devices", hubDevices},
 		{"profiles", profiles},
 		{"plans", plans},
+		{"horizon", horizon},
 		{"facts", facts},
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},
