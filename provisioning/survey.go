@@ -66,19 +66,29 @@ type WeekSurvey struct {
 	Renewals  int64 // get their successor in this week, if all goes to plan; what is late, in the first
 }
 
-// weekOf is the Monday on which the week of a time begins.
-func weekOf(t time.Time) time.Time {
+// WeekOf is the Monday on which the week of a time begins, UTC.
+func WeekOf(t time.Time) time.Time {
 	t = t.UTC()
 	return time.Date(t.Year(), t.Month(), t.Day()-(int(t.Weekday())+6)%7, 0, 0, 0, 0, time.UTC)
 }
 
-// Survey reads the last survey; fault.NotFound, rule "survey-not-found", before the first.
+// Survey reads the last survey. Before the first it is Unavailable, rule "not-surveyed".
 func (e *Engine) Survey(ctx context.Context) (s Survey, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
 		s, err = tx.Survey()
 		return err
 	})
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.Unavailable, "not-surveyed", "what ends when has not been counted yet; it is soon after the server started, then once an hour")
+	}
 	return s, err
+}
+
+// SurveyOf is the survey of one certificate that is in no table.
+func SurveyOf(role ExpiryRole, cert *x509.Certificate, now time.Time) RoleSurvey {
+	s := surveying{at: now, roles: map[ExpiryRole]*tally{}}
+	s.add(role, cert.NotAfter, policies.DefaultRotationPolicy().PrepareAfter(cert.NotBefore, cert.NotAfter), false)
+	return s.role(role).counted(now)
 }
 
 // SweepExpiry surveys everything that ends and keeps the result. It reads all registrations
@@ -119,8 +129,7 @@ func (s *surveying) role(r ExpiryRole) *tally {
 	return t
 }
 
-// add counts what is valid from one time to another, and whose successor is there or due at
-// prepare.
+// add counts what ends at a time, and whose successor is there or due at prepare.
 func (s *surveying) add(r ExpiryRole, end, prepare time.Time, succeeded bool) {
 	t := s.role(r)
 	t.Total++
@@ -151,20 +160,24 @@ func (s *surveying) add(r ExpiryRole, end, prepare time.Time, succeeded bool) {
 
 // weekNumber counts the weeks from that of the survey to that of a time.
 func (s *surveying) weekNumber(t time.Time) int {
-	return int((weekOf(t).Unix() - weekOf(s.at).Unix()) / int64(week/time.Second))
+	return int((WeekOf(t).Unix() - WeekOf(s.at).Unix()) / int64(week/time.Second))
+}
+
+// counted is the tally with the weeks in which something happens.
+func (t *tally) counted(at time.Time) RoleSurvey {
+	for n, w := range t.weeks {
+		if w != (WeekSurvey{}) {
+			w.Begins = WeekOf(at).AddDate(0, 0, 7*n)
+			t.Weeks = append(t.Weeks, w)
+		}
+	}
+	return t.RoleSurvey
 }
 
 func (s *surveying) result() Survey {
 	out := Survey{At: s.at}
 	for _, role := range []ExpiryRole{ExpiryDevices, ExpiryEnrollments, ExpiryGroups, ExpiryKeys, ExpiryAccess, ExpiryAnchors, ExpiryIssuers, ExpiryResponders} {
-		t := s.role(role)
-		for n, w := range t.weeks {
-			if w != (WeekSurvey{}) {
-				w.Begins = weekOf(s.at).AddDate(0, 0, 7*n)
-				t.Weeks = append(t.Weeks, w)
-			}
-		}
-		out.Roles = append(out.Roles, t.RoleSurvey)
+		out.Roles = append(out.Roles, s.role(role).counted(s.at))
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -29,6 +30,8 @@ type Deps struct {
 	Version   string           // of this program, for the document
 	Now       func() time.Time // time.Now unless given
 
+	// ServerCertificate is that of Muster's own TLS listeners, nil where there is none yet.
+	ServerCertificate func() *x509.Certificate
 	// IssuanceLog is the log of the ledger; nil where there is none.
 	IssuanceLog Log
 	// AfterRevoke is called after a certificate was revoked or an issuer has moved, so that
@@ -46,6 +49,9 @@ func (d Deps) complete() Deps {
 	}
 	if d.AfterRevoke == nil {
 		d.AfterRevoke = func() {}
+	}
+	if d.ServerCertificate == nil {
+		d.ServerCertificate = noCertificate
 	}
 	if d.OnPanic == nil {
 		d.OnPanic = func() {}
@@ -111,6 +117,8 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addLog()
 	d.addPlans()
 	d.addRotation()
+	d.addExpiry()
+	d.addCalendar()
 	d.addDocument()
 	return d, router
 }

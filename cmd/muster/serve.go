@@ -299,7 +299,7 @@ func (s *server) doors() ([]door, error) {
 		}
 		tenants = append(tenants, tenant)
 		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: s.nudgeCRL, IssuanceLog: h.log,
-			Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
+			Observe: s.ops.served, OnPanic: s.ops.panics.Inc, ServerCertificate: s.cert.leaf})
 	}
 	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)
 	if err != nil {

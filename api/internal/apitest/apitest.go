@@ -27,6 +27,7 @@ type Scope struct {
 	Engine    *provisioning.Engine
 	Authority *ca.Authority
 	Issuing   ca.Issuer
+	Jobs      provisioning.Store // as sweeps have it
 	Close     func() error // of the database, as often as one likes
 }
 
@@ -65,7 +66,7 @@ func OpenBehind(t testing.TB, upstreams map[string]ca.Upstream, idScope string, 
 	for _, edit := range edits {
 		edit(&config)
 	}
-	s.Engine = provisioning.New(config)
+	s.Engine, s.Jobs = provisioning.New(config), db.ProvisioningJobs()
 	return s
 }
 
