@@ -38,6 +38,7 @@ type cli struct {
 	Enroll  enrollCmd  `cmd:"" help:"Individual enrollments."`
 	Group   groupCmd   `cmd:"" help:"Enrollment groups."`
 	Reg     regCmd     `cmd:"" help:"Registration records."`
+	Roll    rollCmd    `cmd:"" help:"Rotation: plans, what is due, what ends when."`
 	Hub     hubCmd     `cmd:"" help:"Linked hubs."`
 	Profile profileCmd `cmd:"" help:"Issuing profiles: what certificates look like."`
 	Audit   auditCmd   `cmd:"" help:"The ledger, and the log that shows when it was rewritten."`

@@ -16,7 +16,9 @@ type sweep struct {
 
 // sweeps are all there are.
 var sweeps = []sweep{
-	{"expiry", time.Hour, func(ctx context.Context, h *house) (bool, error) { return h.engine.SweepExpiry(ctx, h.db.ProvisioningJobs()) }},
+	{"expiry", time.Hour, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepExpiry(ctx, h.db.ProvisioningJobs())
+	}},
 }
 
 // devSweepEvery is how often a development server looks, whose certificates may live for
