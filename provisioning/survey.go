@@ -51,10 +51,11 @@ type Survey struct {
 type RoleSurvey struct {
 	Role    ExpiryRole
 	Total   int64
-	Endless int64    // without an end
-	Ended   int64    // the end is over
-	Later   int64    // the end is beyond the last week counted
-	Within  [4]int64 // ends within each of ExpirySpans from At on
+	Endless int64     // without an end
+	Ended   int64     // the end is over
+	Later   int64     // the end is beyond the last week counted
+	Within  [4]int64  // ends within each of ExpirySpans from At on
+	Soonest time.Time // of the ends to come that have no successor; zero: none
 	Weeks   []WeekSurvey
 }
 
@@ -141,6 +142,9 @@ func (s *surveying) add(r ExpiryRole, end, prepare time.Time, succeeded bool) {
 	if !end.After(s.at) {
 		t.Ended++
 		return
+	}
+	if !succeeded && (t.Soonest.IsZero() || end.Before(t.Soonest)) {
+		t.Soonest = end
 	}
 	for i, span := range ExpirySpans {
 		if !end.After(s.at.Add(span)) {

@@ -89,6 +89,7 @@ type roleSurvey struct {
 	Ended   int64        `json:"ended,omitempty"`
 	Later   int64        `json:"later,omitempty"`
 	Within  []int64      `json:"within"`
+	Soonest int64        `json:"soonest,omitempty"`
 	Weeks   []weekSurvey `json:"weeks,omitempty"`
 }
 
@@ -111,6 +112,9 @@ func (t *tx) Survey() (provisioning.Survey, error) {
 	out := provisioning.Survey{At: time.UnixMicro(s.At).UTC(), Took: time.Duration(s.Took) * time.Microsecond}
 	for _, r := range s.Roles {
 		role := provisioning.RoleSurvey{Role: provisioning.ExpiryRole(r.Role), Total: r.Total, Endless: r.Endless, Ended: r.Ended, Later: r.Later}
+		if r.Soonest != 0 {
+			role.Soonest = time.UnixMicro(r.Soonest).UTC()
+		}
 		if copy(role.Within[:], r.Within) != len(role.Within) {
 			return provisioning.Survey{}, fault.New(fault.NotFound, "survey-not-found", "The survey on record is of another release.")
 		}
@@ -125,7 +129,7 @@ func (t *tx) Survey() (provisioning.Survey, error) {
 func (t *tx) PutSurvey(s provisioning.Survey) error {
 	out := survey{At: micros(s.At), Took: s.Took.Microseconds()}
 	for _, r := range s.Roles {
-		role := roleSurvey{Role: string(r.Role), Total: r.Total, Endless: r.Endless, Ended: r.Ended, Later: r.Later, Within: r.Within[:]}
+		role := roleSurvey{Role: string(r.Role), Total: r.Total, Endless: r.Endless, Ended: r.Ended, Later: r.Later, Within: r.Within[:], Soonest: micros(r.Soonest)}
 		for _, w := range r.Weeks {
 			role.Weeks = append(role.Weeks, weekSurvey{Begins: micros(w.Begins), Ending: w.Ending, Succeeded: w.Succeeded, Renewals: w.Renewals})
 		}

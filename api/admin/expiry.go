@@ -15,11 +15,12 @@ type (
 	// expiryRole counts the credentials of a role. Each is in one of endless, ended, later
 	// and a week's ending.
 	expiryRole struct {
-		Role    string `json:"role" doc:"device, enrollment, group, key, access, anchor, issuer, ocsp or server."`
-		Total   int64  `json:"total"`
-		Endless int64  `json:"endless,omitempty" doc:"Have no end: keys."`
-		Ended   int64  `json:"ended,omitempty" doc:"Their end is over."`
-		Later   int64  `json:"later,omitempty" doc:"End after the weeks asked for."`
+		Role    string     `json:"role" doc:"device, enrollment, group, key, access, anchor, issuer, ocsp or server."`
+		Total   int64      `json:"total"`
+		Endless int64      `json:"endless,omitempty" doc:"Have no end: keys."`
+		Ended   int64      `json:"ended,omitempty" doc:"Their end is over."`
+		Later   int64      `json:"later,omitempty" doc:"End after the weeks asked for."`
+		Soonest *time.Time `json:"soonest,omitempty" doc:"The first end to come of those without a successor."`
 	}
 	// expiryWeek counts a week of a role.
 	expiryWeek struct {
@@ -69,7 +70,7 @@ func (d *door) getExpiry(ctx context.Context, in *expiryQuery) (*expiry, error) 
 		if in.Role != "" && string(r.Role) != in.Role {
 			continue
 		}
-		role := expiryRole{Role: string(r.Role), Total: r.Total, Endless: r.Endless, Ended: r.Ended, Later: r.Later}
+		role := expiryRole{Role: string(r.Role), Total: r.Total, Endless: r.Endless, Ended: r.Ended, Later: r.Later, Soonest: instant(r.Soonest)}
 		for _, w := range r.Weeks {
 			if !w.Begins.Before(last) {
 				role.Later += w.Ending

@@ -162,7 +162,7 @@ func TestWhatEndsWhen(t *testing.T) {
 	}
 	survey()
 	// Both end in the week of 25 May 2026 and renew at two thirds: 30 April and 1 May.
-	w.get("/expiry?role=device&weeks=156").want(http.StatusOK).has("roles.0.total", 2).has("roles.0.later", nil).has("roles.1", nil).
+	w.get("/expiry?role=device&weeks=156").want(http.StatusOK).has("roles.0.total", 2).has("roles.0.later", nil).has("roles.0.soonest", "2026-05-30T07:55:00Z").has("roles.1", nil).
 		has("weeks.0.week", "2026-W18").has("weeks.0.begins", "2026-04-27").has("weeks.0.renewals", 2).has("weeks.0.ending", 0).
 		has("weeks.1.week", "2026-W22").has("weeks.1.ending", 2).has("weeks.1.succeeded", 0).has("weeks.1.renewals", 0)
 	w.get("/expiry?role=device&weeks=1").want(http.StatusOK).has("roles.0.later", 2).has("weeks.0", nil)

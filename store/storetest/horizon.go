@@ -119,7 +119,7 @@ func horizon(t *testing.T, open Open) {
 		last := func(tx provisioning.Tx) (provisioning.Survey, error) { return tx.Survey() }
 		absent(w, last)
 		s := provisioning.Survey{At: w.now, Took: time.Second, Roles: []provisioning.RoleSurvey{
-			{Role: provisioning.ExpiryDevices, Total: 9, Endless: 1, Ended: 2, Later: 3, Within: [4]int64{1, 2, 3, 4}, Weeks: []provisioning.WeekSurvey{{Begins: w.now, Ending: 5, Succeeded: 6, Renewals: 7}}},
+			{Role: provisioning.ExpiryDevices, Total: 9, Endless: 1, Ended: 2, Later: 3, Within: [4]int64{1, 2, 3, 4}, Soonest: w.now, Weeks: []provisioning.WeekSurvey{{Begins: w.now, Ending: 5, Succeeded: 6, Renewals: 7}}},
 			{Role: provisioning.ExpiryKeys},
 		}}
 		w.update(func(tx provisioning.Tx) error { return tx.PutSurvey(provisioning.Survey{At: w.now}) })
