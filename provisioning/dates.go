@@ -75,7 +75,7 @@ func (d *dating) issuers() (err error) {
 		switch {
 		case i.State == ca.IssuerRetiring:
 			d.add(id+"-retires", i.RetireAt, "The issuer %s (%s) signs no more CRLs.", i.Name, i.ID)
-		case i.State == ca.IssuerActive && !succeeded(issuers, i):
+		case i.State == ca.IssuerActive && !Succeeded(issuers, i):
 			rule := policies.DefaultRotationPolicy()
 			if p, found := PlanFor(d.plans, policies.RollIssuers, Owner{}, i.Profile); found {
 				rule = p.Rotation()

@@ -175,11 +175,11 @@ func (d *dueing) entries() error {
 		use, _ := inUse(cells)
 		x.Ends = use.NotAfter
 		x.Move, x.Reason = moveReview, reasonLook
-		pair, err := rotation.RestorePair(cells[rotation.Primary], cells[rotation.Secondary])
-		if err != nil {
-			return err
-		}
 		if use.State != rotation.Empty {
+			pair, err := replayed(cells, d.now)
+			if err != nil {
+				return err
+			}
 			rule := policies.DefaultRotationPolicy()
 			if p, found := PlanFor(d.plans, role, entry.Owner, ""); found {
 				rule = p.Rotation()
@@ -189,6 +189,28 @@ func (d *dueing) entries() error {
 		d.add(x, role, entry.Owner, "")
 	}
 	return nil
+}
+
+// replayed makes a pair of an entry's slots by the moves that led there, to ask it what it
+// needs. Which slot holds what is not kept: nothing is written from it.
+func replayed(cells [2]rotation.Cell, now time.Time) (p rotation.Pair, err error) {
+	for _, state := range []rotation.State{rotation.Retiring, rotation.Active, rotation.Staged} {
+		for _, c := range cells {
+			if c.State != state {
+				continue
+			}
+			if p, err = p.Stage(c.Ref, c.NotBefore, c.NotAfter); err == nil && state != rotation.Staged {
+				p, err = p.Promote(c.Ref, now, 0)
+			}
+			if err == nil && state == rotation.Retiring {
+				p, err = p.Relieve(c.Ref, now, c.RetireAt.Sub(now))
+			}
+			if err != nil {
+				return p, err
+			}
+		}
+	}
+	return p, nil
 }
 
 func (d *dueing) issuers() error {
@@ -209,7 +231,7 @@ func (d *dueing) issuers() error {
 		}
 		switch i.State {
 		case ca.IssuerActive:
-			if succeeded(issuers, i) {
+			if Succeeded(issuers, i) {
 				continue
 			}
 			x.At = rule.PrepareAfter(cert.NotBefore, cert.NotAfter)

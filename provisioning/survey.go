@@ -241,7 +241,7 @@ func (s *surveying) issuers(tx Tx) error {
 			continue // nothing is known of its end
 		}
 		s.add(ExpiryIssuers, cert.NotAfter, s.rule(policies.RollIssuers, Owner{}, i.Profile).PrepareAfter(cert.NotBefore, cert.NotAfter),
-			i.State == ca.IssuerRetiring || succeeded(issuers, i))
+			i.State == ca.IssuerRetiring || Succeeded(issuers, i))
 		switch responder, err := tx.OCSPResponder(i.ID); {
 		case err == nil:
 			s.add(ExpiryResponders, responder.NotAfter, responder.NotAfter, false)
@@ -252,8 +252,8 @@ func (s *surveying) issuers(tx Tx) error {
 	return nil
 }
 
-// succeeded says that another issuer of the role and profile is prepared.
-func succeeded(issuers []ca.Issuer, i ca.Issuer) bool {
+// Succeeded says that another issuer of the role and profile is prepared.
+func Succeeded(issuers []ca.Issuer, i ca.Issuer) bool {
 	return slices.ContainsFunc(issuers, func(x ca.Issuer) bool {
 		return x.State == ca.IssuerPrepared && x.Role == i.Role && x.Profile == i.Profile && x.ID != i.ID
 	})

@@ -164,6 +164,7 @@ func (s *server) prepare(ctx context.Context) error {
 	if err != nil {
 		s.log.Error("the key device is away: there is no certificate for the TLS listeners yet", "problem", err)
 	}
+	s.ops.watchCertificate(s.cert)
 	for _, h := range s.houses {
 		if err := refuseOnlineRoot(ctx, h); err != nil {
 			return err

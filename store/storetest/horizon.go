@@ -62,7 +62,9 @@ func horizon(t *testing.T, open Open) {
 		one := w.entry(w.individual("dev-1"))
 		one.DueAt = w.now
 		w.enroll(one)
-		got := view(w, func(tx provisioning.Tx) ([]provisioning.Enrollment, error) { return tx.NextEntries(w.now.Add(time.Hour), 9) })
+		got := view(w, func(tx provisioning.Tx) ([]provisioning.Enrollment, error) {
+			return tx.NextEntries(w.now.Add(time.Hour), 9)
+		})
 		var names []string
 		for _, e := range got {
 			names = append(names, fmt.Sprintf("%s with %d", e.Owner, len(e.Credentials)))
@@ -108,7 +110,9 @@ func horizon(t *testing.T, open Open) {
 		active.Ref, staged.Ref = rotation.Ref{}, rotation.Ref{}
 		want := []provisioning.SurveyedDevice{{ID: w.id("dev-1"), Cells: [2]rotation.Cell{active, staged}, Profile: "gate"}, {ID: w.id("dev-2")}}
 		survey := func(after verify.RegistrationID, limit int) []provisioning.SurveyedDevice {
-			return view(w, func(tx provisioning.Tx) ([]provisioning.SurveyedDevice, error) { return tx.SurveyedDevices(after, limit) })
+			return view(w, func(tx provisioning.Tx) ([]provisioning.SurveyedDevice, error) {
+				return tx.SurveyedDevices(after, limit)
+			})
 		}
 		same(w, survey(verify.RegistrationID{}, 9), want)
 		same(w, survey(verify.RegistrationID{}, 1), want[:1])

@@ -28,7 +28,7 @@ type Scope struct {
 	Authority *ca.Authority
 	Issuing   ca.Issuer
 	Jobs      provisioning.Store // as sweeps have it
-	Close     func() error // of the database, as often as one likes
+	Close     func() error       // of the database, as often as one likes
 }
 
 // Open makes an id scope that is checked, unless the test has closed it, and closed when
