@@ -21,8 +21,8 @@ type Date struct {
 	What string        // one sentence, with names as others gave them
 }
 
-// MaxDates bounds a calendar: groups beyond it are left out.
-const MaxDates = 5000
+// maxDates bounds a calendar: groups beyond it are left out.
+const maxDates = 5000
 
 // Dates lists when issuers, trust anchors and groups' signing certificates end or want a
 // successor, when a root whose key is elsewhere has to sign its next CRL, and when plans'
@@ -52,7 +52,7 @@ type dating struct {
 }
 
 func (d *dating) add(id string, at time.Time, what string, args ...any) {
-	if !at.IsZero() && len(d.list) < MaxDates {
+	if !at.IsZero() && len(d.list) < maxDates {
 		d.list = append(d.list, Date{ID: id, At: at, What: fmt.Sprintf(what, args...)})
 	}
 }
@@ -110,7 +110,7 @@ func (d *dating) lists() error {
 }
 
 func (d *dating) anchors() error {
-	for after := ""; len(d.list) < MaxDates; {
+	for after := ""; len(d.list) < maxDates; {
 		page, err := d.tx.Anchors(after, surveyPage)
 		if err != nil || len(page) == 0 {
 			return err
@@ -129,7 +129,7 @@ func (d *dating) windows() error {
 			continue
 		}
 		for n, w := range p.Windows {
-			if open, at := (policies.Windows{w}).Open(d.now); !open && !at.IsZero() && len(d.list) < MaxDates {
+			if open, at := (policies.Windows{w}).Open(d.now); !open && !at.IsZero() && len(d.list) < maxDates {
 				d.list = append(d.list, Date{ID: fmt.Sprintf("plan-%s-%d", p.Name, n), At: at, For: w.Length, What: fmt.Sprintf("A window of the plan %s, for %s.", p.Name, p.Role)})
 			}
 		}
@@ -138,7 +138,7 @@ func (d *dating) windows() error {
 }
 
 func (d *dating) groups() error {
-	for after := (verify.RegistrationID{}); len(d.list) < MaxDates; {
+	for after := (verify.RegistrationID{}); len(d.list) < maxDates; {
 		page, err := d.tx.Enrollments(EnrollmentFilter{Kind: Group, After: after, Limit: surveyPage, Role: RoleSigning})
 		if err != nil || len(page) == 0 {
 			return err

@@ -277,14 +277,13 @@ func later(a, b time.Time) time.Time {
 
 // Rotation is how rolling goes: what is overdue, and what does not go on.
 type Rotation struct {
-	Overdue      int64 // registrations and entries due for more than an hour, counted up to MaxCounted each
-	Stuck        []ReasonCount
-	StuckDevices int64
+	Overdue int64 // registrations and entries due for more than an hour, counted up to maxCounted each
+	Stuck   []ReasonCount
 }
 
 const (
-	// MaxCounted bounds a count of what is overdue: beyond it, how much more matters to nobody.
-	MaxCounted = 10_000
+	// maxCounted bounds a count of what is overdue: beyond it, how much more matters to nobody.
+	maxCounted = 10_000
 	// overdueAfter is how long something may be due before that is worth a word: sweeps run
 	// each minute, and what a plan holds back is not due.
 	overdueAfter = time.Hour
@@ -295,15 +294,12 @@ func (e *Engine) Rotation(ctx context.Context) (r Rotation, err error) {
 	by := e.now().Add(-overdueAfter)
 	err = e.store.View(ctx, func(tx Tx) error {
 		r = Rotation{}
-		if r.Overdue, err = tx.CountDue(by, MaxCounted); err != nil {
+		if r.Overdue, err = tx.CountDue(by, maxCounted); err != nil {
 			return err
 		}
 		r.Stuck, err = tx.StuckReasons()
 		return err
 	})
-	for _, s := range r.Stuck {
-		r.StuckDevices += s.Count
-	}
 	return r, err
 }
 
