@@ -1,6 +1,9 @@
 package policies
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,6 +62,10 @@ const (
 	maxDeadline = 366 * 24 * time.Hour
 	maxPublish  = 366 * 24 * time.Hour
 	maxHourly   = 1_000_000
+
+	maxPlanEntries  = 1000
+	maxPlanProfiles = 100
+	maxEntryName    = 136
 )
 
 // Validate reports everything that is wrong with the plan: one Malformed fault
@@ -74,6 +81,7 @@ func (p RotationPlan) Validate(now time.Time) error {
 	default:
 		bad.add("/role", "a role is one of devices, enrollments, groups, keys, access, issuers")
 	}
+	p.checkOwners(&bad)
 	p.Windows.check(&bad, "/windows", now)
 	if p.MaxPerHour < 0 || p.MaxPerHour > maxHourly {
 		bad.add("/maxPerHour", "at most 1000000 are moved in an hour")
@@ -83,6 +91,42 @@ func (p RotationPlan) Validate(now time.Time) error {
 	}
 	p.checkDates(&bad)
 	return bad.fault("plan-invalid")
+}
+
+// checkOwners checks whom the plan is for. That an entry or profile exists is not asked: a
+// plan may be there first.
+func (p RotationPlan) checkOwners(bad *findings) {
+	if len(p.Entries) > maxPlanEntries {
+		bad.add("/entries", "a plan names at most 1000 entries; leave them out for all of the role")
+	}
+	if len(p.Entries) > 0 && p.Role == RollIssuers {
+		bad.add("/entries", "issuers are not entries: name their profiles")
+	}
+	if len(p.Profiles) > maxPlanProfiles {
+		bad.add("/profiles", "a plan names at most 100 profiles")
+	}
+	if len(p.Profiles) > 0 && p.Role != RollDevices && p.Role != RollIssuers {
+		bad.add("/profiles", "only devices and issuers have issuing profiles")
+	}
+	for _, list := range []struct {
+		pointer string
+		names   []string
+		valid   func(string) bool
+	}{{"/entries", p.Entries, validEntryName}, {"/profiles", p.Profiles, ValidName}} {
+		for i, name := range list.names {
+			if !list.valid(name) {
+				bad.add(list.pointer+"/"+strconv.Itoa(i), "this is no such name")
+			} else if slices.Contains(list.names[:i], name) {
+				bad.add(list.pointer+"/"+strconv.Itoa(i), "this name is here twice")
+			}
+		}
+	}
+}
+
+// validEntryName takes ids of entries (INV-P3) and names of access policies, with or without
+// their plane.
+func validEntryName(name string) bool {
+	return name != "" && len(name) <= maxEntryName && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 // checkDates checks what only credentials without an issuing profile have.
@@ -131,4 +175,32 @@ func (p RotationPlan) Rotation() RotationPolicy {
 		r.Overlap = p.Overlap
 	}
 	return r
+}
+
+// Fit says how nearly the plan is about a credential of a role: of an entry (or access
+// policy) and under an issuing profile, either of which may be "". 0: not at all; of several
+// plans the one with the greatest number decides.
+func (p RotationPlan) Fit(role RollRole, entry, profile string) int {
+	if p.Role != role || len(p.Entries) > 0 && !slices.Contains(p.Entries, entry) || len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile) {
+		return 0
+	}
+	fit := 1
+	if len(p.Profiles) > 0 {
+		fit++
+	}
+	if len(p.Entries) > 0 {
+		fit += 2
+	}
+	return fit
+}
+
+// Rivals says that some credential fits both plans alike, so that only their names decide.
+func (p RotationPlan) Rivals(q RotationPlan) bool {
+	return p.Role == q.Role && (len(p.Entries) > 0) == (len(q.Entries) > 0) && (len(p.Profiles) > 0) == (len(q.Profiles) > 0) &&
+		meet(p.Entries, q.Entries) && meet(p.Profiles, q.Profiles)
+}
+
+// meet says that two lists narrow to something in common; an empty one does not narrow.
+func meet(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(name string) bool { return slices.Contains(b, name) })
 }

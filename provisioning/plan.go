@@ -1,29 +1,188 @@
 package provisioning
 
 import (
+	"context"
+	"fmt"
+	"strings"
 	"time"
 
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/verify"
 )
 
-// Plan is a rotation plan on record, with what it has moved in an hour.
+// Plan is a rotation plan on record. Moved counts what was moved under it in Hour, the
+// hours since 1970.
 type Plan struct {
 	policies.RotationPlan
-	Hour    int64 // the hour that Moved counts, in hours since 1970
-	Moved   int64
-	Created time.Time
-	Updated time.Time
-	Version int64
+	Hour, Moved      int64
+	Created, Updated time.Time
+	Version          int64
 }
 
-// PlanTx is what provisioning reads and writes of rotation plans.
+// Left is how much the plan may still move in the hour of now; negative: it has no bound.
+func (p Plan) Left(now time.Time) int64 {
+	switch {
+	case p.MaxPerHour == 0:
+		return -1
+	case p.Hour < HourOf(now):
+		return int64(p.MaxPerHour)
+	}
+	return max(0, int64(p.MaxPerHour)-p.Moved)
+}
+
+// HourOf is an hour as plans count it.
+func HourOf(now time.Time) int64 { return now.Unix() / int64(time.Hour/time.Second) }
+
+// PlanTx is what is read and written of rotation plans.
 type PlanTx interface {
-	// Plans lists all by name.
+	Plan(name string) (Plan, error)
+	// Plans lists all, by name.
 	Plans() ([]Plan, error)
 	InsertPlan(Plan) error
-	// CountMoves adds n moves, less than 0 to give some back, to what a plan has moved in an
-	// hour; what another hour counted is forgotten. The row stays locked until the
-	// transaction ends, so that whoever reads the plan after it in the same transaction reads
-	// a count that holds on every process.
-	CountMoves(plan string, hour, n int64) error
+	// UpdatePlan writes the settings; what was counted stays.
+	UpdatePlan(p Plan, was int64) error
+	DeletePlan(name string, version int64) error
+	// CountMoves adds n to what was moved under a plan in an hour, in the transaction of the
+	// moves; a plan that was deleted meanwhile is no error. Until the commit no other
+	// transaction counts for the plan, so that whoever counts 0 first and then reads Moved
+	// holds to the rate.
+	CountMoves(name string, hour, n int64) error
+}
+
+// PlanFor is the plan that is about credentials of a role, of an owner (or nobody) and under
+// an issuing profile (or none): the nearest by policies.RotationPlan.Fit, of several the
+// first by name. It answers paused ones too. plans are in the order of Plans.
+func PlanFor(plans []Plan, role policies.RollRole, owner Owner, profile string) (Plan, bool) {
+	return PlanNamed(plans, role, owner.ID.String(), profile)
+}
+
+// PlanNamed is PlanFor of what has another name than an owner: "service/NAME" or "hub/NAME"
+// of an access policy.
+func PlanNamed(plans []Plan, role policies.RollRole, entry, profile string) (nearest Plan, found bool) {
+	best := 0
+	for _, p := range plans {
+		if fit := p.Fit(role, entry, profile); fit > best {
+			nearest, best = p, fit
+		}
+	}
+	return nearest, best > 0
+}
+
+// PutPlan creates or replaces a rotation plan, and says what may surprise about it. What is
+// under way goes on under the new settings.
+func (e *Engine) PutPlan(ctx context.Context, actor string, p policies.RotationPlan, pre Precondition) (stored Plan, warnings []string, err error) {
+	now := e.now()
+	if err := p.Validate(now); err != nil {
+		return Plan{RotationPlan: p}, nil, err
+	}
+	if p.Entries, err = planEntries(p); err != nil {
+		return Plan{RotationPlan: p}, nil, err
+	}
+	err = e.store.Update(ctx, func(tx Tx) error {
+		was, err := tx.Plan(p.Name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err := pre.check(was.Version); err != nil {
+			return err
+		}
+		if warnings, err = planWarnings(tx, p, now); err != nil {
+			return err
+		}
+		stored, err = writePlan(tx, actor, was, p, now)
+		return err
+	})
+	return stored, warnings, err
+}
+
+func writePlan(tx Tx, actor string, was Plan, p policies.RotationPlan, now time.Time) (Plan, error) {
+	stored := Plan{RotationPlan: p, Hour: was.Hour, Moved: was.Moved, Created: now, Updated: now, Version: firstVersion(now)}
+	write := func() error { return tx.InsertPlan(stored) }
+	if was.Version != 0 {
+		stored.Created, stored.Version = was.Created, was.Version+1
+		write = func() error { return tx.UpdatePlan(stored, was.Version) }
+	}
+	return stored, first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
+		Body: audit.Body(map[string]any{"role": string(p.Role), "paused": p.Paused, "maxPerHour": p.MaxPerHour, "windows": len(p.Windows), "entries": len(p.Entries), "profiles": len(p.Profiles), "auto": p.Auto})}))
+}
+
+// PausePlan pauses a plan, or lets it go on. One that is so already stays as it is.
+func (e *Engine) PausePlan(ctx context.Context, actor, name string, paused bool, pre Precondition) (stored Plan, err error) {
+	now := e.now()
+	err = e.store.Update(ctx, func(tx Tx) error {
+		was, err := tx.Plan(name)
+		if err != nil {
+			return err
+		}
+		if pre != (Precondition{}) {
+			if err := pre.check(was.Version); err != nil {
+				return err
+			}
+		}
+		if stored = was; was.Paused == paused {
+			return nil
+		}
+		p := was.RotationPlan
+		p.Paused = paused
+		stored, err = writePlan(tx, actor, was, p, now)
+		return err
+	})
+	return stored, err
+}
+
+// DeletePlan removes a plan. What was under way goes on without one.
+func (e *Engine) DeletePlan(ctx context.Context, actor, name string, pre Precondition) error {
+	now := e.now()
+	return e.store.Update(ctx, func(tx Tx) error {
+		was, err := tx.Plan(name)
+		if err != nil {
+			return err
+		}
+		if err := pre.check(was.Version); err != nil {
+			return err
+		}
+		return first(tx.DeletePlan(name, was.Version),
+			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanDeleted, Subject: "plan:" + name, Body: audit.Body(map[string]any{"role": string(was.Role)})}))
+	})
+}
+
+// Plan reads one rotation plan.
+func (e *Engine) Plan(ctx context.Context, name string) (p Plan, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		p, err = tx.Plan(name)
+		return err
+	})
+	return p, err
+}
+
+// Plans lists the rotation plans by name.
+func (e *Engine) Plans(ctx context.Context) (list []Plan, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		list, err = tx.Plans()
+		return err
+	})
+	return list, err
+}
+
+// planEntries are the names of a plan's entries as they are compared.
+func planEntries(p policies.RotationPlan) (canonical []string, err error) {
+	for i, name := range p.Entries {
+		at := fmt.Sprintf("/entries/%d", i)
+		if p.Role == policies.RollAccess {
+			plane, rest, ok := strings.Cut(strings.ToLower(name), "/")
+			if !ok || rest == "" || plane != string(ServicePlane) && plane != string(HubPlane) {
+				return nil, fault.New(fault.Malformed, "plan-invalid", "an access policy is named with its plane: service/NAME or hub/NAME").At(at)
+			}
+			canonical = append(canonical, plane+"/"+rest)
+			continue
+		}
+		id, err := verify.ParseRegistrationID(name)
+		if err != nil {
+			return nil, fault.New(fault.Malformed, "plan-invalid", "this is no id of an enrollment or group").At(at)
+		}
+		canonical = append(canonical, id.String())
+	}
+	return canonical, nil
 }

@@ -63,15 +63,6 @@ func dueNow(ctx context.Context, jobs Store, now time.Time, limit int) (n int64,
 	return n, err
 }
 
-// maxOverdue bounds what Overdue counts.
-const maxOverdue = 100_000
-
-// Overdue counts registrations that have been due for longer than an hour: the sweep does
-// not keep up, or does not run. It counts to 100,000.
-func (e *Engine) Overdue(ctx context.Context) (int64, error) {
-	return dueNow(ctx, e.store, e.now().Add(-time.Hour), maxOverdue)
-}
-
 // rollRules are the rules by which certificates of devices roll, by issuing profile.
 type rollRules map[string]policies.RotationPolicy
 

@@ -102,6 +102,7 @@ type Tx interface {
 	PlanTx
 	SlotTx
 	CampaignTx
+	HorizonTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

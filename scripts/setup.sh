@@ -99,4 +99,5 @@ debian_packages
 if [ "$target" = test ]; then
 	npm_packages
 	scripts/step-ca.sh >/dev/null
+	scripts/promtool.sh >/dev/null
 fi

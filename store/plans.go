@@ -12,9 +12,13 @@ import (
 var planColumns = cols("t name, t settings, i hour, i moved, i created, i updated, i version")
 
 var (
+	selectPlan  = statement("SELECT " + planColumns.list("") + " FROM rotation_plans WHERE name = ?")
 	selectPlans = statement("SELECT " + planColumns.list("") + " FROM rotation_plans ORDER BY name")
 	insertPlan  = statement(insert("rotation_plans", planColumns)).unique(exists("plan"))
-	countMoves  = statement("UPDATE rotation_plans SET moved = CASE WHEN hour = ? THEN moved ELSE 0 END + ?, hour = ? WHERE name = ?")
+	updatePlan  = statement("UPDATE rotation_plans SET " + set(planColumns, "name", "hour", "moved") + " WHERE name = ? AND version = ?").missed(stale("plan"))
+	deletePlan  = statement("DELETE FROM rotation_plans WHERE name = ? AND version = ?").missed(stale("plan"))
+	// An hour that another process is already past is counted in that one's.
+	countMoves = statement("UPDATE rotation_plans SET moved = CASE WHEN hour < ? THEN ? ELSE moved + ? END, hour = CASE WHEN hour < ? THEN ? ELSE hour END WHERE name = ?")
 )
 
 // planSettings is a plan's content as stored. Durations are nanoseconds.
@@ -23,7 +27,7 @@ type planSettings struct {
 	Paused     bool              `json:"paused,omitempty"`
 	Entries    []string          `json:"entries,omitempty"`
 	Profiles   []string          `json:"profiles,omitempty"`
-	Windows    policies.Windows  `json:"windows,omitempty"`
+	Windows    []planWindow      `json:"windows,omitempty"`
 	MaxPerHour int               `json:"maxPerHour,omitempty"`
 	Jitter     float64           `json:"jitter,omitempty"`
 	PrepareAt  float64           `json:"prepareAt,omitempty"`
@@ -34,34 +38,66 @@ type planSettings struct {
 	Publish    time.Duration     `json:"publish,omitempty"`
 }
 
+type planWindow struct {
+	Opens  string        `json:"opens"`
+	Length time.Duration `json:"length"`
+	Zone   string        `json:"zone,omitempty"`
+}
+
 func scanPlan(r *row) provisioning.Plan {
-	name := r.text()
+	p := provisioning.Plan{RotationPlan: policies.RotationPlan{Name: r.text()}}
 	var s planSettings
 	if err := json.Unmarshal([]byte(r.text()), &s); err != nil && r.err == nil {
-		r.err = fmt.Errorf("plan %q on record: %w", name, err)
+		r.err = fmt.Errorf("plan %q on record: %w", p.Name, err)
 	}
-	return provisioning.Plan{
-		RotationPlan: policies.RotationPlan{
-			Name: name, Role: s.Role, Paused: s.Paused, Entries: s.Entries, Profiles: s.Profiles, Windows: s.Windows, MaxPerHour: s.MaxPerHour,
-			Jitter: s.Jitter, PrepareAt: s.PrepareAt, Overlap: s.Overlap, Every: s.Every, Deadline: s.Deadline, Auto: s.Auto, Publish: s.Publish,
-		},
-		Hour: r.int(), Moved: r.int(), Created: r.time(), Updated: r.time(), Version: r.int(),
+	p.Role, p.Paused, p.Entries, p.Profiles, p.MaxPerHour, p.Jitter = s.Role, s.Paused, s.Entries, s.Profiles, s.MaxPerHour, s.Jitter
+	p.PrepareAt, p.Overlap, p.Every, p.Deadline, p.Auto, p.Publish = s.PrepareAt, s.Overlap, s.Every, s.Deadline, s.Auto, s.Publish
+	for _, w := range s.Windows {
+		p.Windows = append(p.Windows, policies.Window(w))
 	}
+	p.Hour, p.Moved, p.Created, p.Updated, p.Version = r.int(), r.int(), r.time(), r.time(), r.int()
+	return p
+}
+
+func planText(p policies.RotationPlan) (string, error) {
+	s := planSettings{
+		Role: p.Role, Paused: p.Paused, Entries: p.Entries, Profiles: p.Profiles, MaxPerHour: p.MaxPerHour, Jitter: p.Jitter,
+		PrepareAt: p.PrepareAt, Overlap: p.Overlap, Every: p.Every, Deadline: p.Deadline, Auto: p.Auto, Publish: p.Publish,
+	}
+	for _, w := range p.Windows {
+		s.Windows = append(s.Windows, planWindow(w))
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("storing plan %q: %w", p.Name, err)
+	}
+	return string(text), nil
+}
+
+func (t *tx) Plan(name string) (provisioning.Plan, error) {
+	return one(t, selectPlan, notFound("plan"), scanPlan, name)
 }
 
 func (t *tx) Plans() ([]provisioning.Plan, error) { return all(t, selectPlans, scanPlan) }
 
 func (t *tx) InsertPlan(p provisioning.Plan) error {
-	s, err := json.Marshal(planSettings{
-		Role: p.Role, Paused: p.Paused, Entries: p.Entries, Profiles: p.Profiles, Windows: p.Windows, MaxPerHour: p.MaxPerHour,
-		Jitter: p.Jitter, PrepareAt: p.PrepareAt, Overlap: p.Overlap, Every: p.Every, Deadline: p.Deadline, Auto: p.Auto, Publish: p.Publish,
-	})
+	text, err := planText(p.RotationPlan)
 	if err != nil {
-		return fmt.Errorf("storing plan %q: %w", p.Name, err)
+		return err
 	}
-	return t.exec(insertPlan, p.Name, string(s), p.Hour, p.Moved, micros(p.Created), micros(p.Updated), p.Version)
+	return t.exec(insertPlan, p.Name, text, p.Hour, p.Moved, micros(p.Created), micros(p.Updated), p.Version)
 }
 
-func (t *tx) CountMoves(plan string, hour, n int64) error {
-	return t.exec(countMoves, hour, n, hour, plan)
+func (t *tx) UpdatePlan(p provisioning.Plan, was int64) error {
+	text, err := planText(p.RotationPlan)
+	if err != nil {
+		return err
+	}
+	return t.exec(updatePlan, text, micros(p.Created), micros(p.Updated), p.Version, p.Name, was)
+}
+
+func (t *tx) DeletePlan(name string, version int64) error { return t.exec(deletePlan, name, version) }
+
+func (t *tx) CountMoves(name string, hour, n int64) error {
+	return t.exec(countMoves, hour, n, n, hour, hour, name)
 }

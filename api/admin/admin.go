@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -29,6 +30,8 @@ type Deps struct {
 	Version   string           // of this program, for the document
 	Now       func() time.Time // time.Now unless given
 
+	// ServerCertificate is that of Muster's own TLS listeners, nil where there is none yet.
+	ServerCertificate func() *x509.Certificate
 	// IssuanceLog is the log of the ledger; nil where there is none.
 	IssuanceLog Log
 	// Jobs is how the jobs do; nil where there are none.
@@ -48,6 +51,9 @@ func (d Deps) complete() Deps {
 	}
 	if d.AfterRevoke == nil {
 		d.AfterRevoke = func() {}
+	}
+	if d.ServerCertificate == nil {
+		d.ServerCertificate = noCertificate
 	}
 	if d.OnPanic == nil {
 		d.OnPanic = func() {}
@@ -114,6 +120,10 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addAudit()
 	d.addLog()
 	d.addJobs()
+	d.addPlans()
+	d.addRotation()
+	d.addExpiry()
+	d.addCalendar()
 	d.addDocument()
 	return d, router
 }

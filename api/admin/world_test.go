@@ -118,7 +118,7 @@ func (w *world) do(r request) *answer {
 	rec := httptest.NewRecorder()
 	w.handler.ServeHTTP(rec, req)
 	a := &answer{t: w.t, request: r, status: rec.Code, header: rec.Header(), text: rec.Body.String()}
-	if a.text != "" {
+	if a.text != "" && a.header.Get("Content-Type") != calendarType {
 		if err := json.Unmarshal([]byte(a.text), &a.json); err != nil {
 			w.t.Fatalf("%s %s: the answer is not a JSON object: %v: %s", r.method, r.path, err, a.text)
 		}
@@ -178,6 +178,9 @@ func (w *world) hold(a *answer, r *http.Request) {
 	if !ok {
 		w.t.Errorf("%s: %d of type %q, which is not in the document", op.OperationID, a.status, a.header.Get("Content-Type"))
 		return
+	}
+	if a.header.Get("Content-Type") == calendarType {
+		return // not JSON
 	}
 	path, result := huma.NewPathBuffer(nil, 0), &huma.ValidateResult{}
 	huma.Validate(w.door.api.OpenAPI().Components.Schemas, media.Schema, path, huma.ModeReadFromServer, any(a.json), result)

@@ -75,8 +75,8 @@ func (b *bench) retire(ctx context.Context) (float64, error) {
 	if err != nil || len(list) == 0 {
 		return 0, errors.Join(err, errors.New("nothing was retired"))
 	}
-	if n, err := b.engine.Overdue(ctx); err != nil || n != 0 {
-		return 0, errors.Join(err, fmt.Errorf("%d are overdue", n))
+	if r, err := b.engine.Rotation(ctx); err != nil || r.Overdue != 0 {
+		return 0, errors.Join(err, fmt.Errorf("%d are overdue", r.Overdue))
 	}
 	return float64(b.due) / took.Seconds(), nil
 }

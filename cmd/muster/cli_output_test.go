@@ -109,12 +109,26 @@ func TestStatusOfClocks(t *testing.T) {
 		"thirty days, ended this moment": {30 * day, 0, stateCritical},
 	} {
 		i := issuerClock{ID: "i", State: "active", NotBefore: now.Add(c.left - c.life), NotAfter: now.Add(c.left)}
-		if got := i.checks(now)[0].State; got != c.state {
+		if got := i.checks(now, false)[0].State; got != c.state {
 			t.Errorf("%s: %s, want %s", name, got, c.state)
 		}
 	}
+	end := issuerClock{ID: "i", Role: "issuing", State: "active", NotBefore: now.Add(-300 * day), NotAfter: now.Add(30 * day)}
+	for name, c := range map[string]struct {
+		beside issuerClock
+		want   int
+	}{
+		"a successor is prepared":          {issuerClock{ID: "j", Role: "issuing", State: "prepared"}, exitDone},
+		"one is prepared of another role":  {issuerClock{ID: "j", Role: "root", State: "prepared"}, exitWarning},
+		"one is prepared for a profile":    {issuerClock{ID: "j", Role: "issuing", State: "prepared", Profile: "gate"}, exitWarning},
+		"what followed another is no help": {issuerClock{ID: "j", Role: "issuing", State: "retired"}, exitWarning},
+	} {
+		if code := worst(end.checks(now, end.followed([]issuerClock{end, c.beside}))); code != c.want {
+			t.Errorf("30 days left, %s: %d, want %d", name, code, c.want)
+		}
+	}
 	old := issuerClock{State: "retired", NotBefore: now.Add(-2 * day), NotAfter: now.Add(-day)}
-	if code := worst(old.checks(now)); code != exitDone {
+	if code := worst(old.checks(now, false)); code != exitDone {
 		t.Errorf("a retired issuer's end alarms: %d", code)
 	}
 	for left, want := range map[time.Duration]int{31 * day: exitDone, 29 * day: exitWarning, 0: exitCritical} {
@@ -122,7 +136,7 @@ func TestStatusOfClocks(t *testing.T) {
 		if err := json.Unmarshal([]byte(`{"crl":{"number":1,"nextUpdate":"`+now.Add(left).Format(time.RFC3339)+`"}}`), &root); err != nil {
 			t.Fatal(err)
 		}
-		if code := worst(root.checks(now)); code != want {
+		if code := worst(root.checks(now, false)); code != want {
 			t.Errorf("the CRL of a root whose key is elsewhere with %v left: %d, want %d", left, code, want)
 		}
 	}
@@ -137,7 +151,7 @@ func TestStatusOfClocks(t *testing.T) {
 		if err := json.Unmarshal(raw, &i); err != nil {
 			t.Fatal(err)
 		}
-		if code := worst(i.checks(now)); code != want {
+		if code := worst(i.checks(now, false)); code != want {
 			t.Errorf("a CRL with %v left: %d, want %d", left, code, want)
 		}
 	}

@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
 )
 
-// statusCmd says whether the service is well: ready, issuers, CRLs.
+// statusCmd says whether the service is well: ready, issuers, CRLs, rotation.
 type statusCmd struct {
 	connection
 	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
@@ -93,13 +94,20 @@ func (c *statusCmd) look(ctx context.Context, s streams, api *client, now time.T
 	if err != nil {
 		return nil, err
 	}
-	for _, item := range items {
-		var i issuerClock
-		if err := json.Unmarshal(item, &i); err != nil {
+	issuers := make([]issuerClock, len(items))
+	for n, item := range items {
+		if err := json.Unmarshal(item, &issuers[n]); err != nil {
 			return nil, fmt.Errorf("reading the answer: %w", err)
 		}
-		checks = append(checks, i.checks(now)...)
 	}
+	for _, i := range issuers {
+		checks = append(checks, i.checks(now, i.followed(issuers))...)
+	}
+	rolling, err := rotationChecks(ctx, api, now)
+	if err != nil {
+		return nil, err
+	}
+	checks = append(checks, rolling...)
 	l, err := logOf(ctx, api)
 	if err != nil {
 		return nil, err
@@ -129,6 +137,7 @@ func readiness(ctx context.Context, api *client) (check, error) {
 // issuerClock is what is read of an issuer.
 type issuerClock struct {
 	ID, Name, State     string
+	Role, Profile       string
 	NotBefore, NotAfter time.Time
 	KeyHere             bool
 	CRL                 *struct {
@@ -138,13 +147,23 @@ type issuerClock struct {
 	}
 }
 
-func (i issuerClock) checks(now time.Time) []check {
+// followed says that an issuer has a successor: it is prepared, or has taken over.
+func (i issuerClock) followed(all []issuerClock) bool {
+	return i.State == "retiring" || slices.ContainsFunc(all, func(x issuerClock) bool {
+		return x.State == "prepared" && x.ID != i.ID && x.Role == i.Role && x.Profile == i.Profile
+	})
+}
+
+func (i issuerClock) checks(now time.Time, followed bool) []check {
 	name := "issuer " + i.ID
 	early := min(issuerWarning, i.NotAfter.Sub(i.NotBefore)/4)
 	out := []check{{name, clock(now, i.NotAfter, early), fmt.Sprintf("%s, %s, to %s", i.Name, i.State, i.NotAfter.Format(time.RFC3339))}}
 	ended := i.State == "retired" || i.State == "revoked"
-	if ended {
+	switch {
+	case ended:
 		out[0].State = stateOK
+	case followed && out[0].State == stateWarning:
+		out[0].State, out[0].Detail = stateOK, out[0].Detail+", a successor is there"
 	}
 	if i.CRL == nil || ended {
 		return out

@@ -46,29 +46,17 @@ func sweepRegistrations(ctx context.Context, h *house) (more bool, err error) {
 	return h.engine.SweepRegistrations(ctx, h.db.ProvisioningJobs())
 }
 
-// rotationCollector reports what the planner is behind with.
+// rotationCollector says whether the planner holds still.
 type rotationCollector []*house
 
-var (
-	rotationOverdue = prometheus.NewDesc("muster_rotation_overdue", "Registrations whose certificates have been due for the planner for more than an hour, counted to 100000.", []string{"id_scope"}, nil)
-	clockAlarm      = prometheus.NewDesc("muster_clock_alarm", "1 while nothing is rolled because the clock jumped.", []string{"id_scope"}, nil)
-)
+var clockAlarm = prometheus.NewDesc("muster_clock_alarm", "1 while nothing is rolled because the clock jumped.", []string{"id_scope"}, nil)
 
-func (c rotationCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- rotationOverdue
-	ch <- clockAlarm
-}
+func (c rotationCollector) Describe(ch chan<- *prometheus.Desc) { ch <- clockAlarm }
 
 func (c rotationCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for _, h := range c {
-		n, err := h.engine.Overdue(ctx)
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(rotationOverdue, err)
-			continue
-		}
-		ch <- prometheus.MustNewConstMetric(rotationOverdue, prometheus.GaugeValue, float64(n), h.idScope)
 		clock, err := h.engine.Clock(ctx)
 		if err != nil {
 			ch <- prometheus.NewInvalidMetric(clockAlarm, err)

@@ -169,6 +169,7 @@ func (s *server) prepare(ctx context.Context) error {
 	if err != nil {
 		s.log.Error("the key device is away: there is no certificate for the TLS listeners yet", "problem", err)
 	}
+	s.ops.watchCertificate(s.cert)
 	for _, h := range s.houses {
 		if err := refuseOnlineRoot(ctx, h); err != nil {
 			return err
@@ -302,7 +303,7 @@ func (s *server) doors() ([]door, error) {
 		}
 		tenants = append(tenants, tenant)
 		operators[h.idScope] = admin.New(admin.Deps{Engine: h.engine, Authority: h.authority, Log: s.log, Version: version, AfterRevoke: func() { s.nudge(h) }, IssuanceLog: h.log,
-			Jobs: jobsOf{s.jobs, h.idScope}, Observe: s.ops.served, OnPanic: s.ops.panics.Inc})
+			Jobs: jobsOf{s.jobs, h.idScope}, Observe: s.ops.served, OnPanic: s.ops.panics.Inc, ServerCertificate: s.cert.leaf})
 	}
 	doors, err := api.NewDoors(settings, api.Options{AllowUnproven: c.dev || c.AllowUnprovenAnchors}, tenants...)
 	if err != nil {

@@ -24,6 +24,9 @@ var sweeps = []sweep{
 	{"campaigns", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepCampaigns(ctx, h.db.ProvisioningJobs())
 	}},
+	{"expiry", time.Hour, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepExpiry(ctx, h.db.ProvisioningJobs())
+	}},
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},

@@ -42,6 +42,14 @@ func newServerCertificate(ctx context.Context, c tlsConfig, authority *ca.Author
 // handshakes fail until it is back.
 func (s *serverCertificate) absent() bool { return s.current.Load() == nil }
 
+// leaf is the certificate itself, nil while it is absent.
+func (s *serverCertificate) leaf() *x509.Certificate {
+	if s.absent() {
+		return nil
+	}
+	return s.current.Load().Leaf
+}
+
 func (s *serverCertificate) load(ctx context.Context) error {
 	if s.config.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(s.config.Certificate, s.config.Key)

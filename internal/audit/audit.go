@@ -70,7 +70,8 @@ const (
 	SecretsRewrapped    Action = "secrets.rewrapped" // sealed anew under another key-encryption key
 
 	// Moves of a pair. The body has the slot's SHA-256 ("ref") and the reason.
-	RollTold     Action = "roll.told" // the device, or an entry's owner, was told that a successor is due
+	RollTold     Action = "roll.told"  // the device, or an entry's owner, was told that a successor is due
+	RollAsked    Action = "roll.asked" // an operator has the planner look at once
 	RollStaged   Action = "roll.staged"
 	RollSeen     Action = "roll.seen"     // the successor is in use: it is the active one now
 	RollPromoted Action = "roll.promoted" // by an operator or a plan, unseen

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
 	"github.com/passmuster/muster/verify"
@@ -16,6 +17,7 @@ func TestPagesAreFoundByTheirKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := testkit.Now()
 	group := provisioning.Owner{Kind: provisioning.Group, ID: after}
 	for name, c := range map[string]struct {
 		read func(provisioning.Tx) error
@@ -33,6 +35,26 @@ func TestPagesAreFoundByTheirKey(t *testing.T) {
 			_, err := tx.Registrations(provisioning.RegistrationFilter{Owner: group, After: after, Limit: 100})
 			return err
 		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=? AND id>?)"},
+		"registrations that are due": {func(tx provisioning.Tx) error {
+			_, err := tx.NextRegistrations(now, 100)
+			return err
+		}, "SEARCH registrations USING INDEX registrations_due (due_at"},
+		"entries that are due": {func(tx provisioning.Tx) error {
+			_, err := tx.NextEntries(now, 100)
+			return err
+		}, "SEARCH entries USING INDEX entries_due (due_at"},
+		"how many are due": {func(tx provisioning.Tx) error {
+			_, err := tx.CountAllDue(now, 100)
+			return err
+		}, "SEARCH registrations USING COVERING INDEX registrations_due (due_at"},
+		"registrations for a survey": {func(tx provisioning.Tx) error {
+			_, err := tx.SurveyedDevices(after, 100)
+			return err
+		}, "SEARCH r USING PRIMARY KEY (id>?)"},
+		"devices stuck for a reason": {func(tx provisioning.Tx) error {
+			_, err := tx.StuckDevices("renewal-late", after, 100)
+			return err
+		}, "SEARCH rolls USING INDEX rolls_stuck (stuck=? AND registration_id>?)"},
 	} {
 		var text string
 		var args []any

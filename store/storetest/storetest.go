@@ -33,6 +33,8 @@ func Run(t *testing.T, open Open) {
 		{"texts", texts},
 		{"hub devices", hubDevices},
 		{"profiles", profiles},
+		{"plans", plans},
+		{"horizon", horizon},
 		{"facts", facts},
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},

@@ -1,0 +1,313 @@
+package provisioning
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// Due is something that the planner, or a person, has to look at.
+type Due struct {
+	Role   ExpiryRole
+	Name   string // a registration id, an entry's id, an issuer's id, an anchor's name
+	At     time.Time
+	Move   string    // what the pair needs then, as far as can be told now; "review": to be seen
+	Reason string    // a rule word
+	Ends   time.Time // of what is in use; zero: it has no end
+	Plan   string    // that decides about it; "" none
+	Opens  time.Time // when the plan's window opens next, if it is closed at At
+	Paused bool      // the plan is
+}
+
+// Moves and reasons of what is not a pair's move.
+const (
+	moveReview = "review"
+	moveStaged = "promote"
+	moveLook   = "replace"
+
+	reasonPrepared = "prepared"
+	reasonEnds     = "ends"
+	reasonLook     = "looked-at"
+)
+
+// DueQuery narrows what is due. Zero values do not narrow.
+type DueQuery struct {
+	By    time.Time
+	Role  ExpiryRole
+	Limit int
+}
+
+// Due lists what is due at a time or before, soonest first: what the planner looks at, and
+// issuers and anchors whose successors take people.
+func (e *Engine) Due(ctx context.Context, q DueQuery) (list []Due, err error) {
+	now := e.now()
+	err = e.store.View(ctx, func(tx Tx) error {
+		d := dueing{tx: tx, now: now, query: q, owners: map[Owner]Enrollment{}}
+		list, err = d.all()
+		return err
+	})
+	slices.SortStableFunc(list, func(a, b Due) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Name, b.Name)) })
+	return list[:min(len(list), q.Limit)], err
+}
+
+// dueing makes the list in one View.
+type dueing struct {
+	tx       Tx
+	now      time.Time
+	query    DueQuery
+	plans    []Plan
+	profiles []Profile
+	owners   map[Owner]Enrollment
+	list     []Due
+}
+
+func (d *dueing) all() ([]Due, error) {
+	var err error
+	if d.plans, err = d.tx.Plans(); err != nil {
+		return nil, err
+	}
+	if d.profiles, err = d.tx.Profiles(); err != nil {
+		return nil, err
+	}
+	for _, part := range []struct {
+		roles []ExpiryRole
+		read  func() error
+	}{
+		{[]ExpiryRole{ExpiryDevices}, d.devices},
+		{[]ExpiryRole{ExpiryEnrollments, ExpiryGroups, ExpiryKeys}, d.entries},
+		{[]ExpiryRole{ExpiryIssuers}, d.issuers},
+		{[]ExpiryRole{ExpiryAnchors}, d.anchors},
+	} {
+		if d.query.Role != "" && !slices.Contains(part.roles, d.query.Role) {
+			continue
+		}
+		if err := part.read(); err != nil {
+			return nil, err
+		}
+	}
+	return d.list, nil
+}
+
+// add adds something, with the plan that decides about it.
+func (d *dueing) add(x Due, role policies.RollRole, o Owner, profile string) {
+	if x.At.After(d.query.By) || d.query.Role != "" && x.Role != d.query.Role {
+		return
+	}
+	if p, found := PlanFor(d.plans, role, o, profile); found {
+		x.Plan, x.Paused = p.Name, p.Paused
+		if open, next := p.Windows.Open(later(x.At, d.now)); !open {
+			x.Opens = next
+		}
+	}
+	d.list = append(d.list, x)
+}
+
+func (d *dueing) devices() error {
+	page, err := d.tx.NextRegistrations(d.query.By, d.query.Limit)
+	if err != nil {
+		return err
+	}
+	for _, reg := range page {
+		entry, err := d.owner(reg.Owner)
+		if err != nil {
+			return err
+		}
+		use, _ := inUseOf([2]rotation.Cell{reg.Pair.Cell(rotation.Primary), reg.Pair.Cell(rotation.Secondary)})
+		x := Due{Role: ExpiryDevices, Name: reg.ID.String(), At: reg.DueAt, Ends: use.NotAfter}
+		x.Move, x.Reason = d.move(reg.Pair, d.renewal(entry.Profile), reg.DueAt)
+		d.add(x, policies.RollDevices, reg.Owner, entry.Profile)
+	}
+	return nil
+}
+
+// owner is the entry of a registration, empty for an orphan's.
+func (d *dueing) owner(o Owner) (Enrollment, error) {
+	if entry, read := d.owners[o]; read || o.IsZero() {
+		return entry, nil
+	}
+	entry, err := d.tx.Enrollment(o)
+	if err == nil {
+		d.owners[o] = entry
+	}
+	return entry, err
+}
+
+func (d *dueing) renewal(profile string) policies.RotationPolicy {
+	for _, p := range d.profiles {
+		if p.Name == profile {
+			return p.Renewal
+		}
+	}
+	return policies.DefaultRotationPolicy()
+}
+
+// move is what a pair needs when it is due.
+func (d *dueing) move(p rotation.Pair, rule policies.RotationPolicy, at time.Time) (move, reason string) {
+	next := p.Next(rule, later(at, d.now))
+	if next.Move == rotation.Keep {
+		return moveReview, reasonLook
+	}
+	return next.Move.String(), string(next.Reason)
+}
+
+func (d *dueing) entries() error {
+	page, err := d.tx.NextEntries(d.query.By, d.query.Limit)
+	if err != nil {
+		return err
+	}
+	for _, entry := range page {
+		x := Due{Role: ExpiryEnrollments, Name: entry.ID.String(), At: entry.DueAt}
+		role := policies.RollEnrollments
+		switch {
+		case entry.Role() == RoleKey:
+			x.Role, role = ExpiryKeys, policies.RollKeys
+		case entry.Kind == Group:
+			x.Role, role = ExpiryGroups, policies.RollGroups
+		}
+		cells := slotsOf(entry)
+		use, _ := inUseOf(cells)
+		x.Ends = use.NotAfter
+		x.Move, x.Reason = moveReview, reasonLook
+		if use.State != rotation.Empty {
+			pair, err := replayed(cells, d.now)
+			if err != nil {
+				return err
+			}
+			rule := policies.DefaultRotationPolicy()
+			if p, found := PlanFor(d.plans, role, entry.Owner, ""); found {
+				rule = p.Rotation()
+			}
+			x.Move, x.Reason = d.move(pair, rule, entry.DueAt)
+		}
+		d.add(x, role, entry.Owner, "")
+	}
+	return nil
+}
+
+// replayed makes a pair of an entry's slots by the moves that led there, to ask it what it
+// needs. Which slot holds what is not kept: nothing is written from it.
+func replayed(cells [2]rotation.Cell, now time.Time) (p rotation.Pair, err error) {
+	for _, state := range []rotation.State{rotation.Retiring, rotation.Active, rotation.Staged} {
+		for _, c := range cells {
+			if c.State != state {
+				continue
+			}
+			if p, err = p.Stage(c.Ref, c.NotBefore, c.NotAfter); err == nil && state != rotation.Staged {
+				p, err = p.Promote(c.Ref, now, 0)
+			}
+			if err == nil && state == rotation.Retiring {
+				p, err = p.Relieve(c.Ref, now, c.RetireAt.Sub(now))
+			}
+			if err != nil {
+				return p, err
+			}
+		}
+	}
+	return p, nil
+}
+
+func (d *dueing) issuers() error {
+	issuers, err := d.tx.Issuers()
+	if err != nil {
+		return err
+	}
+	for _, i := range issuers {
+		cert, err := x509.ParseCertificate(i.Certificate)
+		if err != nil {
+			continue // nothing is known of its dates
+		}
+		x := Due{Role: ExpiryIssuers, Name: string(i.ID), Ends: cert.NotAfter, Move: rotation.Prepare.String(), Reason: string(rotation.PrepareDue)}
+		rule := policies.DefaultRotationPolicy()
+		plan, found := PlanFor(d.plans, policies.RollIssuers, Owner{}, i.Profile)
+		if found {
+			rule = plan.Rotation()
+		}
+		switch i.State {
+		case ca.IssuerActive:
+			if Succeeded(issuers, i) {
+				continue
+			}
+			x.At = rule.PrepareAfter(cert.NotBefore, cert.NotAfter)
+		case ca.IssuerPrepared:
+			x.At, x.Move, x.Reason = i.Created.Add(plan.Publish), moveStaged, reasonPrepared
+		case ca.IssuerRetiring:
+			if i.RetireAt.IsZero() {
+				continue // when its last certificate has ended
+			}
+			x.At, x.Move, x.Reason = i.RetireAt, rotation.Retire.String(), string(rotation.OverlapOver)
+		default:
+			continue
+		}
+		d.add(x, policies.RollIssuers, Owner{}, i.Profile)
+	}
+	return nil
+}
+
+// anchors want a person: the owner of the CA makes the next one.
+func (d *dueing) anchors() error {
+	for after := ""; ; {
+		page, err := d.tx.Anchors(after, surveyPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, a := range page {
+			cert := a.Link().Cert
+			after = a.Name()
+			at := policies.DefaultRotationPolicy().PrepareAfter(cert.NotBefore, cert.NotAfter)
+			if !at.After(d.query.By) && (d.query.Role == "" || d.query.Role == ExpiryAnchors) {
+				d.list = append(d.list, Due{Role: ExpiryAnchors, Name: a.Name(), At: at, Ends: cert.NotAfter, Move: moveLook, Reason: reasonEnds})
+			}
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Rotation is how rolling goes: what is overdue, and what does not go on.
+type Rotation struct {
+	Overdue int64 // registrations and entries due for more than an hour, counted up to maxCounted each
+	Stuck   []ReasonCount
+}
+
+const (
+	// maxCounted bounds a count of what is overdue: beyond it, how much more matters to nobody.
+	maxCounted = 10_000
+	// overdueAfter is how long something may be due before that is worth a word: sweeps run
+	// each minute, and what a plan holds back is not due.
+	overdueAfter = time.Hour
+)
+
+// Rotation reads how rolling goes.
+func (e *Engine) Rotation(ctx context.Context) (r Rotation, err error) {
+	by := e.now().Add(-overdueAfter)
+	err = e.store.View(ctx, func(tx Tx) error {
+		r = Rotation{}
+		if r.Overdue, err = tx.CountAllDue(by, maxCounted); err != nil {
+			return err
+		}
+		r.Stuck, err = tx.StuckReasons()
+		return err
+	})
+	return r, err
+}
+
+// Stuck lists rolls of devices that do not go on, for one reason, by registration id.
+func (e *Engine) Stuck(ctx context.Context, reason string, after verify.RegistrationID, limit int) (list []StuckDevice, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		list, err = tx.StuckDevices(reason, after, limit)
+		return err
+	})
+	return list, err
+}

@@ -1,0 +1,98 @@
+package provisioning
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/verify"
+)
+
+// reasonAsked is why something is rolled that an operator wants rolled.
+const reasonAsked = "operator"
+
+// RollNow tells a device to come for the successor of its certificate now, whatever its plan
+// says of windows and rates, and has the planner look at it at once. Devices on the built-in
+// hub find it in their twin's desired property "muster"; all else follows the ledger.
+//
+// Errors: NotFound; Conflict, rule "nothing-to-roll" without a certificate of ours,
+// "not-admitted" when the device's entry is gone or disabled and would refuse it.
+func (e *Engine) RollNow(ctx context.Context, actor string, id verify.RegistrationID) (d Due, err error) {
+	now := e.now()
+	err = e.store.Update(ctx, func(tx Tx) error {
+		reg, err := tx.Registration(id)
+		if err != nil {
+			return err
+		}
+		use, _ := inUseOf([2]rotation.Cell{reg.Pair.Cell(rotation.Primary), reg.Pair.Cell(rotation.Secondary)})
+		if use.State == rotation.Empty {
+			return fault.New(fault.Conflict, "nothing-to-roll", "the device has no certificate of ours that could have a successor")
+		}
+		if err := admits(tx, reg.Owner); err != nil {
+			return err
+		}
+		d = Due{Role: ExpiryDevices, Name: reg.ID.String(), At: now, Move: rotation.Remind.String(), Reason: reasonAsked, Ends: use.NotAfter}
+		return first(e.desire(tx, actor, reg, use, now), tx.MakeDue(id, now),
+			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RollTold, Subject: "registration:" + id.String(),
+				Body: audit.Body(map[string]any{"ref": verify.Thumbprint(use.Ref).String(), "reason": reasonAsked, "by": use.NotAfter})}))
+	})
+	return d, err
+}
+
+// admits is a Conflict, rule "not-admitted", for an entry that lets nobody in.
+func admits(tx Tx, o Owner) error {
+	refused := fault.New(fault.Conflict, "not-admitted", "the device's entry is disabled or deleted: it would get no successor")
+	if o.IsZero() {
+		return refused
+	}
+	entry, err := tx.Enrollment(o)
+	if fault.Is(err, fault.NotFound) || err == nil && !entry.Enabled {
+		return refused.About(o.String())
+	}
+	return err
+}
+
+// desire writes into the twin of a device that it is to renew.
+func (e *Engine) desire(tx Tx, actor string, reg Registration, use rotation.Cell, now time.Time) error {
+	if reg.Hub == "" {
+		return nil // nobody would read it
+	}
+	device, err := verify.ParseRegistrationID(reg.DeviceID)
+	if err != nil {
+		return nil // no device of the built-in hub has such a name
+	}
+	desired, err := json.Marshal(map[string]any{"muster": map[string]any{"renew": map[string]any{"by": use.NotAfter, "reason": reasonAsked}}})
+	if err != nil {
+		return err
+	}
+	_, err = e.changeTwin(tx, actor, TwinDraft{Hub: reg.Hub, ID: device, Desired: desired}, Precondition{}, now)
+	if fault.Is(err, fault.NotFound) {
+		return nil // the device was deleted at its hub
+	}
+	return err
+}
+
+// RollEntryNow has the planner look at an entry's slots at once.
+func (e *Engine) RollEntryNow(ctx context.Context, actor string, o Owner) (d Due, err error) {
+	now := e.now()
+	err = e.store.Update(ctx, func(tx Tx) error {
+		entry, err := tx.Enrollment(o)
+		if err != nil {
+			return err
+		}
+		use, _ := inUseOf(slotsOf(entry))
+		d = Due{Role: ExpiryEnrollments, Name: o.ID.String(), At: now, Move: moveReview, Reason: reasonAsked, Ends: use.NotAfter}
+		switch {
+		case entry.Role() == RoleKey:
+			d.Role = ExpiryKeys
+		case o.Kind == Group:
+			d.Role = ExpiryGroups
+		}
+		return first(tx.MakeEntryDue(o, now), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RollAsked,
+			Subject: subject(o), Body: audit.Body(map[string]any{})}))
+	})
+	return d, err
+}
