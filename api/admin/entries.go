@@ -137,6 +137,7 @@ func addEntries[T any](r entries[T]) {
 	add(r.door, route{"enable-" + r.noun, http.MethodPost, one + "/enable", policies.ScopeEnroll, tag, "Admit devices again", false}, r.enable)
 	add(r.door, route{"disable-" + r.noun, http.MethodPost, one + "/disable", policies.ScopeEnroll, tag, "Refuse devices from now on", false}, r.disable)
 	add(r.door, route{"get-" + r.noun + "-attestation", http.MethodPost, one + "/attestationmechanism", policies.ScopeSecurity, tag, "Read the attestation with its keys; that is put on record", false}, r.mechanism)
+	addKeys(r)
 }
 
 func (r entries[T]) owner(id string) (provisioning.Owner, error) {

@@ -20,6 +20,10 @@ type enrollCmd struct {
 	Import  importCmd       `cmd:"" help:"Make one for each line of a file; those that exist stay as they are."`
 	Export  exportCmd       `cmd:"" help:"Print all as NDJSON, without keys and certificates."`
 
+	Keys       entryKeysCmd       `cmd:"" help:"Show where the symmetric keys stand in their roll, and how many devices hang on each."`
+	Regenerate entryRegenerateCmd `cmd:"" help:"Put a new symmetric key into a slot; the former one is refused at once."`
+	Switch     entrySwitchCmd     `cmd:"" help:"Take the staged symmetric key for the one in use."`
+
 	Code       enrollCodeCmd       `cmd:"" help:"Make a one-time code by which a device enrolls over EST; it replaces the device's open one."`
 	Codes      enrollCodesCmd      `cmd:"" help:"List one-time codes."`
 	RevokeCode enrollRevokeCodeCmd `cmd:"" help:"Revoke a one-time code that was not used."`

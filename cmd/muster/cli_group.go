@@ -20,6 +20,10 @@ type groupCmd struct {
 	Members   groupMembersCmd `cmd:"" help:"List the devices a group has admitted."`
 	DeriveKey groupDeriveCmd  `cmd:"" help:"Print the keys of one device of a symmetric-key group; that is put on record."`
 	Except    groupExceptCmd  `cmd:"" help:"Shut one device out of its group, by a disabled enrollment of its own."`
+
+	Keys       entryKeysCmd       `cmd:"" help:"Show where the symmetric keys stand in their roll, and how many devices hang on each."`
+	Regenerate entryRegenerateCmd `cmd:"" help:"Put a new symmetric key into a slot; the former one is refused at once."`
+	Switch     entrySwitchCmd     `cmd:"" help:"Take the staged symmetric key for the one in use."`
 }
 
 // ProvideKind tells the shared commands that they are about groups.
