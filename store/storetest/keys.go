@@ -31,6 +31,19 @@ func keys(t *testing.T, open Open) {
 		w.update(func(tx provisioning.Tx) error { return tx.NextLook(o, w.now.Add(-time.Microsecond), time.Time{}) })
 	})
 	t.Run("the devices of an entry are counted by the key that they came with", keyDevices(open))
+	t.Run("a notice is given once", func(t *testing.T) {
+		w := newWorld(t, open)
+		give := func(tx provisioning.Tx) error { return tx.Notice("the end is near", w.now) }
+		noticed := func(tx provisioning.Tx) (bool, error) { return tx.Noticed("the end is near") }
+		if view(w, noticed) {
+			w.Error("it was given before")
+		}
+		w.update(give)
+		if !view(w, noticed) {
+			w.Error("it was not noted")
+		}
+		w.refused(fault.Conflict, "notice-exists", give)
+	})
 	t.Run("the keys of a policy keep since when they are there and when they were used", accessUses(open))
 }
 
