@@ -16,8 +16,15 @@ type sweep struct {
 
 // sweeps are all there are.
 var sweeps = []sweep{
-	{"key-uses", time.Minute, func(ctx context.Context, h *house) (bool, error) {
-		return false, h.engine.SweepKeyUses(ctx, h.db.ProvisioningJobs())
+	{"keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepKeys(ctx, h.db.ProvisioningJobs(), h.plans())
+	}},
+	{"access-keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepAccessKeys(ctx, h.db.ProvisioningJobs(), h.plans())
+	}},
+	{"issuer-roll", time.Minute, sweepIssuerRoll},
+	{"anchors", time.Hour, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepAnchors(ctx, h.db.ProvisioningJobs(), h.plans())
 	}},
 }
 
