@@ -124,3 +124,9 @@ func (e *Engine) keyHash(o Owner, c Credential) (verify.KeyHash, error) {
 	plain, err := e.box.Open(keyPurpose(o, c.Slot), c.SealedKey)
 	return verify.NewSecret(plain).Hash(), err
 }
+
+// holds says that a slot has this very key: written again it stays where it stands.
+func (e *Engine) holds(o Owner, c Credential, key []byte) bool {
+	hash, err := e.keyHash(o, c)
+	return err == nil && hash == verify.NewSecret(key).Hash()
+}

@@ -510,3 +510,22 @@ func TestHubIdentitiesFollowTheKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysThatAreWrittenAgainStayWhereTheyStand(t *testing.T) {
+	w := newWorld(t)
+	w.keyed(provisioning.Individual, "dev")
+	o := provisioning.Owner{ID: id(w, "dev")}
+	_, err := w.engine.SwitchKey(w.ctx, "operator:test", o, rotation.Secondary, provisioning.Precondition{})
+	w.must(err)
+	keys := w.slotKeys(o)
+	again := provisioning.Attestation{Role: provisioning.RoleKey, Slots: [2]provisioning.SlotDraft{{Key: keys[0]}, {Key: keys[1]}}}
+	w.put(provisioning.Individual, "dev", again)
+	if got := w.standing(o); got != "retiring active" {
+		t.Errorf("after the same keys were put keys stand %s", got)
+	}
+	again.Slots[1].Key = keys[0]
+	w.put(provisioning.Individual, "dev", again)
+	if got := w.standing(o); got != "active staged" {
+		t.Errorf("after another secondary was put keys stand %s", got)
+	}
+}
