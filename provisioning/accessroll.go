@@ -43,8 +43,7 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 }
 
 // SweepAccessKeys writes when keys were used, and rolls those of the policies that a plan is
-// for. A plan names policies by name, or as "plane/name". There are few policies: all are
-// looked at.
+// for, which names them as "plane/name". There are few policies: all are looked at.
 func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
 	if err := e.SweepKeyUses(ctx, jobs); err != nil {
 		return false, err
@@ -63,7 +62,7 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 	}
 	var failed []error
 	for _, p := range list {
-		plan := planNaming(plans, policies.RollAccess, p.Name, string(p.Plane)+"/"+p.Name)
+		plan := planNaming(plans, policies.RollAccess, string(p.Plane)+"/"+p.Name)
 		if plan == nil {
 			continue
 		}

@@ -76,16 +76,15 @@ func TestWhatHoldsTheRollOfAPolicysKeysBack(t *testing.T) {
 		both  bool          // clients use both
 		moved bool
 	}{
-		"nothing":                          {moved: true},
-		"the secondary is the one in use":  {slot: rotation.Secondary, moved: true},
-		"a plan that names the policy":     {plan: func(p *policies.RotationPlan) { p.Entries = []string{"Reader"} }, moved: true},
-		"a plan that names it, with plane": {plan: func(p *policies.RotationPlan) { p.Entries = []string{"service/reader"} }, moved: true},
-		"a plan for another plane's":       {plan: func(p *policies.RotationPlan) { p.Entries = []string{"hub/reader"} }},
-		"a plan for another role":          {plan: func(p *policies.RotationPlan) { p.Role = policies.RollKeys }},
-		"a paused plan":                    {plan: func(p *policies.RotationPlan) { p.Paused = true }},
-		"a closed window":                  {plan: func(p *policies.RotationPlan) { p.Windows = policies.Windows{{Opens: "0 2 29 2 *", Length: time.Hour}} }},
-		"a rate that is spent":             {plan: func(p *policies.RotationPlan) { p.MaxPerHour = -1 }},
-		"clients that use both keys":       {both: true},
+		"nothing":                         {moved: true},
+		"the secondary is the one in use": {slot: rotation.Secondary, moved: true},
+		"a plan that names the policy":    {plan: func(p *policies.RotationPlan) { p.Entries = []string{"service/reader"} }, moved: true},
+		"a plan for another plane's":      {plan: func(p *policies.RotationPlan) { p.Entries = []string{"hub/reader"} }},
+		"a plan for another role":         {plan: func(p *policies.RotationPlan) { p.Role = policies.RollKeys }},
+		"a paused plan":                   {plan: func(p *policies.RotationPlan) { p.Paused = true }},
+		"a closed window":                 {plan: func(p *policies.RotationPlan) { p.Windows = policies.Windows{{Opens: "0 2 29 2 *", Length: time.Hour}} }},
+		"a rate that is spent":            {plan: func(p *policies.RotationPlan) { p.MaxPerHour = -1 }},
+		"clients that use both keys":      {both: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

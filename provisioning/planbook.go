@@ -21,14 +21,13 @@ type PlanBook struct {
 	Count func(tx Tx, plan string, now time.Time) (bool, error)
 }
 
-// planNaming is the plan of a role for an entry of these names: one that names it before one
-// that names nobody, and of like ones the first by name; nil without any.
-func planNaming(plans []policies.RotationPlan, role policies.RollRole, names ...string) (found *policies.RotationPlan) {
+// planNaming is the plan of a role for an entry: one that names it before one that names
+// nobody, and of like ones the first by name; nil without any.
+func planNaming(plans []policies.RotationPlan, role policies.RollRole, entry string) (found *policies.RotationPlan) {
 	for i := range plans {
 		p := &plans[i]
-		if p.Role != role || len(p.Entries) > 0 && !slices.ContainsFunc(p.Entries, func(n string) bool {
-			return slices.ContainsFunc(names, func(is string) bool { return strings.EqualFold(n, is) })
-		}) {
+		names := slices.ContainsFunc(p.Entries, func(n string) bool { return strings.EqualFold(n, entry) })
+		if p.Role != role || len(p.Entries) > 0 && !names {
 			continue
 		}
 		if found == nil || cmp.Or(cmp.Compare(min(len(found.Entries), 1), min(len(p.Entries), 1)), cmp.Compare(p.Name, found.Name)) < 0 {
