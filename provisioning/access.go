@@ -179,7 +179,7 @@ func (e *Engine) RollAccessKey(ctx context.Context, actor string, plane Plane, n
 			return fault.New(fault.Conflict, "key-in-use", "a client signed in with this key at %s and would be refused: force it if that is meant", used.Format(time.RFC3339)).
 				About("access policy " + p.Name)
 		}
-		p, err = e.renewAccessKey(tx, p, slot, actor, byOperator, now)
+		p, err = e.renewAccessKey(tx, p, slot, actor, keyByOperator, now)
 		return err
 	})
 	return p, err

@@ -30,7 +30,7 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 	overlap := keyOverlap(&plan)
 	step := accessStep{slot: current.Other()}
 	idle := !now.Before(other.Used.Add(overlap))
-	rolls := in.Since.Add(plan.Every - time.Duration(plan.Jitter*place(string(p.Plane)+"/"+p.Name)*float64(plan.Every)))
+	rolls := in.Since.Add(plan.Every - time.Duration(plan.Jitter*spreadOf(string(p.Plane)+"/"+p.Name)*float64(plan.Every)))
 	switch {
 	case plan.Every == 0 || plan.Paused || !idle:
 	case other.Since.Before(in.Since) && !in.Used.IsZero() && !now.Before(in.Since.Add(overlap)):

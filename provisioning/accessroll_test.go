@@ -12,7 +12,7 @@ import (
 )
 
 func accessPlan() policies.RotationPlan {
-	return policies.RotationPlan{Name: "access", Role: policies.RollAccess, Every: every, Overlap: 2 * aDay}
+	return policies.RotationPlan{Name: "access", Role: policies.RollAccess, Every: every, Overlap: 2 * keysDay}
 }
 
 func (w *world) sweepAccess(b *book) {
@@ -27,7 +27,7 @@ func (w *world) usedDaily(b *book, key []byte, days int) {
 	for range days {
 		_, err := w.admit(provisioning.ServicePlane, w.token(key, accessHost, "reader"), "/enrollments/a")
 		w.must(err)
-		w.pass(aDay)
+		w.pass(keysDay)
 		w.sweepAccess(b)
 	}
 }
@@ -36,7 +36,7 @@ func TestTheKeysOfAPolicyRollWhenClientsHaveGoneOver(t *testing.T) {
 	w := newWorld(t)
 	first := w.policy(provisioning.ServicePlane, "reader", policies.EnrollmentRead)
 	p := accessPlan()
-	p.Overlap = 3 * aDay
+	p.Overlap = 3 * keysDay
 	b := planned(p)
 	w.usedDaily(b, first[0], 29)
 	if got := w.accessKeys(provisioning.ServicePlane, "reader"); string(got[1]) != string(first[1]) {
@@ -134,7 +134,7 @@ func TestAKeyOfAPolicyThatWasUsedIsReplacedByForceAlone(t *testing.T) {
 	w.must(roll(true))
 	// The new key was not used yet; a late note about the former one is not about it.
 	w.must(roll(false))
-	w.pass(2 * aDay)
+	w.pass(2 * keysDay)
 	w.must(roll(false))
 	w.check()
 }

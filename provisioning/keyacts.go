@@ -85,7 +85,7 @@ func (e *Engine) RegenerateKey(ctx context.Context, actor string, o Owner, slot 
 		return Enrollment{}, fault.New(fault.Conflict, "key-in-use", "%s came last with this key, or may have, and would be refused until they have another: force it if that is meant", counted(devices)).About(o.String())
 	}
 	return e.changeKeys(ctx, actor, o, pre, func(m *keyMoves) error {
-		return m.renew(slot, made[0], byOperator, devices)
+		return m.renew(slot, made[0], keyByOperator, devices)
 	})
 }
 
@@ -121,7 +121,7 @@ func (e *Engine) SwitchKey(ctx context.Context, actor string, o Owner, slot rota
 		if c, there := m.entry.slot(RoleKey, slot); !there || c.State != rotation.Staged {
 			return fault.New(fault.Conflict, "not-staged", "only what is staged can be promoted").About(o.String())
 		}
-		return m.promote(slot, byOperator, keyOverlap(nil))
+		return m.promote(slot, keyByOperator, keyOverlap(nil))
 	})
 }
 

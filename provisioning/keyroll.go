@@ -15,13 +15,13 @@ import (
 
 // The rule words of why a symmetric key is made anew, or why its roll does not go on.
 const (
-	KeyAge       rotation.Reason = "key-age"        // made anew: the key in use is as old as its plan lets it get
-	KeyAwaited   rotation.Reason = "not-cut-over"   // stuck: nobody uses the new key
-	KeyLeft      rotation.Reason = "overlap-over"   // made anew: the overlap is over, and nobody uses it
-	KeyDeadline  rotation.Reason = "deadline-over"  // made anew: who still uses it was waited for
-	KeyInUse     rotation.Reason = "devices-behind" // stuck: devices still hang on it
-	byOperator   rotation.Reason = "operator"
-	keySeenInUse rotation.Reason = "seen-in-use"
+	KeyAge        rotation.Reason = "key-age"        // made anew: the key in use is as old as its plan lets it get
+	KeyAwaited    rotation.Reason = "not-cut-over"   // stuck: nobody uses the new key
+	KeyLeft       rotation.Reason = "overlap-over"   // made anew: the overlap is over, and nobody uses it
+	KeyDeadline   rotation.Reason = "deadline-over"  // made anew: who still uses it was waited for
+	KeyInUse      rotation.Reason = "devices-behind" // stuck: devices still hang on it
+	keyByOperator rotation.Reason = "operator"
+	keySeenInUse  rotation.Reason = "seen-in-use"
 )
 
 // keyStep is what the keys of an entry need next. The zero step is to look again at due.
@@ -64,7 +64,7 @@ func nextKeyStep(en Enrollment, p *policies.RotationPlan, users keyUsers, now ti
 	if p.Paused {
 		return keyStep{due: again}
 	}
-	rolls := current.Since.Add(p.Every - time.Duration(p.Jitter*place(en.Owner.String())*float64(p.Every)))
+	rolls := current.Since.Add(p.Every - time.Duration(p.Jitter*spreadOf(en.Owner.String())*float64(p.Every)))
 	old, behind := !now.Before(rolls), users.hang[standby.Slot] > 0
 	renew := func(r rotation.Reason) keyStep {
 		return keyStep{act: keyRenew, slot: standby.Slot, reason: r, tell: old}

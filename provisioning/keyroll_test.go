@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	aDay  = 24 * time.Hour
-	every = 30 * aDay
+	keysDay = 24 * time.Hour
+	every   = 30 * keysDay
 )
 
 // book is rotation plans that a test writes down, with a count of moves.
@@ -45,7 +45,7 @@ func (b *book) open() provisioning.PlanBook {
 func planned(plans ...policies.RotationPlan) *book { return &book{plans, map[string]int{}} }
 
 func keysPlan() policies.RotationPlan {
-	return policies.RotationPlan{Name: "keys", Role: policies.RollKeys, Every: every, Overlap: 2 * aDay}
+	return policies.RotationPlan{Name: "keys", Role: policies.RollKeys, Every: every, Overlap: 2 * keysDay}
 }
 
 // planWritten is what writing a plan for keys does to their entries.
@@ -151,11 +151,11 @@ func TestKeysRollOnSchedule(t *testing.T) {
 	b := planned(keysPlan())
 	w.planWritten()
 
-	w.sweepFor(b, every-aDay)
+	w.sweepFor(b, every-keysDay)
 	if got := w.slotKeys(o); string(got[0]) != string(before[0]) || string(got[1]) != string(before[1]) {
 		t.Fatal("a key was made anew before its time")
 	}
-	w.sweepFor(b, 2*aDay)
+	w.sweepFor(b, 2*keysDay)
 	staged := w.slotKeys(o)
 	if string(staged[0]) != string(first) || string(staged[1]) == string(before[1]) || len(staged[1]) != 64 {
 		t.Fatal("at its age the secondary was to be made anew, and nothing else")
@@ -165,7 +165,7 @@ func TestKeysRollOnSchedule(t *testing.T) {
 	wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollDropped: 1, audit.RollTold: 1, audit.RollSeen: 0})
 
 	// Nobody takes it up: both keys stay, and that is said once.
-	w.sweepFor(b, 40*aDay)
+	w.sweepFor(b, 40*keysDay)
 	wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollStuck: 1})
 	w.assigned(w.signing("dev", first))
 
@@ -175,9 +175,9 @@ func TestKeysRollOnSchedule(t *testing.T) {
 	if got := w.standing(o); got != "retiring active" {
 		t.Fatalf("keys stand %s", got)
 	}
-	w.sweepFor(b, aDay)
+	w.sweepFor(b, keysDay)
 	w.assigned(w.signing("dev", first)) // and back: it still admits
-	w.sweepFor(b, 3*aDay)
+	w.sweepFor(b, 3*keysDay)
 	if got := w.slotKeys(o); string(got[0]) != string(first) {
 		t.Fatal("the key the device came with last was taken from it")
 	}
@@ -202,14 +202,14 @@ func TestKeysRollThereAndBackTenTimes(t *testing.T) {
 		current := rotation.Slot(n % 2)
 		w.assigned(w.signing("dev", w.slotKeys(o)[current]))
 		for range 10 {
-			w.pass(4 * aDay)
+			w.pass(4 * keysDay)
 			w.sweepKeys(b)
 			w.assigned(w.signing("dev", w.slotKeys(o)[current]))
 		}
 		w.assigned(w.signing("dev", w.slotKeys(o)[current.Other()]))
 		w.sweepKeys(b)
 		for range 3 {
-			w.pass(aDay)
+			w.pass(keysDay)
 			w.sweepKeys(b)
 		}
 		if got, want := w.standing(o), [2]string{"staged active", "active staged"}[n%2]; got != want {
@@ -227,7 +227,7 @@ func TestAGroupsKeyWaitsForItsLastDevice(t *testing.T) {
 	for name, tt := range map[string]struct {
 		deadline time.Duration
 		taken    bool // the straggler's key is taken from it
-	}{"without a deadline it waits": {0, false}, "at the deadline it goes": {10 * aDay, true}} {
+	}{"without a deadline it waits": {0, false}, "at the deadline it goes": {10 * keysDay, true}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			first := w.keyed(provisioning.Group, "line")
@@ -241,13 +241,13 @@ func TestAGroupsKeyWaitsForItsLastDevice(t *testing.T) {
 			p.Deadline = tt.deadline
 			b := planned(p)
 			w.planWritten()
-			w.sweepFor(b, every+aDay)
+			w.sweepFor(b, every+keysDay)
 			second := w.slotKeys(o)[1]
 			w.assigned(device("a", second))
 			w.sweepKeys(b)
-			w.sweepFor(b, 9*aDay)
+			w.sweepFor(b, 9*keysDay)
 			w.assigned(device("b", first))
-			w.sweepFor(b, 2*aDay)
+			w.sweepFor(b, 2*keysDay)
 			wantRolls(t, w.rolls("group:line"), map[audit.Action]int{audit.RollSeen: 1, audit.RollStuck: 1})
 			w.assigned(device("a", second))
 			if tt.taken {
@@ -289,7 +289,7 @@ func TestWhatHoldsAKeysRollBack(t *testing.T) {
 				tt.plan(&p)
 			}
 			w.planWritten()
-			w.sweepFor(planned(p), every+2*aDay)
+			w.sweepFor(planned(p), every+2*keysDay)
 			if moved := w.rolls("enrollment:dev")[audit.RollStaged] > 0; moved != tt.moves {
 				t.Errorf("a key was made anew: %v", moved)
 			}

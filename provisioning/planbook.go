@@ -50,9 +50,9 @@ func keyOverlap(p *policies.RotationPlan) time.Duration {
 	return overlap
 }
 
-// place is the fixed place of an owner among all, 0 to 1, by which what comes due together
+// spreadOf is the fixed place of an owner among all, 0 to 1, by which what comes due together
 // is spread.
-func place(owner string) float64 {
+func spreadOf(owner string) float64 {
 	h := sha256.Sum256([]byte(owner))
 	return float64(binary.BigEndian.Uint64(h[:])) / math.MaxUint64
 }
