@@ -34,9 +34,9 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 	switch {
 	case plan.Every == 0 || plan.Paused || !idle:
 	case other.Since.Before(in.Since) && !in.Used.IsZero() && !now.Before(in.Since.Add(overlap)):
-		step.renew, step.reason = true, KeyLeft
+		step.renew, step.reason = true, keyLeft
 	case !now.Before(rolls) && other.Since.Before(rolls):
-		step.reason = KeyAge
+		step.reason = keyTooOld
 		step.renew, _ = plan.Windows.Open(now)
 	}
 	return step
@@ -88,12 +88,12 @@ func (e *Engine) stepAccess(ctx context.Context, jobs Store, book PlanBook, read
 		if !step.renew {
 			return nil
 		}
-		if step.reason == KeyAge {
+		if step.reason == keyTooOld {
 			if allowed, err := book.Count(tx, plan.Name, now); err != nil || !allowed {
 				return err
 			}
 		}
-		if p, err = e.renewAccessKey(tx, p, step.slot, rotationActor, step.reason, now); err != nil || step.reason != KeyAge {
+		if p, err = e.renewAccessKey(tx, p, step.slot, rotationActor, step.reason, now); err != nil || step.reason != keyTooOld {
 			return err
 		}
 		told := accessEvent(rotationActor, audit.RollTold, p, now)

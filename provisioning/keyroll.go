@@ -15,11 +15,11 @@ import (
 
 // The rule words of why a symmetric key is made anew, or why its roll does not go on.
 const (
-	KeyAge        rotation.Reason = "key-age"        // made anew: the key in use is as old as its plan lets it get
-	KeyAwaited    rotation.Reason = "not-cut-over"   // stuck: nobody uses the new key
-	KeyLeft       rotation.Reason = "overlap-over"   // made anew: the overlap is over, and nobody uses it
-	KeyDeadline   rotation.Reason = "deadline-over"  // made anew: who still uses it was waited for
-	KeyInUse      rotation.Reason = "devices-behind" // stuck: devices still hang on it
+	keyTooOld     rotation.Reason = "key-age"        // made anew: the key in use is as old as its plan lets it get
+	keyAwaited    rotation.Reason = "not-cut-over"   // stuck: nobody uses the new key
+	keyLeft       rotation.Reason = "overlap-over"   // made anew: the overlap is over, and nobody uses it
+	keyOverdue    rotation.Reason = "deadline-over"  // made anew: who still uses it was waited for
+	keyBehind     rotation.Reason = "devices-behind" // stuck: devices still hang on it
 	keyByOperator rotation.Reason = "operator"
 	keySeenInUse  rotation.Reason = "seen-in-use"
 )
@@ -74,11 +74,11 @@ func nextKeyStep(en Enrollment, p *policies.RotationPlan, users keyUsers, now ti
 		case now.Before(ends):
 			return keyStep{due: ends}
 		case !behind:
-			return renew(KeyLeft)
+			return renew(keyLeft)
 		case p.Deadline > 0 && !now.Before(ends.Add(max(0, p.Deadline-overlap))):
-			return renew(KeyDeadline)
+			return renew(keyOverdue)
 		default:
-			return keyStep{stuck: saidAt(en, ends, KeyInUse), due: again}
+			return keyStep{stuck: saidAt(en, ends, keyBehind), due: again}
 		}
 	}
 	if !old {
@@ -89,15 +89,15 @@ func nextKeyStep(en Enrollment, p *policies.RotationPlan, users keyUsers, now ti
 		if now.Before(late) {
 			return keyStep{due: late}
 		}
-		return keyStep{stuck: saidAt(en, late, KeyAwaited)}
+		return keyStep{stuck: saidAt(en, late, keyAwaited)}
 	}
 	if behind {
-		return keyStep{stuck: saidAt(en, rolls, KeyInUse), due: again}
+		return keyStep{stuck: saidAt(en, rolls, keyBehind), due: again}
 	}
 	if open, opens := p.Windows.Open(now); !open {
 		return keyStep{due: opens}
 	}
-	return renew(KeyAge)
+	return renew(keyTooOld)
 }
 
 // keys are the key in use, as far as is known, and the other one; of the zero Role where the

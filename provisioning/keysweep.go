@@ -100,7 +100,7 @@ func (e *Engine) stepKeys(ctx context.Context, jobs Store, book PlanBook, look k
 		if err != nil || en.Version != look.entry.Version || !en.DueAt.Equal(look.entry.DueAt) {
 			return skipGone(err)
 		}
-		if look.step.reason == KeyAge {
+		if look.step.reason == keyTooOld {
 			allowed, err := book.Count(tx, look.plan.Name, now)
 			if err != nil || !allowed {
 				return first(err, tx.NextLook(en.Owner, en.DueAt, now.Truncate(time.Hour).Add(time.Hour)))
@@ -111,7 +111,7 @@ func (e *Engine) stepKeys(ctx context.Context, jobs Store, book PlanBook, look k
 			err = m.promote(look.step.slot, look.step.reason, keyOverlap(look.plan))
 		} else if err = m.renew(look.step.slot, look.made, look.step.reason, look.devices); err == nil && look.step.tell {
 			c, _ := m.entry.slot(RoleKey, look.step.slot)
-			err = m.tell(audit.RollTold, c, KeyAge, nil)
+			err = m.tell(audit.RollTold, c, keyTooOld, nil)
 		}
 		return first(err, m.commit(tx))
 	})
