@@ -141,7 +141,15 @@ func (a *Authority) CreateOffline(ctx context.Context, actor string, rootKeys Ke
 // establish puts new issuers on record and begins to use them. A certificate that another
 // issuer of ours signed is in that one's inventory too, so that its CRL can name it.
 func (a *Authority) establish(ctx context.Context, actor string, crl *CRL, made ...*issuer) error {
+	return a.establishIf(ctx, actor, func(Tx) error { return nil }, crl, made...)
+}
+
+// establishIf is establish where something still holds in the transaction that does it.
+func (a *Authority) establishIf(ctx context.Context, actor string, holds func(Tx) error, crl *CRL, made ...*issuer) error {
 	err := a.store.UpdateTrust(ctx, func(tx Tx) error {
+		if err := holds(tx); err != nil {
+			return err
+		}
 		for _, i := range made {
 			if i.Parent != i.ID {
 				if err := signsStill(tx, i.Parent); err != nil {

@@ -14,10 +14,11 @@ import (
 type issuerRows struct {
 	requests []ca.IssuerRequest
 	cross    []ca.CrossCertificate
+	notices  []string
 }
 
 func (r issuerRows) clone() issuerRows {
-	return issuerRows{slices.Clone(r.requests), slices.Clone(r.cross)}
+	return issuerRows{slices.Clone(r.requests), slices.Clone(r.cross), slices.Clone(r.notices)}
 }
 
 func (s *memStore) UpdateTrust(ctx context.Context, f func(ca.Tx) error) error {
@@ -106,5 +107,15 @@ func (r *rows) CrossCertificates() ([]ca.CrossCertificate, error) { return slice
 
 func (r *rows) InsertCrossCertificate(c ca.CrossCertificate) error {
 	r.cross = append(r.cross, c)
+	return nil
+}
+
+func (r *rows) Noticed(notice string) (bool, error) { return slices.Contains(r.notices, notice), nil }
+
+func (r *rows) Notice(notice string, _ time.Time) error {
+	if slices.Contains(r.notices, notice) {
+		return fault.New(fault.Conflict, "notice-exists", "")
+	}
+	r.notices = append(r.notices, notice)
 	return nil
 }

@@ -113,6 +113,7 @@ type Tx interface {
 	IssuerTx
 	StatusTx
 	UpstreamTx
+	NoticeTx
 
 	Issuers() ([]Issuer, error)
 	// InsertIssuer also makes its shard 0. It fails with fault.Conflict when the id exists, or

@@ -36,9 +36,16 @@ type AccessPolicy struct {
 	Name       string
 	Rights     policies.Rights
 	SealedKeys [2][]byte // by rotation.Slot, each sealed for this very row and slot
+	Keys       [2]AccessKey
 	Created    time.Time
 	Updated    time.Time
 	Version    int64
+}
+
+// AccessKey is where a key of a policy stands in its roll.
+type AccessKey struct {
+	Since time.Time // when it was made
+	Used  time.Time // when it last admitted somebody, to some minutes; zero: never
 }
 
 // AccessTx is what provisioning reads and writes of shared access policies.
@@ -97,7 +104,9 @@ func (e *Engine) Admit(ctx context.Context, r AccessRequest) (Caller, error) {
 		if err != nil {
 			return Caller{}, err
 		}
-		if err = r.Token.Verify(verify.NewSecret(raw), e.now()); err == nil {
+		now := e.now()
+		if err = r.Token.Verify(verify.NewSecret(raw), now); err == nil {
+			e.uses.note(keyUse{p.Plane, p.Name, slot, p.Keys[slot].Since}, now)
 			return Caller{Plane: p.Plane, Policy: p.Name, Rights: p.Rights}, nil
 		} else if fault.RuleOf(err) != "sas-signature" {
 			return Caller{}, err
@@ -125,7 +134,7 @@ func (e *Engine) PutAccess(ctx context.Context, actor string, plane Plane, name 
 		return p, err
 	}
 	for slot := range p.SealedKeys {
-		p.SealedKeys[slot] = e.newAccessKey(p, rotation.Slot(slot))
+		p.SealedKeys[slot], p.Keys[slot] = e.newAccessKey(p, rotation.Slot(slot)), AccessKey{Since: now}
 	}
 	err := e.store.Update(ctx, func(tx Tx) error {
 		was, err := tx.AccessPolicy(p.Plane, p.Name)
@@ -140,7 +149,7 @@ func (e *Engine) PutAccess(ctx context.Context, actor string, plane Plane, name 
 			err = tx.InsertAccessPolicy(p)
 		} else {
 			action = audit.AccessUpdated
-			p.SealedKeys, p.Created, p.Version = was.SealedKeys, was.Created, was.Version+1
+			p.SealedKeys, p.Keys, p.Created, p.Version = was.SealedKeys, was.Keys, was.Created, was.Version+1
 			err = tx.UpdateAccessPolicy(p, was.Version)
 		}
 		return first(err, tx.Append(accessEvent(actor, action, p, now)))
@@ -149,26 +158,40 @@ func (e *Engine) PutAccess(ctx context.Context, actor string, plane Plane, name 
 }
 
 // RollAccessKey replaces one key of a policy: tokens signed with it are refused from the
-// commit on, those of the other key go on.
-func (e *Engine) RollAccessKey(ctx context.Context, actor string, plane Plane, name string, slot rotation.Slot, pre Precondition) (AccessPolicy, error) {
-	now := e.now()
+// commit on, those of the other key go on. Without force it is refused while the key was
+// used within the last 24 hours, as far as is known: Conflict, rule "key-in-use".
+func (e *Engine) RollAccessKey(ctx context.Context, actor string, plane Plane, name string, slot rotation.Slot, force bool, pre Precondition) (AccessPolicy, error) {
+	now, uses := e.now(), e.uses.all()
 	var p AccessPolicy
 	err := e.store.Update(ctx, func(tx Tx) (err error) {
+		if err := writeUses(tx, uses); err != nil {
+			return err
+		}
 		if p, err = tx.AccessPolicy(plane, strings.ToLower(name)); err != nil {
 			return err
 		}
-		was := p.Version
 		if pre != (Precondition{}) {
-			if err := pre.check(was); err != nil {
+			if err := pre.check(p.Version); err != nil {
 				return err
 			}
 		}
-		p.SealedKeys[slot], p.Updated, p.Version = e.newAccessKey(p, slot), now, was+1
-		event := accessEvent(actor, audit.AccessKeyRolled, p, now)
-		event.Body = audit.Body(map[string]any{"slot": slot.String()})
-		return first(tx.UpdateAccessPolicy(p, was), tx.Append(event))
+		if used := p.Keys[slot].Used; !force && now.Before(used.Add(keyOverlap(nil))) {
+			return fault.New(fault.Conflict, "key-in-use", "a client signed in with this key at %s and would be refused: force it if that is meant", used.Format(time.RFC3339)).
+				About("access policy " + p.Name)
+		}
+		p, err = e.renewAccessKey(tx, p, slot, actor, keyByOperator, now)
+		return err
 	})
 	return p, err
+}
+
+// renewAccessKey writes a policy with a new key in a slot.
+func (e *Engine) renewAccessKey(tx Tx, p AccessPolicy, slot rotation.Slot, actor string, reason rotation.Reason, now time.Time) (AccessPolicy, error) {
+	was := p.Version
+	p.SealedKeys[slot], p.Keys[slot], p.Updated, p.Version = e.newAccessKey(p, slot), AccessKey{Since: now}, now, was+1
+	event := accessEvent(actor, audit.AccessKeyRolled, p, now)
+	event.Body = audit.Body(map[string]any{"slot": slot.String(), "reason": string(reason)})
+	return p, first(tx.UpdateAccessPolicy(p, was), tx.Append(event))
 }
 
 // DeleteAccess removes a policy; its tokens are refused from the commit on.

@@ -92,7 +92,7 @@ func TestATokenOfAPolicyIsForOneHostAndWhatItWasNarrowedTo(t *testing.T) {
 func TestRollingAKeyRefusesItsTokensAndNotTheOthers(t *testing.T) {
 	w := newWorld(t)
 	keys := w.policy(provisioning.ServicePlane, "owner", policies.AllServiceRights)
-	p, err := w.engine.RollAccessKey(w.ctx, "operator:test", provisioning.ServicePlane, "OWNER", rotation.Primary, provisioning.Precondition{})
+	p, err := w.engine.RollAccessKey(w.ctx, "operator:test", provisioning.ServicePlane, "OWNER", rotation.Primary, true, provisioning.Precondition{})
 	w.must(err)
 	if _, err := w.admit(provisioning.ServicePlane, w.token(keys[0], accessHost, "owner"), "/enrollments/a"); fault.RuleOf(err) != "sas-signature" {
 		t.Errorf("the old primary key: %v", err)
@@ -104,7 +104,7 @@ func TestRollingAKeyRefusesItsTokensAndNotTheOthers(t *testing.T) {
 	w.must(err)
 
 	stale := provisioning.Precondition{Version: p.Version - 1}
-	if _, err := w.engine.RollAccessKey(w.ctx, "operator:test", provisioning.ServicePlane, "owner", rotation.Primary, stale); !fault.Is(err, fault.PreconditionFailed) {
+	if _, err := w.engine.RollAccessKey(w.ctx, "operator:test", provisioning.ServicePlane, "owner", rotation.Primary, true, stale); !fault.Is(err, fault.PreconditionFailed) {
 		t.Errorf("rolling an older version: %v", err)
 	}
 	if err := w.engine.DeleteAccess(w.ctx, "operator:test", provisioning.ServicePlane, "owner", stale); !fault.Is(err, fault.PreconditionFailed) {

@@ -276,7 +276,7 @@ func (d *decision) attest(p *plan, now time.Time) {
 	case d.own:
 		next.Pair = next.Pair.Seen(rotation.Ref(path[0].Thumbprint), now, d.rotation().Overlap)
 	case len(path) == 0:
-		next.Leaf, next.LeafKey, next.Chain = verify.Thumbprint{}, verify.KeyHash{}, 0
+		next.Leaf, next.LeafKey, next.Chain = verify.Thumbprint{}, d.key.hash, 0
 	default:
 		next.Leaf, next.LeafKey = path[0].Thumbprint, path[0].KeyHash
 		next.Chain = chainID(path[1:])

@@ -201,6 +201,8 @@ func (e *Engine) credential(tx Tx, d Draft, slot rotation.Slot, s SlotDraft, was
 			s.Key = made
 		case len(s.Key) < 16 || len(s.Key) > 64:
 			return Credential{}, fault.New(fault.Malformed, "symmetric-key", "a symmetric key has 16 to 64 bytes").At(at)
+		case had && e.holds(d.Owner, kept, s.Key):
+			return kept, nil
 		}
 		sealed := e.box.Seal(keyPurpose(d.Owner, slot), s.Key)
 		return Credential{Role: RoleKey, Slot: slot, SealedKey: sealed}, nil

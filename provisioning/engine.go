@@ -64,7 +64,8 @@ type Engine struct {
 	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
 	pace     *pace            // who asks too often; bounded memory, never a decision
 
-	recent  recent // the last certificate requests, to try changes of profiles on
+	uses    keyUses // of shared access policies' keys, until a sweep writes them
+	recent  recent  // the last certificate requests, to try changes of profiles on
 	blocked atomic.Pointer[policies.BlockList]
 
 	clock clockGuard

@@ -2,17 +2,9 @@ package provisioning
 
 import (
 	"slices"
-	"time"
 
 	"github.com/passmuster/muster/policies"
 )
-
-// entryPlans are the rotation plans on record.
-func entryPlans(Tx) ([]policies.RotationPlan, error) { return nil, nil }
-
-// countEntryMove counts a move of a plan in the hour of now, and says whether its rate allows
-// it: in the transaction that moves, so that the rate holds for all processes.
-func countEntryMove(_ Tx, _ policies.RotationPlan, _ time.Time) (bool, error) { return true, nil }
 
 // entryPlan is the plan by which the slots of an entry roll: the one that names it, else the
 // one that names nobody, else one that holds nothing back.

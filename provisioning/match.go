@@ -20,6 +20,7 @@ type decision struct {
 	identity verify.Identity
 	entry    Enrollment
 	own      bool           // attested by a leaf of ours standing in the device's pair
+	key      provenKey      // the symmetric key it was attested by; zero: by something else
 	chain    verify.Chain   // what was sent, and what Muster holds that continues it
 	csrKey   verify.KeyHash // of the CSR; zero without one
 	trace    Trace
@@ -391,17 +392,17 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		if individual.Role() != RoleKey {
 			return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a certificate, not with a symmetric key")
 		}
-		id, err := e.proveKey(a, individual, now)
+		id, key, err := e.proveKey(a, individual, now)
 		if err != nil {
 			return t.refused(individual.String(), err)
 		}
-		d.identity, d.entry = id, individual
+		d.identity, d.entry, d.key = id, individual, key
 		t.pass("credential", individual.String(), "the key is the enrolled one")
 		return nil
 	}
 	refusal := fault.New(fault.Unauthenticated, "no-enrollment", "no enrollment group derives this device's key")
 	for _, k := range d.keyTrials() {
-		id, err := e.proveCredential(a, *k.entry, *k.credential, spellings(a), now)
+		id, key, err := e.proveCredential(a, *k.entry, *k.credential, spellings(a), now)
 		if err != nil {
 			if f := fault.As(err); f != nil && !otherKey(f) {
 				refusal = f // the token itself is at fault: expired, for another resource
@@ -411,7 +412,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 		if !k.entry.Enabled {
 			return t.refuse("enrollment-disabled", k.entry.String(), "the group that derives this device's key is disabled")
 		}
-		d.identity, d.entry = id, *k.entry
+		d.identity, d.entry, d.key = id, *k.entry, key
 		break // the disabled have been tried: nothing behind could change anything
 	}
 	if d.identity.IsZero() {
@@ -474,33 +475,35 @@ func spellings(a Attempt) []string {
 }
 
 // proveKey tries both slots of an individual entry.
-func (e *Engine) proveKey(a Attempt, entry Enrollment, now time.Time) (id verify.Identity, err error) {
+func (e *Engine) proveKey(a Attempt, entry Enrollment, now time.Time) (id verify.Identity, key provenKey, err error) {
 	err = fault.New(fault.Unauthenticated, "key-mismatch", "the entry has no key")
 	for _, c := range entry.Credentials {
-		if id, err = e.proveCredential(a, entry, c, nil, now); err == nil {
-			return id, nil
+		if id, key, err = e.proveCredential(a, entry, c, nil, now); err == nil {
+			return id, key, nil
 		}
 	}
-	return verify.Identity{}, err
+	return verify.Identity{}, provenKey{}, err
 }
 
 // proveCredential tries one key. With spellings it is a group's, from which the device's are
 // derived.
-func (e *Engine) proveCredential(a Attempt, entry Enrollment, c Credential, derive []string, now time.Time) (id verify.Identity, err error) {
+func (e *Engine) proveCredential(a Attempt, entry Enrollment, c Credential, derive []string, now time.Time) (id verify.Identity, proven provenKey, err error) {
 	plain, err := e.box.Open(keyPurpose(entry.Owner, c.Slot), c.SealedKey)
 	if err != nil {
-		return verify.Identity{}, err
+		return verify.Identity{}, provenKey{}, err
 	}
 	key := verify.NewSecret(plain)
 	if derive == nil {
-		return e.proveOne(a, key, now)
+		if id, err = e.proveOne(a, key, now); err == nil {
+			return id, provenBy(key, c), nil
+		}
 	}
 	for _, spelled := range derive {
 		if id, err = e.proveOne(a, verify.DeriveKey(key, spelled), now); err == nil {
-			return id, nil
+			return id, provenBy(key, c), nil
 		}
 	}
-	return verify.Identity{}, err
+	return verify.Identity{}, provenKey{}, err
 }
 
 func (e *Engine) proveOne(a Attempt, key verify.Secret, now time.Time) (verify.Identity, error) {

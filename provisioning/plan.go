@@ -104,6 +104,12 @@ func writePlan(tx Tx, actor string, was Plan, p policies.RotationPlan, now time.
 		stored.Created, stored.Version = was.Created, was.Version+1
 		write = func() error { return tx.UpdatePlan(stored, was.Version) }
 	}
+	if p.Role == policies.RollKeys {
+		// Keys have no end of their own: when they roll is said by the plan alone.
+		if err := tx.KeyEntriesDue(now); err != nil {
+			return stored, err
+		}
+	}
 	return stored, first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
 		Body: audit.Body(map[string]any{"role": string(p.Role), "paused": p.Paused, "maxPerHour": p.MaxPerHour, "windows": len(p.Windows), "entries": len(p.Entries), "profiles": len(p.Profiles), "auto": p.Auto})}))
 }

@@ -249,6 +249,11 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		} else if err := tx.Append(plan.event); err != nil {
 			return err
 		}
+		if d.takesUpKey() {
+			if err := tx.WakeEntry(d.entry.Owner, plan.next.Updated); err != nil {
+				return err
+			}
+		}
 		return tx.PutRegistration(plan.next)
 	})
 	if moved(err) {

@@ -241,7 +241,7 @@ func TestAKEKIsReplacedUnderLoad(t *testing.T) {
 				if _, err := s.key(fmt.Sprintf("new-%05d", n)); err != nil {
 					t.Errorf("making an enrollment: %v", err)
 				}
-				_, err := s.world.engine.RollAccessKey(s.ctx, "operator:test", provisioning.ServicePlane, provisioning.ServiceOwner, rotation.Slot(n%2), provisioning.Precondition{})
+				_, err := s.world.engine.RollAccessKey(s.ctx, "operator:test", provisioning.ServicePlane, provisioning.ServiceOwner, rotation.Slot(n%2), true, provisioning.Precondition{})
 				if err != nil && !fault.Is(err, fault.PreconditionFailed) {
 					t.Errorf("rolling a key: %v", err)
 				}

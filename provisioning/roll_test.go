@@ -18,8 +18,6 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-const day = 24 * time.Hour
-
 // sweep does all that is due.
 func (w *world) sweep() {
 	w.t.Helper()

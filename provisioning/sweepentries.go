@@ -20,7 +20,7 @@ func (e *Engine) SweepEntries(ctx context.Context, jobs Store) (more bool, err e
 	now := e.now()
 	var quiet, trust []entryTurn
 	err = jobs.View(ctx, func(tx Tx) error {
-		plans, err := entryPlans(tx)
+		plans, err := plansOnRecord(tx)
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (e *Engine) carryEntry(tx Tx, t entryTurn, now time.Time) error {
 	next := t.next
 	allowed, err := true, error(nil)
 	if t.left {
-		allowed, err = countEntryMove(tx, t.plan, now)
+		allowed, err = countMove(tx, t.plan.Name, now)
 	}
 	switch {
 	case err != nil:

@@ -103,6 +103,7 @@ type Tx interface {
 	SlotTx
 	CampaignTx
 	HorizonTx
+	KeyTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -155,8 +155,11 @@ type Registration struct {
 	Pair         rotation.Pair
 	Certificate  CertificateRef    // the last one issued
 	Leaf         verify.Thumbprint // outside leaf that last attested (a renewal by a leaf of ours keeps it)
-	LeafKey      verify.KeyHash
-	Chain        ChainID // the outside chain above that leaf
+	// LeafKey is the key of that leaf or, of a device that attested with a symmetric key, the
+	// hash of the entry's key that proved it (verify.Secret.Hash): a group's own, not the
+	// derived one.
+	LeafKey verify.KeyHash
+	Chain   ChainID // the outside chain above that leaf
 	// DueAt is when the planner looks at the pair next (rotation.Pair.Due); zero: never. It
 	// is due at once when a certificate left the pair that may be good still.
 	DueAt time.Time

@@ -14,7 +14,7 @@ func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	plans, err := entryPlans(tx)
+	plans, err := plansOnRecord(tx)
 	if err != nil {
 		return nil, err
 	}

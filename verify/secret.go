@@ -37,6 +37,15 @@ func (s Secret) Equal(other Secret) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && !s.IsZero()
 }
 
+// Hash names a key where it must not stand itself: SHA-256 of a text that no certificate's
+// key begins with, and the key. No key has the zero hash.
+func (s Secret) Hash() KeyHash {
+	if s.IsZero() {
+		return KeyHash{}
+	}
+	return sha256.Sum256(append([]byte("muster symmetric key\x00"), s.raw()...))
+}
+
 func (s Secret) String() string { return hidden }
 
 // GoString keeps %#v quiet.

@@ -20,12 +20,19 @@ type accessPolicy struct {
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
+
+	PrimaryKeySince    *time.Time `json:"primaryKeySince,omitempty" readOnly:"true" doc:"When the key was made."`
+	PrimaryKeyUsedAt   *time.Time `json:"primaryKeyUsedAt,omitempty" readOnly:"true" doc:"When it last signed somebody in, to some minutes; absent: never."`
+	SecondaryKeySince  *time.Time `json:"secondaryKeySince,omitempty" readOnly:"true"`
+	SecondaryKeyUsedAt *time.Time `json:"secondaryKeyUsedAt,omitempty" readOnly:"true"`
 }
 
 func accessOf(p provisioning.AccessPolicy) (accessPolicy, error) {
 	return accessPolicy{
 		Plane: string(p.Plane), Name: p.Name, Rights: strings.Split(p.Rights.String(), ", "),
 		Etag: etag(p.Version), CreatedDateTimeUtc: instant(p.Created), LastUpdatedDateTime: instant(p.Updated),
+		PrimaryKeySince: instant(p.Keys[0].Since), PrimaryKeyUsedAt: instant(p.Keys[0].Used),
+		SecondaryKeySince: instant(p.Keys[1].Since), SecondaryKeyUsedAt: instant(p.Keys[1].Used),
 	}, nil
 }
 
@@ -51,7 +58,8 @@ type (
 		AccessName
 		Conditions
 		Body struct {
-			Slot string `json:"slot" enum:"primary,secondary" doc:"The key to be replaced; tokens signed with it are refused at once."`
+			Slot  string `json:"slot" enum:"primary,secondary" doc:"The key to be replaced; tokens signed with it are refused at once."`
+			Force bool   `json:"force,omitempty" doc:"Even when the key was used within the last day."`
 		}
 	}
 	// accessKeys are a policy's keys as connection strings have them.
@@ -153,6 +161,6 @@ func (d *door) rotateAccess(ctx context.Context, in *accessRotate) (*found[acces
 	if in.Body.Slot == rotation.Secondary.String() {
 		slot = rotation.Secondary
 	}
-	p, err := d.Engine.RollAccessKey(ctx, actor(ctx), in.plane(), in.Name, slot, pre)
+	p, err := d.Engine.RollAccessKey(ctx, actor(ctx), in.plane(), in.Name, slot, in.Body.Force, pre)
 	return foundAccess(p, err)
 }

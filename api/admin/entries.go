@@ -140,6 +140,7 @@ func addEntries[T any](r entries[T]) {
 	add(r.door, route{"disable-" + r.noun, http.MethodPost, one + "/disable", policies.ScopeEnroll, tag, "Refuse devices from now on", false}, r.disable)
 	add(r.door, route{"get-" + r.noun + "-attestation", http.MethodPost, one + "/attestationmechanism", policies.ScopeSecurity, tag, "Read the attestation with its keys; that is put on record", false}, r.mechanism)
 	addSlots(r)
+	addKeys(r)
 }
 
 func (r entries[T]) owner(id string) (provisioning.Owner, error) {

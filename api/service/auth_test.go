@@ -77,7 +77,7 @@ func reordered(token string) string {
 // Last of its world: the key that others sign with is gone.
 func aRolledKeyIsRefusedAtOnce(w *world) {
 	primary, secondary := w.sas(), w.sasOf(w.scopes[0].keys[1])
-	_, err := w.scopes[0].engine.RollAccessKey(w.t.Context(), "operator:test", provisioning.ServicePlane, provisioning.ServiceOwner, rotation.Primary, provisioning.Precondition{})
+	_, err := w.scopes[0].engine.RollAccessKey(w.t.Context(), "operator:test", provisioning.ServicePlane, provisioning.ServiceOwner, rotation.Primary, true, provisioning.Precondition{})
 	w.check(err)
 	w.do(request{method: "GET", path: "/enrollments/x", header: map[string]string{"Authorization": primary}}).want(401, 401002)
 	w.do(request{method: "GET", path: "/enrollments/x", header: map[string]string{"Authorization": secondary}}).want(404, 404201)

@@ -25,6 +25,8 @@ type accessCmd struct {
 
 var accessTable = table{
 	{"NAME", "name", false}, {"PLANE", "plane", false}, {"RIGHTS", "rights", false}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+	{"PRIMARY-SINCE", "primaryKeySince", true}, {"PRIMARY-USED", "primaryKeyUsedAt", true},
+	{"SECONDARY-SINCE", "secondaryKeySince", true}, {"SECONDARY-USED", "secondaryKeyUsedAt", true},
 }
 
 type accessListCmd struct{ listing }
@@ -70,7 +72,8 @@ type accessRotateCmd struct {
 	output
 	harm
 	policyName
-	Key string `required:"" enum:"primary,secondary" help:"primary or secondary: the key to be replaced."`
+	Key   string `required:"" enum:"primary,secondary" help:"primary or secondary: the key to be replaced."`
+	Force bool   `help:"Even when the key was used within the last day."`
 }
 
 // Run replaces a key.
@@ -82,7 +85,7 @@ func (c *accessRotateCmd) Run(ctx context.Context, s streams, api *client) error
 	if err := c.confirmed(s, c.Name, fmt.Sprintf("clients that use the %s key of %s will be refused", c.Key, c.Name)); err != nil {
 		return err
 	}
-	if got, err = api.do(ctx, call{method: http.MethodPost, at: c.at("rotate"), match: got.etag, body: map[string]any{"slot": c.Key}}); err != nil {
+	if got, err = api.do(ctx, call{method: http.MethodPost, at: c.at("rotate"), match: got.etag, body: map[string]any{"slot": c.Key, "force": c.Force}}); err != nil {
 		return err
 	}
 	return c.one(s.Out, accessTable, got.body)

@@ -21,6 +21,9 @@ type enrollCmd struct {
 	Export  exportCmd       `cmd:"" help:"Print all as NDJSON, without keys and certificates."`
 
 	slotCmds
+	Keys       entryKeysCmd       `cmd:"" help:"Show where the symmetric keys stand in their roll, and how many devices hang on each."`
+	Regenerate entryRegenerateCmd `cmd:"" help:"Put a new symmetric key into a slot; the former one is refused at once."`
+	Switch     entrySwitchCmd     `cmd:"" help:"Take the staged symmetric key for the one in use."`
 
 	Code       enrollCodeCmd       `cmd:"" help:"Make a one-time code by which a device enrolls over EST; it replaces the device's open one."`
 	Codes      enrollCodesCmd      `cmd:"" help:"List one-time codes."`

@@ -23,6 +23,9 @@ type groupCmd struct {
 
 	slotCmds
 	Stragglers groupStragglersCmd `cmd:"" help:"List the devices that hang on a slot."`
+	Keys       entryKeysCmd       `cmd:"" help:"Show where the symmetric keys stand in their roll, and how many devices hang on each."`
+	Regenerate entryRegenerateCmd `cmd:"" help:"Put a new symmetric key into a slot; the former one is refused at once."`
+	Switch     entrySwitchCmd     `cmd:"" help:"Take the staged symmetric key for the one in use."`
 }
 
 // ProvideKind tells the shared commands that they are about groups.

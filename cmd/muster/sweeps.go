@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/passmuster/muster/provisioning"
 )
 
 // sweep finds in an id scope's tables what is due and does it, in bounded steps: run
@@ -23,6 +25,16 @@ var sweeps = []sweep{
 	}},
 	{"campaigns", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepCampaigns(ctx, h.db.ProvisioningJobs())
+	}},
+	{"keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepKeys(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
+	}},
+	{"access-keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepAccessKeys(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
+	}},
+	{"issuer-roll", time.Minute, sweepIssuerRoll},
+	{"anchors", time.Hour, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepAnchors(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
 	}},
 	{"expiry", time.Hour, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepExpiry(ctx, h.db.ProvisioningJobs())

@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		{"subscriptions", subscriptions},
 		{"slots", slots},
 		{"rolls", rolls},
+		{"keys", keys},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}

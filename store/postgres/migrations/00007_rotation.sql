@@ -45,7 +45,9 @@ ALTER TABLE access_policies ADD COLUMN primary_since BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN primary_used BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN secondary_since BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN secondary_used BIGINT NOT NULL DEFAULT 0;
-UPDATE access_policies SET primary_since = created, secondary_since = created;
+-- Nobody knows when they were used: as if both had been just now, no key is taken for unused.
+UPDATE access_policies SET primary_since = created, secondary_since = created,
+  primary_used = CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT), secondary_used = CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT);
 
 -- Who is moved when, and how many in an hour (policies.RotationPlan, JSON).
 CREATE TABLE rotation_plans (

@@ -45,7 +45,9 @@ ALTER TABLE access_policies ADD COLUMN primary_since INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN primary_used INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN secondary_since INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE access_policies ADD COLUMN secondary_used INTEGER NOT NULL DEFAULT 0;
-UPDATE access_policies SET primary_since = created, secondary_since = created;
+-- Nobody knows when they were used: as if both had been just now, no key is taken for unused.
+UPDATE access_policies SET primary_since = created, secondary_since = created,
+  primary_used = unixepoch() * 1000000, secondary_used = unixepoch() * 1000000;
 
 -- Who is moved when, and how many in an hour (policies.RotationPlan, JSON).
 CREATE TABLE rotation_plans (
