@@ -26,6 +26,7 @@ type plan struct {
 	chain []verify.Link     // the outside chain to keep; nil when unchanged
 	twin  *Twin             // to be written; nil when the twin stays
 	event audit.Event
+	kept  *RetainedRequest // the profile retains requests; without a CSR none is kept
 }
 
 // codeUnassignable is the error code in a failed registration's state (contract
@@ -288,8 +289,17 @@ func (d *decision) attest(p *plan, now time.Time) {
 // schedule says when the planner looks at the device's certificates next.
 func (d *decision) schedule(p *plan, now time.Time) {
 	p.next.DueAt = laterHour(p.next.Pair.Due(d.rotation()), now)
-	if was := d.facts.Registration; was != nil && len(p.next.Pair.Left(was.Pair)) > 0 {
+	was := d.facts.Registration
+	if was == nil {
+		return
+	}
+	// Without a request the profiles are not among the facts: what moved is for the planner.
+	_, known := d.issuing()
+	switch moved := p.next.Pair != was.Pair; {
+	case moved && (!known || len(p.next.Pair.Left(was.Pair)) > 0):
 		p.next.DueAt = now
+	case !known:
+		p.next.DueAt = was.DueAt
 	}
 }
 

@@ -183,6 +183,7 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 		return Operation{}, err
 	}
 	d.schedule(plan, now)
+	plan.retain(r, csr)
 	op, err := e.commit(ctx, d, plan, unrecorded)
 	if fault.RuleOf(err) == "issuer-not-active" {
 		// Another process promoted or ended an issuer, and this one had not heard of it.
@@ -244,7 +245,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		} else if err := tx.Append(plan.event); err != nil {
 			return err
 		}
-		return tx.PutRegistration(plan.next)
+		return first(plan.keep(tx, d), tx.PutRegistration(plan.next))
 	})
 	if moved(err) {
 		err = errMoved

@@ -97,6 +97,7 @@ type Tx interface {
 	LineageTx
 	SealedTx
 	ProfileTx
+	RetainedTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -42,6 +42,7 @@ func Run(t *testing.T, open Open) {
 		{"check", checks},
 		{"lint", lints},
 		{"ledger log", ledgerLog},
+		{"retained requests", retained},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
