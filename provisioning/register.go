@@ -260,6 +260,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 	op := operation(plan.next, d)
 	if plan.issue != nil {
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
+		op.Renewal = renewalWindow(plan.issue.Renewal, cert.NotBefore, cert.NotAfter)
 	}
 	return op, nil
 }
@@ -326,7 +327,8 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 			return fault.New(fault.Disallowed, "issuer-revoked", "this CSR was answered with a certificate of an issuer that is revoked; send a new CSR")
 		}
 		op.Chain = append([][]byte{cert.DER}, above...)
-		return nil
+		op.Renewal, err = windowBy(tx, d.entry.Profile, cert.NotBefore, cert.NotAfter)
+		return err
 	})
 	return op, err
 }

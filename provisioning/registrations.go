@@ -12,13 +12,17 @@ import (
 // built-in hub.
 type Device struct {
 	Registration
-	Twin *Twin // nil: none was ever written
+	Twin    *Twin         // nil: none was ever written
+	Renewal RenewalWindow // of the certificate in use
 }
 
 // Device reads one registration with its twin.
 func (e *Engine) Device(ctx context.Context, id verify.RegistrationID) (d Device, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
 		if d.Registration, err = tx.Registration(id); err != nil {
+			return err
+		}
+		if d.Renewal, err = windowOf(tx, d.Registration); err != nil {
 			return err
 		}
 		twin, err := tx.Twin(id)

@@ -18,19 +18,13 @@ const (
 	twinCertificate = "certificate"
 )
 
-// pendingNote is muster.certificate. PEM is the certificate and those above it but the root,
-// where the desired properties stay within 8 KB with it.
-type pendingNote struct {
-	Thumbprint string `json:"thumbprint"` // SHA-256
-	NotAfter   string `json:"notAfter"`
-	PEM        string `json:"pem,omitempty"`
-}
-
-// announceInTwin tells a device on the built-in hub that a certificate is there for it.
+// announceInTwin tells a device on the built-in hub that a certificate is there for it: its
+// SHA-256 as thumbprint, notAfter, and as pem the certificate and those above it but the
+// root, where the desired properties stay within 8 KB with it.
 func announceInTwin(tx Tx, reg Registration, c ca.Certificate, above [][]byte, now time.Time) error {
-	note := pendingNote{Thumbprint: c.Thumbprint.String(), NotAfter: c.NotAfter.UTC().Format(time.RFC3339), PEM: shownPEM(c.DER, above)}
+	note := map[string]any{"thumbprint": c.Thumbprint.String(), "notAfter": c.NotAfter.UTC().Format(time.RFC3339), "pem": shownPEM(c.DER, above)}
 	return noteInTwin(tx, reg, now, func(own map[string]any) bool { own[twinCertificate] = note; return true },
-		func(own map[string]any) { note.PEM = ""; own[twinCertificate] = note })
+		func() { delete(note, "pem") })
 }
 
 // withdrawFromTwin takes the announcement back.
@@ -39,13 +33,13 @@ func withdrawFromTwin(tx Tx, reg Registration, now time.Time) error {
 		_, there := own[twinCertificate]
 		delete(own, twinCertificate)
 		return there
-	}, func(map[string]any) {})
+	}, func() {})
 }
 
 // noteInTwin changes what is Muster's own in a device's desired properties: change says
 // whether there is anything to write; shorten is tried where the result is larger than what
 // an entry may start a twin with, and nothing is written that no hub would take.
-func noteInTwin(tx Tx, reg Registration, now time.Time, change func(own map[string]any) bool, shorten func(own map[string]any)) error {
+func noteInTwin(tx Tx, reg Registration, now time.Time, change func(own map[string]any) bool, shorten func()) error {
 	if reg.Hub == "" {
 		return nil
 	}
@@ -72,7 +66,7 @@ func noteInTwin(tx Tx, reg Registration, now time.Time, change func(own map[stri
 	}
 	next, err := withOwn(desired, own)
 	if err == nil && len(next) > maxDesired {
-		shorten(own)
+		shorten()
 		next, err = withOwn(desired, own)
 	}
 	if err != nil || len(next) > maxTwinDesired || bytes.Equal(next, was.Desired) {

@@ -47,7 +47,7 @@ func TestEveryRouteHasAScopeOrIsPublic(t *testing.T) {
 	for _, r := range w.router.Routes() {
 		routed[r.Method+" "+strings.TrimPrefix(r.Path, prefix)] = true
 	}
-	scopes := []policies.Scope{policies.ScopeRead, policies.ScopeEnroll, policies.ScopeSecurity, policies.ScopeAdmin}
+	scopes := []policies.Scope{policies.ScopeRead, policies.ScopeEnroll, policies.ScopeRotate, policies.ScopeSecurity, policies.ScopeAdmin}
 	open := []string{}
 	for template, item := range w.door.api.OpenAPI().Paths {
 		for method, op := range operations(item) {

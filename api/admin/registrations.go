@@ -45,6 +45,7 @@ type registration struct {
 	Operation   *operationRef   `json:"operation,omitempty" doc:"The last one."`
 	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
 	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
+	Renewal     *renewalWindow  `json:"renewal,omitempty" doc:"When the device is advised to ask for its next certificate; in GET of one."`
 	Twin        *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
 }
 
@@ -171,6 +172,7 @@ func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registr
 		return nil, err
 	}
 	body, err := registrationOf(device.Registration)
+	body.Renewal = renewalWindowOf(device.Renewal)
 	if t := device.Twin; t != nil {
 		body.Twin = &twin{Tags: t.Tags, Properties: twinProperties{Desired: t.Desired}, Updated: instant(t.Updated)}
 	}

@@ -15,7 +15,11 @@ type sweep struct {
 }
 
 // sweeps are all there are.
-var sweeps = []sweep{}
+var sweeps = []sweep{
+	{"retained-requests", time.Minute, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepRetained(ctx, h.db.ProvisioningJobs())
+	}},
+}
 
 // devSweepEvery is how often a development server looks, whose certificates may live for
 // minutes.
