@@ -82,7 +82,7 @@ func TestWhatWaitsForDevicesIsFetched(t *testing.T) {
 	}
 	w.get("/certificates/pending?after=%21").want(http.StatusBadRequest)
 
-	w.patch("/groups/line", `{"enabled":false}`, "*").want(http.StatusOK)
+	w.patch("/groups/line", `{"provisioningStatus":"disabled"}`, "*").want(http.StatusOK)
 	w.get("/registrations/dev-1/certificates/pending").want(http.StatusNotFound, "no-pending-certificate")
 	if got := lines("?limit=1"); len(got) != 0 {
 		t.Errorf("of a disabled group: %v", got)
