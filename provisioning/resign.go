@@ -37,7 +37,7 @@ type resigning struct {
 // "nothing-to-renew", "already-staged", "successor-ends-earlier", and every rule by which the
 // renewal would be refused; Unavailable as for Register.
 func (e *Engine) Resign(ctx context.Context, actor string, id verify.RegistrationID, reason ca.Reason) (ca.Certificate, error) {
-	return e.resign(ctx, resigning{store: e.store, actor: actor, why: "asked for", id: id, reason: reason}, e.now())
+	return e.resign(ctx, resigning{store: e.store, actor: actor, why: "asked for: " + string(reason), id: id, reason: reason}, e.now())
 }
 
 // resign decides until the facts hold still.
@@ -319,8 +319,12 @@ func retainedDueAt(tx Tx, id verify.RegistrationID) (due time.Time, err error) {
 
 // afterResigning settles what is pending no more, and puts off whoever is stuck.
 func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.RegistrationID, stuck []Stuck, now time.Time) error {
+	rules := map[string]int{}
 	for _, s := range stuck {
-		e.log.Warn("a request on record was not signed again", "registrationId", s.ID.String(), "rule", s.Why.Rule, "object", s.Why.Object)
+		rules[s.Why.Rule]++
+	}
+	for rule, n := range rules {
+		e.log.Warn("requests on record were not signed again", "rule", rule, "devices", n)
 	}
 	return jobs.Update(ctx, func(tx Tx) error {
 		for _, s := range stuck {

@@ -8,6 +8,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -410,5 +412,71 @@ func TestWhatASweepTookAndLeftIsTakenAgain(t *testing.T) {
 	w.sweep()
 	if w.pending("d1") == nil {
 		t.Error("what was left is not taken again")
+	}
+}
+
+// breaking is a store whose Update number at fails: what it wrote is lost, or is kept though
+// nobody hears of it.
+type breaking struct {
+	provisioning.Store
+	at   int
+	kept bool
+}
+
+var errBroken = errors.New("the connection broke")
+
+func (b *breaking) Update(ctx context.Context, f func(provisioning.Tx) error) error {
+	b.at--
+	if b.at != 0 {
+		return b.Store.Update(ctx, f)
+	}
+	err := b.Store.Update(ctx, func(tx provisioning.Tx) error {
+		if err := f(tx); err != nil || b.kept {
+			return err
+		}
+		return errBroken
+	})
+	return errors.Join(err, errBroken)
+}
+
+// Every write of a sweep fails once, and is lost or kept: one certificate comes of it.
+func TestABrokenWriteOfASweepCostsNoCertificate(t *testing.T) {
+	t.Parallel()
+	for at := 1; at <= 3; at++ {
+		for _, kept := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, kept %t", at, kept), func(t *testing.T) {
+				w, _, _ := retaining(t)
+				w.late()
+				if _, err := w.engine.SweepRetained(w.ctx, &breaking{Store: w.db.ProvisioningJobs(), at: at, kept: kept}); err == nil {
+					t.Error("the sweep reports nothing")
+				}
+				w.check()
+				w.pass(31 * time.Second)
+				w.sweep()
+				if n := w.issued(); w.pending("d1") == nil || n != 2 {
+					t.Errorf("%d certificates were issued, want the first and one more", n)
+				}
+			})
+		}
+	}
+}
+
+// To keep a request costs one statement, and a profile that keeps none nothing.
+func TestWhatKeepingARequestCosts(t *testing.T) {
+	t.Parallel()
+	cost := func(retain bool) (statements int64) {
+		w, device := factory(t)
+		w.profile(func(p *policies.Profile) { p.Renewal.Retain = retain })
+		for range 2 {
+			before := w.db.Stats().Statements
+			_, err := w.engine.Register(w.ctx, w.asking(device))
+			w.must(err)
+			statements = w.db.Stats().Statements - before
+			w.pass(time.Hour)
+		}
+		return statements
+	}
+	if without, with := cost(false), cost(true); with != without+1 {
+		t.Errorf("%d statements, %d without keeping it", with, without)
 	}
 }
