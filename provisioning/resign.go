@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,11 +38,11 @@ type resigning struct {
 // "nothing-to-renew", "already-staged", "successor-ends-earlier", and every rule by which the
 // renewal would be refused; Unavailable as for Register.
 func (e *Engine) Resign(ctx context.Context, actor string, id verify.RegistrationID, reason ca.Reason) (ca.Certificate, error) {
-	return e.resign(ctx, resigning{store: e.store, actor: actor, why: "asked for: " + string(reason), id: id, reason: reason}, e.now())
+	return e.signAgain(ctx, resigning{store: e.store, actor: actor, why: "asked for: " + string(reason), id: id, reason: reason}, e.now())
 }
 
-// resign decides until the facts hold still.
-func (e *Engine) resign(ctx context.Context, s resigning, now time.Time) (cert ca.Certificate, err error) {
+// signAgain decides until the facts hold still.
+func (e *Engine) signAgain(ctx context.Context, s resigning, now time.Time) (cert ca.Certificate, err error) {
 	r := RegisterRequest{asked: new(asked)}
 	defer func() { e.abandon(ctx, r.asked, err) }()
 	for range moves {
@@ -209,10 +210,10 @@ func (e *Engine) commitResigned(ctx context.Context, store Store, d *decision, p
 	return cert, err
 }
 
-// Stuck is a device whose successor could not be made, and why.
-type Stuck struct {
-	ID  verify.RegistrationID
-	Why *fault.Error
+// notSigned is a device whose successor could not be made, and why.
+type notSigned struct {
+	id  verify.RegistrationID
+	why *fault.Error
 }
 
 // resigners is how many requests are signed at once: the store commits what waits together.
@@ -220,7 +221,7 @@ const resigners = 8
 
 // resignDue signs the requests of devices whose successor is due, outside any transaction.
 // What needs none (any more) is passed over. An error is the store's or the context's.
-func (e *Engine) resignDue(ctx context.Context, jobs Store, ids []verify.RegistrationID) (stuck []Stuck, err error) {
+func (e *Engine) resignDue(ctx context.Context, jobs Store, ids []verify.RegistrationID) (stuck []notSigned, err error) {
 	now := e.now()
 	var mu sync.Mutex
 	var working sync.WaitGroup
@@ -228,14 +229,14 @@ func (e *Engine) resignDue(ctx context.Context, jobs Store, ids []verify.Registr
 	for range min(resigners, len(ids)) {
 		working.Go(func() {
 			for id := range next {
-				_, failed := e.resign(ctx, resigning{store: jobs, actor: rotationJob, why: string(rotation.PrepareDue), id: id, due: true}, now)
+				_, failed := e.signAgain(ctx, resigning{store: jobs, actor: rotationJob, why: string(rotation.PrepareDue), id: id, due: true}, now)
 				mu.Lock()
 				switch f := fault.As(failed); {
 				case failed == nil || f != nil && needsNothing(f):
 				case f == nil || ctx.Err() != nil:
 					err = errors.Join(err, failed)
 				default:
-					stuck = append(stuck, Stuck{id, f})
+					stuck = append(stuck, notSigned{id, f})
 				}
 				mu.Unlock()
 			}
@@ -261,9 +262,9 @@ func needsNothing(f *fault.Error) bool {
 // A page of what is due, and when a process that took one and died, or one that is stuck,
 // is looked at again.
 const (
-	resignPage  = 100
-	resignLease = 30 * time.Second
-	resignAgain = time.Hour
+	resignLimit  = 100
+	resignLease  = 30 * time.Second
+	refusedAgain = time.Hour
 )
 
 // SweepRetained signs the requests again of one page of devices whose successor is due.
@@ -273,7 +274,7 @@ func (e *Engine) SweepRetained(ctx context.Context, jobs Store) (more bool, err 
 	now := e.now()
 	var page []verify.RegistrationID
 	err = jobs.Update(ctx, func(tx Tx) error {
-		if page, err = tx.RetainedDue(now, resignPage); err != nil {
+		if page, err = tx.RetainedDue(now, resignLimit); err != nil {
 			return err
 		}
 		for _, id := range page {
@@ -296,8 +297,14 @@ func (e *Engine) SweepRetained(ctx context.Context, jobs Store) (more bool, err 
 	if err != nil || len(page) == 0 {
 		return false, err
 	}
+	return len(page) == resignLimit, e.resignPage(ctx, jobs, page)
+}
+
+// resignPage signs the requests of devices that were found due, after the transaction that
+// found them. It notes who is stuck, and settles what is pending no more.
+func (e *Engine) resignPage(ctx context.Context, jobs Store, page []verify.RegistrationID) error {
 	stuck, err := e.resignDue(ctx, jobs, page)
-	return len(page) == resignPage, errors.Join(err, e.afterResigning(ctx, jobs, page, stuck, now))
+	return errors.Join(err, e.afterResigning(ctx, jobs, page, stuck, e.now()))
 }
 
 // retainedDueAt is when a registration's pair needs anything by its profile.
@@ -317,22 +324,18 @@ func retainedDueAt(tx Tx, id verify.RegistrationID) (due time.Time, err error) {
 	return reg.Pair.Due(profile.Renewal), err
 }
 
-// afterResigning settles what is pending no more, and puts off whoever is stuck.
-func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.RegistrationID, stuck []Stuck, now time.Time) error {
+// afterResigning settles what is pending no more, and puts off whoever is stuck and would be
+// due again at once. If somebody else was here meanwhile it is left to the next look.
+func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.RegistrationID, stuck []notSigned, now time.Time) error {
 	rules := map[string]int{}
 	for _, s := range stuck {
-		rules[s.Why.Rule]++
+		rules[s.why.Rule]++
 	}
 	for rule, n := range rules {
 		e.log.Warn("requests on record were not signed again", "rule", rule, "devices", n)
 	}
-	return jobs.Update(ctx, func(tx Tx) error {
-		for _, s := range stuck {
-			err := tx.PostponeRegistration(s.ID, now.Add(resignLease), now.Add(resignAgain))
-			if err != nil && !moved(err) {
-				return err
-			}
-		}
+	soon := now.Add(resignLease)
+	err := jobs.Update(ctx, func(tx Tx) error {
 		for _, id := range page {
 			reg, err := tx.Registration(id)
 			if fault.Is(err, fault.NotFound) {
@@ -341,7 +344,17 @@ func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.R
 			if err := first(err, settlePending(tx, reg, now)); err != nil {
 				return err
 			}
+			isStuck := slices.ContainsFunc(stuck, func(s notSigned) bool { return s.id == id })
+			if isStuck && !reg.DueAt.IsZero() && !reg.DueAt.After(soon) {
+				if err := tx.PostponeRegistration(id, soon, now.Add(refusedAgain)); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
+	if moved(err) || fault.RuleOf(err) == "twin-changed" {
+		return nil
+	}
+	return err
 }

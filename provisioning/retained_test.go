@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -479,4 +480,37 @@ func TestWhatKeepingARequestCosts(t *testing.T) {
 	if without, with := cost(false), cost(true); with != without+1 {
 		t.Errorf("%d statements, %d without keeping it", with, without)
 	}
+}
+
+// Several processes that sweep one store sign each request once.
+func TestSeveralProcessesSignEachRequestOnce(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, shelf(t, t.TempDir()).Box())
+		w.profile(func(p *policies.Profile) { p.Renewal.Retain = true })
+		const devices = 20
+		key := w.keyed(provisioning.Group, "line")
+		for i := range devices {
+			name := fmt.Sprintf("d%d", i)
+			_, err := w.engine.Register(w.ctx, w.asking(w.signing(name, derive(key, name))))
+			w.must(err)
+		}
+		w.late()
+		var sweeping sync.WaitGroup
+		for range 4 {
+			sweeping.Go(func() {
+				for more := true; more; {
+					var err error
+					if more, err = w.engine.SweepRetained(w.ctx, w.db.ProvisioningJobs()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		sweeping.Wait()
+		w.check()
+		if n := w.issued(); n != 2*devices {
+			t.Errorf("%d certificates for %d devices", n, devices)
+		}
+	})
 }
