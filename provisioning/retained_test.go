@@ -38,7 +38,7 @@ func retaining(t *testing.T) (*world, provisioning.Attempt, *x509.Certificate) {
 // late moves the clock to where a successor of the default profile's certificate is due.
 func (w *world) late() { w.pass(61 * 24 * time.Hour) }
 
-func (w *world) sweep() {
+func (w *world) signDue() {
 	w.t.Helper()
 	_, err := w.engine.SweepRetained(w.ctx, w.db.ProvisioningJobs())
 	w.must(err)
@@ -97,13 +97,13 @@ func TestARequestOnRecordIsSignedAgainWhenASuccessorIsDue(t *testing.T) {
 		w.must(err)
 		w.assigned(w.presenting("d1", first)) // seen
 		w.pass(59 * 24 * time.Hour)
-		w.sweep()
+		w.signDue()
 		if w.pending("d1") != nil {
 			t.Fatal("a successor was made before it was due")
 		}
 		w.pass(2 * 24 * time.Hour)
-		w.sweep()
-		w.sweep() // a second look makes no second one
+		w.signDue()
+		w.signDue() // a second look makes no second one
 		next := w.pending("d1")
 		if next == nil {
 			t.Fatal("no successor was made")
@@ -154,7 +154,7 @@ func TestADeviceThatNeverComesBackIsSignedForAgain(t *testing.T) {
 	had := map[string]bool{string(leaf.Raw): true}
 	for range 3 {
 		w.late()
-		w.sweep()
+		w.signDue()
 		next := w.pending("d1")
 		if next == nil || had[string(next.Raw)] {
 			t.Fatal("no new certificate is pending")
@@ -362,7 +362,7 @@ func TestAPendingCertificateIsWithheldAndTakenBack(t *testing.T) {
 	w, device, leaf := retaining(t)
 	w.assigned(w.presenting("d1", leaf))
 	w.late()
-	w.sweep()
+	w.signDue()
 	next := w.pending("d1")
 	got, err := w.engine.PendingFor(w.ctx, w.presenting("d1", leaf))
 	w.must(err)
@@ -405,12 +405,12 @@ func TestWhatASweepTookAndLeftIsTakenAgain(t *testing.T) {
 	if err == nil {
 		t.Error("a sweep that was ended reports nothing")
 	}
-	w.sweep()
+	w.signDue()
 	if w.pending("d1") != nil {
 		t.Error("another process took what was claimed")
 	}
 	w.pass(31 * time.Second)
-	w.sweep()
+	w.signDue()
 	if w.pending("d1") == nil {
 		t.Error("what was left is not taken again")
 	}
@@ -453,7 +453,7 @@ func TestABrokenWriteOfASweepCostsNoCertificate(t *testing.T) {
 				}
 				w.check()
 				w.pass(31 * time.Second)
-				w.sweep()
+				w.signDue()
 				if n := w.issued(); w.pending("d1") == nil || n != 2 {
 					t.Errorf("%d certificates were issued, want the first and one more", n)
 				}
