@@ -69,7 +69,7 @@ func TestADeviceOfAnX509GroupRegistersPollsAndLooksItselfUp(t *testing.T) {
 	want(t, registered, http.StatusAccepted)
 	op := read[operation](t, registered)
 	if op.Status != "assigned" || op.State.Status != "assigned" || op.State.Substatus != "initialAssignment" ||
-		op.State.AssignedHub != hubName || op.State.DeviceID != "dev-1" || op.State.Payload != nil {
+		op.State.AssignedHub != hubName || op.State.DeviceID != "dev-1" || string(op.State.Payload) != `{"renewal":{"from":"2026-04-30T07:55:01Z","by":"2026-05-10T07:55:01Z"}}` {
 		t.Errorf("operation %+v", op)
 	}
 	if x := op.State.X509; x == nil || x.Info.SubjectName != "CN=dev-1" || x.Group != "line-3" || x.Sign == nil || x.Sign.SubjectName != "CN=line-3" {

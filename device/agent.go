@@ -285,6 +285,13 @@ func (a *Agent) store(before Stored, key crypto.Signer, result Result) error {
 	if err != nil {
 		return err
 	}
+	if w, ok := advised(result.Payload, stored.Leaf()); ok {
+		at, err := w.draw(a.config.Random)
+		if err != nil {
+			return err
+		}
+		state.RenewAt = at.UTC()
+	}
 	state.RegisteredAt = a.now()
 	if err := folder.SaveState(state); err != nil {
 		return err

@@ -124,6 +124,8 @@ type fakeService struct {
 	issued           []*x509.Certificate
 	lastProof        string
 	lastRegistration registerBody
+	pending          *x509.Certificate // made for the device without its asking
+	advice           map[string]any    // of when to renew
 }
 
 func newFakeService(t testing.TB) *fakeService {
@@ -160,6 +162,16 @@ func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodPut && parts[3] == "register":
 		s.register(w, r, id)
+	case r.Method == http.MethodGet && len(parts) == 5 && parts[4] == "pending":
+		if s.pending == nil {
+			dpsError(w, http.StatusNotFound, 404202, "nothing is waiting")
+			return
+		}
+		var chain []string
+		for _, c := range s.issuer.chain(s.pending) {
+			chain = append(chain, base64.StdEncoding.EncodeToString(c.Raw))
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"registrationId": id, "issuedCertificateChain": chain})
 	case r.Method == http.MethodGet && parts[3] == "operations":
 		s.poll(w, parts[4])
 	case r.Method == http.MethodPost && len(parts) == 3:
@@ -194,6 +206,9 @@ func (s *fakeService) register(w http.ResponseWriter, r *http.Request, id string
 			chain = append(chain, base64.StdEncoding.EncodeToString(c.Raw))
 		}
 		state["issuedCertificateChain"] = chain
+		if s.advice != nil {
+			state["payload"] = map[string]any{"renewal": s.advice}
+		}
 	}
 	s.operations["op."+id] = state
 	s.operation(w, http.StatusAccepted, "op."+id)

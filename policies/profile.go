@@ -121,6 +121,9 @@ func (p Profile) Validate() error {
 	if !p.KeyReuse.known() {
 		bad.add("/keyReuse", "key reuse is allowed, ownOnly or never")
 	}
+	if p.Renewal.Retain && p.KeyReuse == KeyReuseNever {
+		bad.add("/renewal/retain", "a request that is signed again is for the same key, which keyReuse never does not allow")
+	}
 	return bad.fault("profile-invalid")
 }
 

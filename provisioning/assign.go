@@ -26,6 +26,7 @@ type plan struct {
 	chain []verify.Link     // the outside chain to keep; nil when unchanged
 	twin  *Twin             // to be written; nil when the twin stays
 	event audit.Event
+	kept  *RetainedRequest // the profile retains requests; without a CSR none is kept
 }
 
 // codeUnassignable is the error code in a failed registration's state (contract

@@ -88,12 +88,14 @@ func New(c Config) *Engine {
 	if c.Clock == (rotation.ClockRule{}) {
 		c.Clock = rotation.DefaultClockRule()
 	}
-	return &Engine{
+	e := &Engine{
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 		clock: clockGuard{rule: c.Clock, even: c.Even},
 	}
+	e.resign = e.resignPage
+	return e
 }
 
 // IDScope is the tenant this engine serves.

@@ -26,11 +26,12 @@ type decision struct {
 	trace    Trace
 	webhook  *asked // what it answered; nil: it was not asked
 
-	csr     *x509.CertificateRequest // nil: no certificate is asked for
-	renewal bool                     // it is asked for by the one it replaces
-	whole   bool                     // all facts are read, also of an ordinary device
-	shown   verify.CodeHash          // a one-time code; zero: none
-	code    *EnrollmentCode          // on record; nil: there is no such code
+	csr      *x509.CertificateRequest // nil: no certificate is asked for
+	renewal  bool                     // it is asked for by the one it replaces
+	retained bool                     // by us: the device is not here, csr is the request on record
+	whole    bool                     // all facts are read, also of an ordinary device
+	shown    verify.CodeHash          // a one-time code; zero: none
+	code     *EnrollmentCode          // on record; nil: there is no such code
 
 	connection *Connection
 }
@@ -174,6 +175,8 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 		return err
 	}
 	switch {
+	case d.retained && !d.own:
+		return t.refuse("renewal-needs-issued-certificate", "", "only a certificate issued here and standing in the device's pair is renewed by us")
 	case pinned:
 		return d.prove(a, individual, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}}, now)
 	case d.own:
@@ -515,7 +518,13 @@ func (e *Engine) proveOne(a Attempt, key verify.Secret, now time.Time) (verify.I
 
 // prove checks the device's leaf against pins and ends the decision for entry.
 func (d *decision) prove(a Attempt, entry Enrollment, anchors verify.Anchors, now time.Time) error {
-	id, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Connection.memo()}, anchors, now)
+	var id verify.Identity
+	var err error
+	if d.retained {
+		id, err = verify.Retained(verify.RetainedEvidence{ID: a.ID, Leaf: a.Evidence.Chain.Leaf(), CSR: d.csr, Grace: anchors.Grace}, now)
+	} else {
+		id, err = verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Connection.memo()}, anchors, now)
+	}
 	if err != nil {
 		return d.trace.refused(entry.String(), err)
 	}

@@ -15,7 +15,9 @@ type Operation struct {
 	Group string        // the group that admitted the device, as written; "" for an individual entry
 	Path  []verify.Link // what attested it: leaf … anchor; nil for a key
 	Chain [][]byte      // issued certificate, its issuer, …, root (DER); nil when none was issued
-	Key   verify.Secret // of the certificate, PKCS#8 DER, where it was made here; kept nowhere else (INV-P9)
+	// Renewal is when to ask for the certificate after the issued one.
+	Renewal RenewalWindow
+	Key     verify.Secret // of the certificate, PKCS#8 DER, where it was made here; kept nowhere else (INV-P9)
 }
 
 // operation is the answer for a registration as it stands after decision d.

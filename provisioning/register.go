@@ -183,6 +183,7 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 		return Operation{}, err
 	}
 	d.schedule(plan, now)
+	plan.retain(r, csr)
 	op, err := e.commit(ctx, d, plan, unrecorded)
 	if fault.RuleOf(err) == "issuer-not-active" {
 		// Another process promoted or ended an issuer, and this one had not heard of it.
@@ -254,7 +255,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 				return err
 			}
 		}
-		return tx.PutRegistration(plan.next)
+		return first(plan.keep(tx, d), tx.PutRegistration(plan.next))
 	})
 	if moved(err) {
 		err = errMoved
@@ -269,6 +270,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 	op := operation(plan.next, d)
 	if plan.issue != nil {
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
+		op.Renewal = renewalWindow(plan.issue.Renewal, cert.NotBefore, cert.NotAfter)
 	}
 	return op, nil
 }
@@ -335,7 +337,8 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 			return fault.New(fault.Disallowed, "issuer-revoked", "this CSR was answered with a certificate of an issuer that is revoked; send a new CSR")
 		}
 		op.Chain = append([][]byte{cert.DER}, above...)
-		return nil
+		op.Renewal, err = windowBy(tx, d.entry.Profile, cert.NotBefore, cert.NotAfter)
+		return err
 	})
 	return op, err
 }

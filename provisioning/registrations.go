@@ -12,14 +12,18 @@ import (
 // hub, and where the roll of its certificate stands.
 type Device struct {
 	Registration
-	Twin *Twin // nil: none was ever written
-	Roll *Roll // what the planner did about the certificate in use; nil: nothing
+	Twin    *Twin         // nil: none was ever written
+	Roll    *Roll         // what the planner did about the certificate in use; nil: nothing
+	Renewal RenewalWindow // of the certificate in use
 }
 
 // Device reads one registration with its twin.
 func (e *Engine) Device(ctx context.Context, id verify.RegistrationID) (d Device, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
 		if d.Registration, err = tx.Registration(id); err != nil {
+			return err
+		}
+		if d.Renewal, err = windowOf(tx, d.Registration); err != nil {
 			return err
 		}
 		twin, err := tx.Twin(id)
@@ -61,7 +65,7 @@ func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(w.keep(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
+		return first(dropRetained(tx, was, w.at), w.keep(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
 			tx.Append(audit.Event{At: w.at, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
 				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))
 	})

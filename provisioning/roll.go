@@ -15,9 +15,6 @@ import (
 const (
 	// rollPage is how many registrations one transaction looks at: devices wait for it.
 	rollPage = 64
-	// resignAgain is when a request that was handed over to be signed again is looked at once
-	// more, should nothing have come of it.
-	resignAgain = 10 * time.Minute
 )
 
 // SweepRegistrations looks at one page of the registrations that are due: it retires what
@@ -215,6 +212,11 @@ func (w *rollPages) settle(l *rollLook) error {
 			return err
 		}
 	}
+	if l.rule.Retain {
+		if err := settlePending(w.tx, Registration{ID: l.ID, Hub: l.Hub, Pair: l.Pair}, w.now); err != nil {
+			return err
+		}
+	}
 	due := laterHour(l.Pair.DueAfter(l.rule, w.now), w.now)
 	held := l.acts && !w.gate.admits(&l.pass)
 	switch {
@@ -222,7 +224,7 @@ func (w *rollPages) settle(l *rollLook) error {
 		due = sooner(due, l.pass.again)
 	case l.acts && l.resigned(w.now):
 		w.prepare = append(w.prepare, l.ID)
-		due = sooner(due, w.now.Add(resignAgain))
+		due = sooner(due, w.now.Add(resignLease))
 	}
 	again, err := w.note(l, held)
 	if err != nil {

@@ -35,6 +35,8 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 	switch {
 	case late && l.hindered != "":
 		reason = l.hindered
+	case l.acts && l.resigned(w.now) && was.Ref == l.next.Ref:
+		reason = was.Stuck // why it was not signed again, until it is
 	case late && l.Pair.Stuck(l.rule, w.now):
 		reason = string(l.next.Reason)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/passmuster/muster/provisioning"
 )
 
-// plan writes a rotation plan of devices.
-func (w *world) plan(name string, edit func(*policies.RotationPlan)) {
+// devicePlan writes a rotation plan of devices.
+func (w *world) devicePlan(name string, edit func(*policies.RotationPlan)) {
 	w.t.Helper()
 	p := provisioning.Plan{RotationPlan: policies.RotationPlan{Name: name, Role: policies.RollDevices}, Created: w.clock, Updated: w.clock, Version: 1}
 	if edit != nil {
@@ -49,25 +49,25 @@ func TestAPlanHoldsBackWhoIsTold(t *testing.T) {
 	}{
 		"without a plan all are told at once": {func(*world) {}, time.Hour, 12},
 		"a plan for others changes nothing": {func(w *world) {
-			w.plan("p", func(p *policies.RotationPlan) { p.Paused, p.Entries = true, []string{"h"} })
+			w.devicePlan("p", func(p *policies.RotationPlan) { p.Paused, p.Entries = true, []string{"h"} })
 		}, time.Hour, 12},
 		"one for other roles neither": {func(w *world) {
-			w.plan("p", func(p *policies.RotationPlan) { p.Paused, p.Role = true, policies.RollGroups })
+			w.devicePlan("p", func(p *policies.RotationPlan) { p.Paused, p.Role = true, policies.RollGroups })
 		}, time.Hour, 12},
-		"a paused one holds all back": {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.Paused = true }) }, 5 * day, 0},
+		"a paused one holds all back": {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.Paused = true }) }, 5 * day, 0},
 		"the one that names the entry decides": {func(w *world) {
-			w.plan("p", func(p *policies.RotationPlan) { p.Paused = true })
-			w.plan("q", func(p *policies.RotationPlan) { p.Entries = []string{"G"} })
+			w.devicePlan("p", func(p *policies.RotationPlan) { p.Paused = true })
+			w.devicePlan("q", func(p *policies.RotationPlan) { p.Entries = []string{"G"} })
 		}, time.Hour, 12},
 		"then the one that names the profile": {func(w *world) {
-			w.plan("p", func(p *policies.RotationPlan) { p.Profiles = []string{"default"} })
-			w.plan("a", func(p *policies.RotationPlan) { p.Paused = true })
+			w.devicePlan("p", func(p *policies.RotationPlan) { p.Profiles = []string{"default"} })
+			w.devicePlan("a", func(p *policies.RotationPlan) { p.Paused = true })
 		}, time.Hour, 12},
-		"outside its window nobody is told":              {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.Windows = nights }) }, 17 * time.Hour, 0},
-		"in it everybody is":                             {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.Windows = nights }) }, 20 * time.Hour, 12},
-		"a rate lets so many through in an hour":         {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 }) }, time.Minute, 5},
-		"and in the hours that it takes everybody":       {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 }) }, 5 * time.Hour, 12},
-		"of which the end is no later than half is left": {func(w *world) { w.plan("p", func(p *policies.RotationPlan) { p.Jitter = 0.3 }) }, 10*day + time.Hour, 12},
+		"outside its window nobody is told":              {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.Windows = nights }) }, 17 * time.Hour, 0},
+		"in it everybody is":                             {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.Windows = nights }) }, 20 * time.Hour, 12},
+		"a rate lets so many through in an hour":         {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 }) }, time.Minute, 5},
+		"and in the hours that it takes everybody":       {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 }) }, 5 * time.Hour, 12},
+		"of which the end is no later than half is left": {func(w *world) { w.devicePlan("p", func(p *policies.RotationPlan) { p.Jitter = 0.3 }) }, 10*day + time.Hour, 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +93,7 @@ func TestJitterSpreadsWhatComesDueTogether(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.fleet(12)
-	w.plan("p", func(p *policies.RotationPlan) { p.Jitter = 0.1 })
+	w.devicePlan("p", func(p *policies.RotationPlan) { p.Jitter = 0.1 })
 	w.pass(70 * day)
 	for _, step := range []struct{ days, min, max int }{{0, 0, 3}, {4, 2, 9}, {3, 4, 12}, {2, 12, 12}} {
 		w.pass(time.Duration(step.days)*day + time.Hour)
@@ -109,7 +109,7 @@ func TestARateHoldsForAllWhoSweep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.fleet(20)
-	w.plan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 7 })
+	w.devicePlan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 7 })
 	w.pass(70*day + time.Minute)
 	before := 0
 	for range 5 {
@@ -146,7 +146,7 @@ func TestAClockThatJumpsAYearAheadAndBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.fleet(12)
-	w.plan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 })
+	w.devicePlan("p", func(p *policies.RotationPlan) { p.MaxPerHour = 5 })
 	w.sweep()
 	w.pass(time.Minute)
 	w.jump(365 * day)

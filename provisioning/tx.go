@@ -104,6 +104,7 @@ type Tx interface {
 	CampaignTx
 	HorizonTx
 	KeyTx
+	RetainedTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -152,7 +152,8 @@ func (p Pair) room() Slot {
 }
 
 // Seen records that ref attested the owner at now. The first time for a staged
-// credential promotes it: that is the proof of cut-over.
+// credential promotes it: that is the proof of cut-over. A staged one that ends before it
+// was in use unseen, or never: it retires as an active one does.
 func (p Pair) Seen(ref Ref, now time.Time, overlap time.Duration) Pair {
 	s, ok := p.Find(ref)
 	if !ok || p.cells[s].State != Staged {
@@ -160,6 +161,9 @@ func (p Pair) Seen(ref Ref, now time.Time, overlap time.Duration) Pair {
 	}
 	p.cells[s].SeenAt = now
 	p.promote(s, now, overlap)
+	if older := &p.cells[s.Other()]; older.State == Staged && older.NotAfter.Before(p.cells[s].NotAfter) {
+		older.State, older.RetireAt = Retiring, now.Add(overlap)
+	}
 	return p
 }
 

@@ -105,6 +105,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addEnrollments()
 	d.addGroups()
 	d.addRegistrations()
+	d.addPending()
 	d.addExplain()
 	d.addCertificates()
 	d.addIssuers()

@@ -47,6 +47,7 @@ type registration struct {
 	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
 	DueAt       *time.Time      `json:"dueAt,omitempty" doc:"When the planner looks at the pair next; absent: never."`
 	Roll        *rollState      `json:"roll,omitempty" doc:"What the planner did about the certificate in use; in GET of one."`
+	Renewal     *renewalWindow  `json:"renewal,omitempty" doc:"When the device is advised to ask for its next certificate; in GET of one."`
 	Twin        *twin           `json:"twin,omitempty" doc:"On the built-in hub; in GET of one."`
 }
 
@@ -189,6 +190,7 @@ func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registr
 	}
 	body, err := registrationOf(device.Registration)
 	body.Roll = rollOf(device.Roll)
+	body.Renewal = renewalWindowOf(device.Renewal)
 	if t := device.Twin; t != nil {
 		body.Twin = &twin{Tags: t.Tags, Properties: twinProperties{Desired: t.Desired}, Updated: instant(t.Updated)}
 	}

@@ -191,7 +191,11 @@ func (w *world) hold(a *answer, r *http.Request) {
 
 // operation finds the documented operation of a request by its segments.
 func (w *world) operation(r *http.Request) *huma.Operation {
-	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), prefix), "/")
+	path := strings.TrimPrefix(r.URL.EscapedPath(), prefix)
+	if item := w.door.api.OpenAPI().Paths[path]; item != nil {
+		return operations(item)[r.Method] // before one with a parameter in its place
+	}
+	segments := strings.Split(path, "/")
 	for template, item := range w.door.api.OpenAPI().Paths {
 		parts := strings.Split(template, "/")
 		fits := len(parts) == len(segments)

@@ -4,6 +4,8 @@
 // It decodes, calls the engine and encodes; what it keeps of its own is the wire:
 // register answers 202 always, every 401 is the same whatever the reason, a finished
 // operation stands in the body, and nothing is redirected. TPM attestation is not served.
+// Beyond Azure's calls, a device fetches here the certificate that was made for it without
+// its asking.
 //
 // It serves HTTPS itself: package api mounts it on the listener for devices. Package mqtt
 // makes the same calls over its transport, with a [Call].
@@ -23,7 +25,7 @@ import (
 // doorName is this door's in the log, in metrics and in what explain remembers.
 const doorName = "dps"
 
-// handler serves the three calls of a device.
+// handler serves the three calls of a device, and ours for its pending certificate.
 type handler struct {
 	tenants wire.Tenants
 }
@@ -35,6 +37,7 @@ func New(tenants wire.Tenants, s wire.Settings) http.Handler {
 	d.Handle(http.MethodPut, "/:idScope/registrations/:id/register", h.register)
 	d.Handle(http.MethodGet, "/:idScope/registrations/:id/operations/:operationId", h.poll)
 	d.Handle(http.MethodPost, "/:idScope/registrations/:id", h.lookup)
+	d.Handle(http.MethodGet, "/:idScope/registrations/:id/certificates/pending", h.pending)
 	// The id is missing: 405, not 404 (protocols/dps.md §1.1).
 	d.HandleAny("/:idScope/registrations", wire.MethodNotAllowed)
 	return d

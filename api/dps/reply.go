@@ -48,6 +48,9 @@ func (k Call) operation(done int, op provisioning.Operation) (Answer, error) {
 	case k.version.carriesOldCSR() && len(op.Chain) > 0:
 		state.IssuedClient = oldChain(op.Chain)
 	}
+	if len(op.Chain) > 0 && state.Payload == nil && (state.IssuedChain != nil || state.IssuedClient != "") {
+		state.Payload = advice(op.Renewal)
+	}
 	body.State = &state
 	return answer(done, body)
 }

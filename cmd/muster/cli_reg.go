@@ -12,6 +12,8 @@ type regCmd struct {
 	List        regListCmd        `cmd:"" help:"List registrations."`
 	Show        regShowCmd        `cmd:"" help:"Show one."`
 	Reprovision regReprovisionCmd `cmd:"" help:"Tell a device, or many, to register again."`
+	Pending     regPendingCmd     `cmd:"" help:"Show the certificates that wait for devices, made from their requests on record; or write them into files."`
+	Resign      regResignCmd      `cmd:"" help:"Sign a device's request on record again, due or not."`
 	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record; its device stays on the hub until it is deleted through the hub's registry API."`
 }
 
@@ -19,6 +21,7 @@ var registrationTable = table{
 	{"ID", "registrationId", false}, {"STATUS", "status", false}, {"HUB", "assignedHub", false}, {"DEVICE", "deviceId", false}, {"OWNER", "owner.id", false},
 	{"CERTIFICATE", "certificate.serial", false}, {"UPDATED", "lastUpdatedDateTimeUtc", false},
 	{"SUBSTATUS", "substatus", true}, {"BY", "mechanism", true}, {"ATTESTED BY", "attestedBy", true}, {"ERROR", "errorMessage", true}, {"ETAG", "etag", true},
+	{"RENEWS FROM", "renewal.from", true}, {"RENEWS BY", "renewal.by", true},
 	{"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
 }
 

@@ -254,6 +254,7 @@ type deviceRenewCmd struct {
 	deviceKeyFlags
 	deviceServer
 	deviceOutput
+	Pending bool          `help:"Fetch the certificate that the server made for the key the device has, in place of asking for a new one."`
 	Timeout time.Duration `default:"2m" help:"Give up after this long."`
 }
 
@@ -263,13 +264,20 @@ func (c *deviceRenewCmd) Run(ctx context.Context, k *kong.Kong) error {
 	if err != nil {
 		return err
 	}
+	if c.Pending && c.Protocol != string(device.DPS) {
+		return deviceUsage("a pending certificate is fetched over dps-http: leave --protocol out")
+	}
 	agent, err := c.agent(c.ID, c.KeyType, folder, k.Stderr)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	if err := agent.Renew(ctx); err != nil {
+	renew := agent.Renew
+	if c.Pending {
+		renew = agent.FetchPending
+	}
+	if err := renew(ctx); err != nil {
 		return err
 	}
 	return c.show(k.Stdout, c.ID, folder)

@@ -49,6 +49,7 @@ func Run(t *testing.T, open Open) {
 		{"slots", slots},
 		{"rolls", rolls},
 		{"keys", keys},
+		{"retained requests", retained},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}

@@ -21,8 +21,10 @@ CREATE INDEX rolls_stuck ON rolls (stuck, registration_id) WHERE stuck <> '';
 CREATE TABLE retained_csrs (
   registration_id TEXT PRIMARY KEY,
   csr             BLOB NOT NULL,
-  kept_at         INTEGER NOT NULL
+  kept_at         INTEGER NOT NULL,
+  pending         BLOB CHECK (length(pending) = 32) -- the certificate that it was last signed into, until that is seen
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX retained_csrs_pending ON retained_csrs (registration_id) WHERE pending IS NOT NULL;
 
 -- The slots of an entry are a pair: 1 staged, 2 active, 3 retiring. since is when the
 -- credential came into its slot; seen_at when a device was first admitted by it.
