@@ -26,6 +26,7 @@ type plan struct {
 	chain []verify.Link     // the outside chain to keep; nil when unchanged
 	twin  *Twin             // to be written; nil when the twin stays
 	event audit.Event
+	home  homecoming // what hubs that live elsewhere are to be told
 }
 
 // codeUnassignable is the error code in a failed registration's state (contract
@@ -53,6 +54,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 	}
 	d.attest(p, now)
 	d.schedule(p, now)
+	d.comeHome(p, now)
 	p.event = d.event(r, p.next, p.issue != nil, now)
 	return p, nil
 }
@@ -219,7 +221,7 @@ type located struct{ Location string }
 // claimsAlias says whether the registration takes a device id other than its own id
 // that it did not have on this hub before.
 func (p *plan) claimsAlias(was *Registration) bool {
-	if p.next.State != Assigned || p.next.ID.Matches(p.next.DeviceID) {
+	if p.next.State != Assigned && p.next.State != Assigning || p.next.ID.Matches(p.next.DeviceID) {
 		return false
 	}
 	return was == nil || was.Hub != p.next.Hub || was.DeviceID != p.next.DeviceID

@@ -159,12 +159,9 @@ func (r *hubReading) attestedKeys(reg Registration) (keys [2]verify.Secret, err 
 	if !r.keys || reg.Owner.IsZero() {
 		return keys, nil
 	}
-	entry, known := r.entries[reg.Owner]
-	if !known {
-		if entry, err = r.tx.Enrollment(reg.Owner); err != nil && !fault.Is(err, fault.NotFound) {
-			return keys, err
-		}
-		r.entries[reg.Owner] = entry
+	entry, err := r.entry(reg.Owner)
+	if err != nil {
+		return keys, err
 	}
 	for _, c := range entry.Credentials {
 		if c.Role != RoleKey {
@@ -180,6 +177,20 @@ func (r *hubReading) attestedKeys(reg Registration) (keys [2]verify.Secret, err 
 		}
 	}
 	return keys, nil
+}
+
+// entry is an entry that owns a registration, the zero one if there is none.
+func (r *hubReading) entry(o Owner) (Enrollment, error) {
+	entry, known := r.entries[o]
+	if known {
+		return entry, nil
+	}
+	entry, err := r.tx.Enrollment(o)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return entry, err
+	}
+	r.entries[o] = entry
+	return entry, nil
 }
 
 func hubKeyPurpose(hub string, device verify.RegistrationID, slot rotation.Slot) string {
