@@ -44,7 +44,7 @@ func (d *decision) comeHome(p *plan, now time.Time) {
 	}
 	waits := next.State == Assigned
 	switch {
-	case !stays, p.issue != nil, faceOf(was, now) != faceOf(*next, now), waits && was.State != Assigned && was.State != Assigning:
+	case !stays, p.issue != nil && next.Mechanism != verify.MechanismSymmetricKey, faceOf(was, now) != faceOf(*next, now), waits && was.State != Assigned && was.State != Assigning:
 		p.home.tells = HubIdentityRecord{HubPlace: next.place(), Spelled: next.DeviceID, Registration: next.ID, Generation: firstVersion(now), Since: now}
 	case was.State == Assigning:
 		p.home.hasten = next.place()

@@ -31,7 +31,7 @@ func (e *Engine) checkHub(h Hub) error {
 	case !host:
 		return fault.New(fault.Malformed, "hub-name", "a hub's name is a bare host name: letters, digits, dots and dashes").At("/name")
 	case h.Driver != BuiltIn && !known:
-		return fault.New(fault.Malformed, "hub-driver", "the hub drivers are %s", strings.Join(e.driverNames(), " and ")).At("/driver")
+		return fault.New(fault.Malformed, "hub-driver", "a hub driver is one of %s", strings.Join(e.driverNames(), ", ")).At("/driver")
 	case h.Weight < 0 || h.Weight > 1000:
 		return fault.New(fault.Malformed, "hub-weight", "a weight lies between 0 and 1000").At("/weight")
 	}
@@ -40,7 +40,7 @@ func (e *Engine) checkHub(h Hub) error {
 
 // driverNames are the drivers that hubs can be linked by, the built-in hub first.
 func (e *Engine) driverNames() []string {
-	return append([]string{BuiltIn + ", the built-in hub,"}, slices.Sorted(maps.Keys(e.hubDrivers))...)
+	return append([]string{BuiltIn + " (the built-in hub)"}, slices.Sorted(maps.Keys(e.hubDrivers))...)
 }
 
 // DeleteHub unlinks a hub. While entries name it or devices live on it, that is a

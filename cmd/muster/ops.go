@@ -58,7 +58,7 @@ func mode(dev bool) string {
 // watch begins to report on the open houses.
 func (o *ops) watch(all []*house) {
 	o.houses = all
-	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all))
+	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all), hubCollector(all))
 }
 
 // registered counts one attempt of a device; it is the engine's observer.
