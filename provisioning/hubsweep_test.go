@@ -16,6 +16,7 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -589,4 +590,65 @@ func TestAHubSaysWhetherItIsThere(t *testing.T) {
 	if hub.Posts() != 0 {
 		t.Error("a test told of a device")
 	}
+}
+
+// The hub is down when an overlap ends: the old slot stays until it has confirmed, and is
+// due then.
+func TestAHubThatIsDownHoldsBackTheEndOfAnOverlap(t *testing.T) {
+	t.Parallel()
+	w, hub, device := elsewhereFactory(t)
+	first, err := w.enroll(device)
+	w.must(err)
+	w.sweepHubs()
+	w.pass(60 * 24 * time.Hour)
+	next, err := w.enroll(w.presenting("d1", first))
+	w.must(err)
+	w.sweepHubs()
+	w.assigned(w.presenting("d1", next))
+	w.holds(hub, "d1", first.Raw, next.Raw)
+	reg := w.registration("d1")
+	slot, _ := reg.Pair.Find(rotation.Ref(verify.ThumbprintOf(first.Raw)))
+	end := reg.Pair.Cell(slot).RetireAt
+	confirmed := func() (is bool) {
+		t.Helper()
+		w.must(w.db.ProvisioningJobs().Update(w.ctx, func(tx provisioning.Tx) (err error) {
+			is, err = provisioning.HubConfirmed(tx, provisioning.HubPlace{Hub: elsewhere, Device: id(w, "d1")}, end, w.now())
+			return err
+		}))
+		return is
+	}
+	w.clock = end.Add(time.Second)
+	hub.Answers(down)
+	if confirmed() {
+		t.Fatal("the hub has not been told, and has confirmed")
+	}
+	for range 5 {
+		w.sweepHubs()
+		w.pass(time.Hour)
+		if confirmed() {
+			t.Fatal("the hub is down, and has confirmed")
+		}
+	}
+	w.holds(hub, "d1", first.Raw, next.Raw)
+	hub.Answers(nil)
+	w.sweepHubs()
+	w.holds(hub, "d1", next.Raw)
+	if !confirmed() {
+		t.Fatal("the hub has confirmed, and that is not known")
+	}
+	if due := w.registration("d1").DueAt; due.After(w.now()) {
+		t.Errorf("the overlap is over, and is looked at %s", due)
+	}
+	w.isIn("d1", provisioning.Assigned)
+	if w.assigned(device); !confirmed() {
+		t.Error("the device came by, and the hub has confirmed no more")
+	}
+	near := provisioning.HubPlace{Hub: builtIn, Device: id(w, "d1")}
+	w.must(w.db.ProvisioningJobs().Update(w.ctx, func(tx provisioning.Tx) error {
+		is, err := provisioning.HubConfirmed(tx, near, end, w.now())
+		if !is {
+			t.Error("the built-in hub is waited for")
+		}
+		return err
+	}))
 }
