@@ -17,6 +17,7 @@ import (
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
+	"github.com/passmuster/muster/store"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -499,37 +500,108 @@ func (c *cutOff) Update(ctx context.Context, f func(provisioning.Tx) error) erro
 
 func TestTwoProcessesTellAHubOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	hub := w.linked(elsewhere)
-	key := w.keyed(provisioning.Group, "line", livingOn(elsewhere))
-	const devices = 100
-	for n := range devices {
-		name := fmt.Sprintf("d%d", n)
-		_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: w.signing(name, derive(key, name))})
-		w.must(err)
-	}
-	one := w.engine
-	w.restart()
-	var both sync.WaitGroup
-	for _, e := range []*provisioning.Engine{one, w.engine} {
-		both.Go(func() {
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, shelf(t, t.TempDir()).Box())
+		hub := w.linked(elsewhere)
+		key := w.keyed(provisioning.Group, "line", livingOn(elsewhere))
+		const devices = 100
+		for n := range devices {
+			name := fmt.Sprintf("d%d", n)
+			_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: w.signing(name, derive(key, name))})
+			w.must(err)
+		}
+		w.twice(func(e *provisioning.Engine) {
 			for more := true; more; {
 				var err error
 				if more, err = e.SweepHubs(w.ctx, w.db.ProvisioningJobs()); err != nil {
 					t.Error(err)
-					return
 				}
 			}
 		})
+		w.sweepHubs()
+		if hub.Posts() != devices {
+			t.Errorf("the hub was told %d times of %d devices", hub.Posts(), devices)
+		}
+		for n := range devices {
+			w.isIn(fmt.Sprintf("d%d", n), provisioning.Assigned)
+		}
+	})
+}
+
+// twice runs f in two processes at once.
+func (w *world) twice(f func(*provisioning.Engine)) {
+	one := w.engine
+	w.restart()
+	var both sync.WaitGroup
+	for _, e := range []*provisioning.Engine{one, w.engine} {
+		both.Go(func() { f(e) })
 	}
 	both.Wait()
-	w.sweepHubs()
-	if hub.Posts() != devices {
-		t.Errorf("the hub was told %d times of %d devices", hub.Posts(), devices)
-	}
-	for n := range devices {
-		w.isIn(fmt.Sprintf("d%d", n), provisioning.Assigned)
-	}
+}
+
+// Devices register, and are issued certificates, while two processes tell their hub: whatever
+// the order, none is assigned whose hub has not got its newest certificate.
+func TestDevicesRegisterWhileTheirHubIsTold(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, shelf(t, t.TempDir()).Box())
+		hub := w.linked(elsewhere)
+		f := testkit.Chain(t, "root > mid > d1; mid > d2; mid > d3; mid > d4")
+		w.anchor(f.Get("root"), true)
+		w.group("g", f.Get("mid"), livingOn(elsewhere))
+		names := []string{"d1", "d2", "d3", "d4"}
+		inStep := func(name string) bool {
+			reg := w.registration(name)
+			got, _ := hub.Device(name)
+			for _, c := range reg.Pair.Live(w.now()) {
+				if !slices.Contains(got.Thumbprints[:], fmt.Sprintf("%X", c.Ref[:])) {
+					return reg.State != provisioning.Assigned || w.registration(name).Version != reg.Version
+				}
+			}
+			return true
+		}
+		var registering sync.WaitGroup
+		for _, name := range names {
+			registering.Go(func() {
+				for range 10 {
+					_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{
+						Attempt: w.presenting(name, f.Get(name).Chain()...), CSR: testkit.CSR(t, testkit.NewKey(t, "p256"), name),
+					})
+					if err != nil {
+						t.Error(err)
+					}
+					if !inStep(name) {
+						t.Errorf("%s is assigned, and its hub does not know its certificate", name)
+					}
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { registering.Wait(); close(done) }()
+		telling := w.engine
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true
+			default:
+			}
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					if _, err := telling.SweepHubs(w.ctx, w.db.ProvisioningJobs()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			both.Wait()
+		}
+		w.sweepHubs()
+		for _, name := range names {
+			if w.isIn(name, provisioning.Assigned); !inStep(name) {
+				t.Errorf("%s is not in step", name)
+			}
+		}
+	})
 }
 
 func TestHubsThatCannotBeLinked(t *testing.T) {

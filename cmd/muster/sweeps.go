@@ -19,7 +19,7 @@ var sweeps = []sweep{
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},
-	{"hubs", time.Second, func(ctx context.Context, h *house) (bool, error) {
+	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
 	}},
 }
