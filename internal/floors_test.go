@@ -28,7 +28,7 @@ var places = []struct {
 		"store", "store/sqlite", "store/postgres",
 		"hub/registry", "hub/azure", "hub/webhook",
 		"ca/keys", "ca/ceremony", "ca/upstream/*", "ca/ctlog",
-		"jobs",
+		"jobs", "internal/callout",
 	}},
 	{3, []string{"provisioning"}},
 	{2, []string{"ca"}},
@@ -46,6 +46,8 @@ var neighbours = [][2]string{
 	{"api/*", "api/internal/*"},
 	{"api/internal/*", "api/internal/wire"},
 	{"api/mqtt", "api/dps"}, // one protocol over two transports
+	{"api/webhook", "internal/callout"},
+	{"hub/*", "internal/callout"},
 	{"store/*", "store"},
 	{"bench/*", "test/instance"},
 	{"test/*", "test/instance"},

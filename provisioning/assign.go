@@ -27,6 +27,7 @@ type plan struct {
 	twin  *Twin             // to be written; nil when the twin stays
 	event audit.Event
 	kept  *RetainedRequest // the profile retains requests; without a CSR none is kept
+	home  homecoming       // what hubs that live elsewhere are to be told
 }
 
 // codeUnassignable is the error code in a failed registration's state (contract
@@ -53,6 +54,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 		p.issue = nil
 	}
 	d.attest(p, now)
+	d.comeHome(p, now)
 	if p.issue == nil { // else when the certificate stands in its slot
 		d.schedule(p, now)
 	}
@@ -222,7 +224,7 @@ type located struct{ Location string }
 // claimsAlias says whether the registration takes a device id other than its own id
 // that it did not have on this hub before.
 func (p *plan) claimsAlias(was *Registration) bool {
-	if p.next.State != Assigned || p.next.ID.Matches(p.next.DeviceID) {
+	if p.next.State != Assigned && p.next.State != Assigning || p.next.ID.Matches(p.next.DeviceID) {
 		return false
 	}
 	return was == nil || was.Hub != p.next.Hub || was.DeviceID != p.next.DeviceID

@@ -34,6 +34,9 @@ const (
 // others pass it over; a crash loses at most a page, which is done again (ADR 0026).
 func (e *Engine) SweepCampaigns(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	var busy []Campaign
 	err = jobs.View(ctx, func(tx Tx) error {
 		list, err := tx.OpenCampaigns()

@@ -74,7 +74,7 @@ func dropFromPair(tx Tx, cert ca.Certificate, now time.Time) error {
 		return nil
 	}
 	reg.Pair, reg.Updated, reg.Version = reg.Pair.Drop(ref), now, reg.Version+1
-	return first(tx.PutRegistration(reg), settlePending(tx, reg, now))
+	return first(tx.StepHubIdentity(reg.place(), now), tx.PutRegistration(reg), settlePending(tx, reg, now))
 }
 
 // Certificate reads one issued certificate by serial; see Revoke for issuer.

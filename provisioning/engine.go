@@ -36,6 +36,11 @@ type Config struct {
 	// Ledger and Notifier serve subscriptions.
 	Ledger   Ledger
 	Notifier Notifier
+	// HubDrivers tell hubs that live elsewhere, by the name of the driver.
+	HubDrivers map[string]HubDriver
+	// ObserveHub is told how each device that a hub is told of went: "applied", "refused" by
+	// the hub, "failed", or "held" back. It must be quick.
+	ObserveHub func(hub, outcome string)
 }
 
 // Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
@@ -58,6 +63,8 @@ type Engine struct {
 	localWebhooks bool
 	ledger        Ledger
 	notifier      Notifier
+	hubDrivers    map[string]HubDriver
+	observeHub    func(hub, outcome string)
 
 	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
 	chains   knownChains      // chains known to be on record: rows that are never deleted
@@ -81,6 +88,9 @@ func New(c Config) *Engine {
 	if c.Observe == nil {
 		c.Observe = func(Outcome) {}
 	}
+	if c.ObserveHub == nil {
+		c.ObserveHub = func(string, string) {}
+	}
 	if c.Even == nil {
 		began := time.Now()
 		c.Even = func() time.Duration { return time.Since(began) }
@@ -92,7 +102,8 @@ func New(c Config) *Engine {
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
-		clock: clockGuard{rule: c.Clock, even: c.Even},
+		clock:      clockGuard{rule: c.Clock, even: c.Even},
+		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub,
 	}
 	e.resign = e.resignPage
 	return e

@@ -47,7 +47,7 @@ func (e *Engine) Put(ctx context.Context, actor string, draft Draft, pre Precond
 		if err != nil {
 			return err
 		}
-		return tx.Append(entryEvent(actor, action, was, stored, now))
+		return first(hubsAdapt(tx, was, stored), tx.Append(entryEvent(actor, action, was, stored, now)))
 	})
 	return stored, warnings, err
 }

@@ -2,8 +2,20 @@ package provisioning
 
 import (
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/rotation"
 )
+
+// leave ends Muster's part in a registration's device, which stays where it is. One on a hub
+// that lives elsewhere is that hub's from then on, as it was told last.
+func (w hubWriting) leave(tx Tx, reg Registration) error {
+	if _, err := tx.HubIdentity(reg.place()); err == nil {
+		return tx.DeleteHubIdentity(reg.place())
+	} else if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return w.keep(tx, reg)
+}
 
 // keep leaves a registration's device on its hub when the record goes (contract §4.4): from
 // then on it is a device of its own, with the status, credentials, capabilities and twin

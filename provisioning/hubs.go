@@ -2,6 +2,8 @@ package provisioning
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -11,49 +13,34 @@ import (
 // BuiltIn is the driver of hubs whose devices live in Muster's own tables.
 const BuiltIn = "registry"
 
-// PutHub links a hub, or changes a linked one.
+// PutHub links the built-in hub under a name, or changes a linked hub's settings.
 func (e *Engine) PutHub(ctx context.Context, actor string, h Hub, pre Precondition) (Hub, error) {
-	now := e.now()
-	h.Name = strings.ToLower(h.Name)
-	if err := checkHub(h); err != nil {
-		return h, err
-	}
-	err := e.store.UpdateTrust(ctx, func(tx Tx) error {
-		was, err := tx.Hub(h.Name)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return err
-		}
-		if err := pre.check(was.Version); err != nil {
-			return err
-		}
-		h.Created, h.Updated, h.Version = now, now, firstVersion(now)
-		action, write := audit.HubLinked, func() error { return tx.InsertHub(h) }
-		if was.Version != 0 {
-			h.Created, h.Version = was.Created, was.Version+1
-			action, write = audit.HubUpdated, func() error { return tx.UpdateHub(h, was.Version) }
-		}
-		return first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: action, Subject: "hub:" + h.Name,
-			Body: audit.Body(map[string]any{"driver": h.Driver, "weight": h.Weight, "draining": h.Draining, "location": h.Location})}))
-	})
-	return h, err
+	linked, _, err := e.LinkHub(ctx, actor, h, "", pre)
+	return linked.Hub, err
 }
 
-func checkHub(h Hub) error {
+func (e *Engine) checkHub(h Hub) error {
 	host := h.Name != "" && len(h.Name) <= 253 && h.Name[0] != '.' && h.Name[0] != '-'
 	for _, r := range h.Name {
 		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' {
 			host = false
 		}
 	}
+	_, known := e.hubDrivers[h.Driver]
 	switch {
 	case !host:
 		return fault.New(fault.Malformed, "hub-name", "a hub's name is a bare host name: letters, digits, dots and dashes").At("/name")
-	case h.Driver != BuiltIn:
-		return fault.New(fault.Malformed, "hub-driver", "the only hub driver so far is registry, the built-in hub").At("/driver")
+	case h.Driver != BuiltIn && !known:
+		return fault.New(fault.Malformed, "hub-driver", "a hub driver is one of %s", strings.Join(e.driverNames(), ", ")).At("/driver")
 	case h.Weight < 0 || h.Weight > 1000:
 		return fault.New(fault.Malformed, "hub-weight", "a weight lies between 0 and 1000").At("/weight")
 	}
 	return nil
+}
+
+// driverNames are the drivers that hubs can be linked by, the built-in hub first.
+func (e *Engine) driverNames() []string {
+	return append([]string{BuiltIn + " (the built-in hub)"}, slices.Sorted(maps.Keys(e.hubDrivers))...)
 }
 
 // DeleteHub unlinks a hub. While entries name it or devices live on it, that is a
@@ -106,22 +93,37 @@ type HubTest struct {
 }
 
 // TestHub says whether a linked hub can be worked with. The built-in one always can: its
-// devices live in Muster's own tables, which have just been read.
+// devices live in Muster's own tables, which have just been read. Any other is asked.
+//
+// Errors: NotFound; Unavailable as the hub's driver has it.
 func (e *Engine) TestHub(ctx context.Context, name string) (t HubTest, err error) {
+	var link HubLink
 	err = e.store.View(ctx, func(tx Tx) error {
 		if t.Hub, err = tx.Hub(strings.ToLower(name)); err != nil {
 			return err
 		}
+		if t.Driver != BuiltIn {
+			if link, err = tx.HubLink(t.Name); err != nil {
+				return err
+			}
+		}
 		t.Entries, t.Devices, err = tx.HubUse(t.Name)
 		return err
 	})
+	is := "the built-in hub is there"
+	if err == nil && t.Driver != BuiltIn {
+		is, err = "the hub answers", e.askHub(ctx, link, t.Driver)
+	}
+	if err != nil {
+		return t, err
+	}
 	switch {
 	case t.Draining:
-		t.Detail = "the built-in hub is there, and draining: it takes no new devices"
+		t.Detail = is + ", and is draining: it takes no new devices"
 	case t.Weight == 0:
-		t.Detail = "the built-in hub is there; with weight 0 it takes devices only by static or custom allocation"
+		t.Detail = is + "; with weight 0 it takes devices only by static or custom allocation"
 	default:
-		t.Detail = "the built-in hub is there and takes new devices"
+		t.Detail = is + " and takes new devices"
 	}
-	return t, err
+	return t, nil
 }

@@ -105,7 +105,7 @@ func (m *keyMoves) commit(tx Tx) error {
 	if plainWebhook(m.entry.SealedWebhook) {
 		m.entry.SealedWebhook = sealWebhook(m.box, m.entry.Owner, m.changing(m.entry).Custom)
 	}
-	if err := tx.UpdateEnrollment(m.entry, was); err != nil {
+	if err := first(tx.UpdateEnrollment(m.entry, was), tx.PutHubEntry(m.entry.Owner)); err != nil {
 		return err
 	}
 	for _, event := range m.events {

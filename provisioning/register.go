@@ -232,7 +232,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 				return err
 			}
 		}
-		if err := settleHub(tx, d.facts.Registration, plan.next); err != nil {
+		if err := first(settleHub(tx, d.facts.Registration, plan.next), plan.home.write(tx, plan.next.Updated)); err != nil {
 			return err
 		}
 		if d.cutsOver(plan, newChain) {
@@ -347,8 +347,11 @@ func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Oper
 // certificate is issued.
 func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now time.Time) audit.Event {
 	action := audit.Registered
-	if next.State == Failed {
+	switch next.State {
+	case Failed:
 		action = audit.RegistrationFailed
+	case Assigning:
+		action = audit.RegistrationAssigning
 	}
 	facts := map[string]any{
 		"operation": next.Operation.ID, "entry": d.entry.String(), "state": string(next.State), "door": r.Door,

@@ -65,7 +65,7 @@ func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(dropRetained(tx, was, w.at), w.keep(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
+		return first(dropRetained(tx, was, w.at), w.leave(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
 			tx.Append(audit.Event{At: w.at, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
 				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))
 	})

@@ -199,7 +199,8 @@ func (e *Engine) commitResigned(ctx context.Context, store Store, d *decision, p
 		if cert, err = ca.Record(tx, u, p.event); err != nil {
 			return err
 		}
-		return first(tx.SetPending(p.next.ID, rotation.Ref(cert.Thumbprint)), announceInTwin(tx, p.next, cert, above, p.next.Updated), tx.PutRegistration(p.next))
+		return first(tx.SetPending(p.next.ID, rotation.Ref(cert.Thumbprint)), announceInTwin(tx, p.next, cert, above, p.next.Updated),
+			tx.StepHubIdentity(p.next.place(), p.next.Updated), tx.PutRegistration(p.next))
 	})
 	if moved(err) || fault.RuleOf(err) == "twin-changed" {
 		err = errMoved

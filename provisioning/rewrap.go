@@ -26,6 +26,8 @@ const (
 	SealedWebhooks                          // key: kind, id
 	SealedSubscribers                       // key: name; where to
 	SealedSubscriberKeys                    // key: name
+	SealedHubAddresses                      // key: hub
+	SealedHubKeys                           // key: hub
 	sealedPlaces
 )
 
@@ -72,6 +74,10 @@ func (v SealedValue) purpose() (string, error) {
 		return subscriptionPurpose(v.Key[0], "url"), nil
 	case SealedSubscriberKeys:
 		return subscriptionPurpose(v.Key[0], "key"), nil
+	case SealedHubAddresses:
+		return hubLinkPurpose(v.Key[0], "url"), nil
+	case SealedHubKeys:
+		return hubLinkPurpose(v.Key[0], "key"), nil
 	case SealedPolicyFirst, SealedPolicySecond:
 		return accessPurpose(AccessPolicy{Plane: Plane(v.Key[0]), Name: v.Key[1]}, slot), nil
 	}

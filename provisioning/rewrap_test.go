@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
@@ -102,6 +103,8 @@ func newSecrets(t *testing.T, database store.Engine, box *seal.Box) *secrets {
 	s.responder(box)
 	s.webhooks("asking-1", "asking-2")
 	_, _, err = s.world.engine.PutSubscription(s.ctx, "operator:test", provisioning.SubscriptionDraft{Name: "siem", URL: "https://siem.example.net/?code=1", Enabled: true}, provisioning.Precondition{})
+	s.must(err)
+	_, _, err = s.world.engine.LinkHub(s.ctx, "operator:test", provisioning.Hub{Name: elsewhere, Driver: hubwebhook.Name}, "https://hub.example.net/?code=1", provisioning.Precondition{})
 	s.must(err)
 	return s
 }

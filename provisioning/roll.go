@@ -87,6 +87,7 @@ type rollPages struct {
 	now     time.Time
 	rules   rollRules
 	gate    rollGate
+	distant map[string]bool         // hubs that live elsewhere
 	full    bool                    // there may be more
 	prepare []verify.RegistrationID // whose requests are to be signed again
 }
@@ -99,6 +100,14 @@ func (w *rollPages) work() (err error) {
 	if err != nil {
 		return err
 	}
+	links, err := w.tx.HubLinks()
+	if err != nil {
+		return err
+	}
+	w.distant = make(map[string]bool, len(links))
+	for _, l := range links {
+		w.distant[l.Hub] = true
+	}
 	list, err := w.tx.ClaimPairs(w.now, rollPage)
 	if err != nil {
 		return err
@@ -107,7 +116,11 @@ func (w *rollPages) work() (err error) {
 	w.gate = newRollGate(plans, w.now)
 	looks := make([]rollLook, len(list))
 	for i, p := range list {
-		looks[i] = w.look(p)
+		waits, err := w.waitsForHub(p)
+		if err != nil {
+			return err
+		}
+		looks[i] = w.look(p, waits)
 	}
 	if err := w.gate.reserve(w.tx); err != nil {
 		return err
@@ -125,6 +138,7 @@ type rollLook struct {
 	RollingPair
 	rule     policies.RotationPolicy
 	gone     []rotation.Decision // taken out of the pair
+	waits    bool                // an overlap is over, and the hub has not confirmed that
 	leftover bool                // certificates may have left the pair before
 	next     rotation.Decision   // what it needs then
 	hindered string              // the rule word of why it cannot go on; "": nothing
@@ -133,7 +147,7 @@ type rollLook struct {
 }
 
 // look decides, from values alone.
-func (w *rollPages) look(p RollingPair) rollLook {
+func (w *rollPages) look(p RollingPair, waits bool) rollLook {
 	l := rollLook{RollingPair: p, rule: w.rules.of(p)}
 	// Register makes due at once what lost a certificate; any other due date lies ahead of
 	// the change that set it. Rows of before there were due dates are only given theirs.
@@ -141,6 +155,9 @@ func (w *rollPages) look(p RollingPair) rollLook {
 	for {
 		l.next = l.Pair.Next(l.rule, w.now)
 		if l.next.Move != rotation.Retire && l.next.Move != rotation.Drop {
+			break
+		}
+		if l.waits = waits && l.next.Move == rotation.Retire; l.waits {
 			break
 		}
 		l.gone = append(l.gone, l.next)
@@ -220,6 +237,8 @@ func (w *rollPages) settle(l *rollLook) error {
 	due := laterHour(l.Pair.DueAfter(l.rule, w.now), w.now)
 	held := l.acts && !w.gate.admits(&l.pass)
 	switch {
+	case l.waits:
+		due = w.now.Add(hubAgain)
 	case held:
 		due = sooner(due, l.pass.again)
 	case l.acts && l.resigned(w.now):
@@ -234,7 +253,7 @@ func (w *rollPages) settle(l *rollLook) error {
 		return w.tx.PutDue(l.ID, due)
 	}
 	l.DueAt, l.Updated, l.Version = due, w.now, l.Version+1
-	return w.tx.PutPair(l.RollingPair)
+	return first(w.tx.StepHubIdentity(placeOn(l.Hub, l.ID, l.DeviceID), w.now), w.tx.PutPair(l.RollingPair))
 }
 
 var goneAction = map[rotation.Move]audit.Action{rotation.Retire: audit.RollRetired, rotation.Drop: audit.RollDropped}

@@ -33,6 +33,8 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 	}
 	reason := ""
 	switch {
+	case l.waits && w.now.Sub(l.front().RetireAt) > hubPatience:
+		reason = "hub-unconfirmed"
 	case late && l.hindered != "":
 		reason = l.hindered
 	case l.acts && l.resigned(w.now) && was.Ref == l.next.Ref:

@@ -272,7 +272,7 @@ func (e *Engine) writeSlots(tx Tx, was, next Enrollment, now time.Time) error {
 	if plainWebhook(next.SealedWebhook) {
 		next.SealedWebhook = sealWebhook(e.box, next.Owner, e.changing(next).Custom)
 	}
-	err := tx.UpdateEnrollment(next, was.Version)
+	err := first(tx.UpdateEnrollment(next, was.Version), hubsAdapt(tx, was, next))
 	if err != nil || was.Role() != RoleClient || len(next.Credentials) >= len(was.Credentials) {
 		return err
 	}

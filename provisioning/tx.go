@@ -93,6 +93,7 @@ type Tx interface {
 	ca.Tx
 	AccessTx
 	HubDeviceTx
+	HubIdentityTx
 	CodeTx
 	LineageTx
 	SealedTx
@@ -155,7 +156,8 @@ type Tx interface {
 	InsertHub(Hub) error
 	UpdateHub(h Hub, was int64) error
 	DeleteHub(name string, version int64) error
-	// HubUse counts the entries that name the hub and the devices on it.
+	// HubUse counts the entries that name the hub and the devices on it, those with it that
+	// are to leave it.
 	HubUse(name string) (entries, devices int64, err error)
 
 	// InsertDisallowance does nothing when the digest is already actively disallowed.

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
+	hubwebhook "github.com/passmuster/muster/hub/webhook"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/internal/testkit"
@@ -105,7 +108,8 @@ func (w *world) restart() {
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
-		Even: w.even,
+		Even:       w.even,
+		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})},
 	})
 }
 

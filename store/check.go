@@ -106,6 +106,17 @@ var rules = []struct{ invariant, detail, text string }{
 	{"one-identity", "it is a device of its own and that of a registration too",
 		"SELECT 'hub device ' || h.hub || '/' || h.device FROM hub_devices h JOIN registrations r ON r.hub = h.hub AND " +
 			deviceKey + " = h.device WHERE h.registration = ''"},
+	{"agreeing", "it is on a hub that lives elsewhere, and nothing says whether that is in step",
+		"SELECT 'registration ' || r.id FROM registrations r JOIN hubs h ON h.name = r.hub AND h.driver <> 'registry' " +
+			"LEFT JOIN hub_identities i ON i.hub = r.hub AND i.device = " + deviceKey + " AND i.registration_id = r.id WHERE i.hub IS NULL"},
+	{"agreeing", "it waits for its hub, which has confirmed",
+		"SELECT 'registration ' || r.id FROM registrations r LEFT JOIN hub_identities i ON i.hub = r.hub AND i.device = " + deviceKey +
+			" AND i.generation > i.applied WHERE r.state = 'assigning' AND i.hub IS NULL"},
+	{"agreeing", "it is to leave the hub, which is not to be told",
+		"SELECT 'hub device ' || i.hub || '/' || i.device FROM hub_identities i LEFT JOIN registrations r ON r.id = i.registration_id AND r.hub = i.hub AND " +
+			deviceKey + " = i.device WHERE r.id IS NULL AND i.generation = i.applied"},
+	{"agreeing", "it is on the built-in hub, which is told nothing",
+		"SELECT 'hub device ' || i.hub || '/' || i.device FROM hub_identities i JOIN hubs h ON h.name = i.hub AND h.driver = 'registry'"},
 	{"vouched", "a credential refers to a CA that does not exist",
 		"SELECT 'entry ' || c.id FROM entry_credentials c LEFT JOIN trust_anchors a ON a.name = c.anchor WHERE c.role = 'ca-reference' AND a.name IS NULL"},
 	{"accounted", "it has an owner that does not exist",

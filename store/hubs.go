@@ -11,7 +11,8 @@ var (
 	updateHub    = statement("UPDATE hubs SET " + set(hubColumns, "name") + " WHERE name = ? AND version = ?").trust().missed(stale("hub"))
 	deleteHub    = statement("DELETE FROM hubs WHERE name = ? AND version = ?").trust().missed(stale("hub"))
 	selectHubUse = statement("SELECT (SELECT count(*) FROM entries WHERE hubs <> '' AND replace(hubs, ?, '') <> hubs), " +
-		"(SELECT count(*) FROM registrations WHERE hub = ?) + (SELECT count(*) FROM hub_devices WHERE registration = '' AND hub = ?)")
+		"(SELECT count(*) FROM registrations WHERE hub = ?) + (SELECT count(*) FROM hub_devices WHERE registration = '' AND hub = ?) + " +
+		"(SELECT count(*) FROM hub_identities i WHERE i.hub = ? AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = i.registration_id AND r.hub = i.hub))")
 )
 
 func scanHub(r *row) provisioning.Hub {
@@ -43,6 +44,6 @@ func (t *tx) HubUse(name string) (entries, registrations int64, err error) {
 	err = t.query(selectHubUse, func(r *row) error {
 		entries, registrations = r.int(), r.int()
 		return nil
-	}, lines([]string{name}), name, name)
+	}, lines([]string{name}), name, name, name)
 	return entries, registrations, err
 }

@@ -29,6 +29,8 @@ var sealedColumns = map[provisioning.SealedPlace]sealedColumn{
 	provisioning.SealedWebhooks:       sealedIn("entries", "webhook", "i kind, t id", true),
 	provisioning.SealedSubscribers:    sealedIn("subscriptions", "sealed_url", "t name", false),
 	provisioning.SealedSubscriberKeys: sealedIn("subscriptions", "sealed_key", "t name", false),
+	provisioning.SealedHubAddresses:   sealedIn("hub_links", "sealed_url", "t hub", false),
+	provisioning.SealedHubKeys:        sealedIn("hub_links", "sealed_key", "t hub", false),
 }
 
 func sealedIn(table, column, key string, trust bool) sealedColumn {

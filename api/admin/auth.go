@@ -43,6 +43,22 @@ func (d *door) authorize(ctx huma.Context, next func(huma.Context)) {
 // forbid puts the refusal on record (INV-L1).
 func (d *door) forbid(ctx huma.Context, who provisioning.Operator, scope policies.Scope) error {
 	wire.OnRecord(d.Log, d.Engine, humagin.Unwrap(ctx).Request, who.Actor(), who.Scopes.String())
+	return lacks(who, scope)
+}
+
+// needs lets a request go on that asks for a scope beyond its route's.
+func (d *door) needs(ctx context.Context, scope policies.Scope, act string) error {
+	who, _ := ctx.Value(operatorKey{}).(provisioning.Operator)
+	if who.Scopes.Allows(scope) {
+		return nil
+	}
+	if err := d.Engine.Refused(ctx, who.Actor(), who.Scopes.String(), act); err != nil {
+		d.Log.Error("recording a refused act", "actor", who.Actor(), "err", err)
+	}
+	return lacks(who, scope)
+}
+
+func lacks(who provisioning.Operator, scope policies.Scope) error {
 	return fault.New(fault.Forbidden, "scope-missing", "this needs a token with the scope %s", scope).About("token " + who.Name)
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"time"
@@ -13,20 +14,46 @@ import (
 // hub is a linked hub.
 type hub struct {
 	Name                string     `json:"name,omitempty" doc:"Its host name, as devices are told. That of the path, where it is given."`
-	Driver              string     `json:"driver,omitempty" doc:"registry, the built-in hub, unless given."`
+	Driver              string     `json:"driver,omitempty" doc:"registry, the built-in hub, unless given; webhook for one that is told by signed POSTs."`
+	URL                 string     `json:"url,omitempty" maxLength:"2048" writeOnly:"true" doc:"Where a hub that lives elsewhere is told of its devices, symmetric keys too, over https; needs the scope security. Kept where it is not given; answered by nothing."`
+	Endpoint            string     `json:"endpoint,omitempty" readOnly:"true" doc:"Scheme and host of that address: the rest may be a secret."`
+	Key                 string     `json:"key,omitempty" readOnly:"true" doc:"whsec_…, which signs what the hub is told (Standard Webhooks); answered once, when it was made."`
 	Location            string     `json:"location,omitempty" doc:"Where it is, for geoLatency allocation."`
 	Weight              *int       `json:"weight,omitempty" nullable:"false" doc:"Its share of hashed allocation, 0 to 1000; 1 unless given."`
 	Draining            bool       `json:"draining,omitempty" doc:"It keeps its devices and takes no new ones."`
+	Ahead               *int64     `json:"ahead,omitempty" readOnly:"true" doc:"Devices that a hub which lives elsewhere is still to be told of."`
+	AheadSince          *time.Time `json:"aheadSinceDateTimeUtc,omitempty" readOnly:"true" doc:"The oldest of them waits since then."`
+	Answered            *time.Time `json:"answeredDateTimeUtc,omitempty" readOnly:"true"`
+	Tries               int        `json:"tries,omitempty" readOnly:"true" doc:"Failures in a row."`
+	NextTry             *time.Time `json:"nextTryDateTimeUtc,omitempty" readOnly:"true"`
+	Problem             string     `json:"problem,omitempty" readOnly:"true"`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
 }
 
-func hubOf(h provisioning.Hub) (hub, error) {
-	return hub{
-		Name: h.Name, Driver: h.Driver, Location: h.Location, Weight: &h.Weight, Draining: h.Draining,
+func hubOf(h provisioning.LinkedHub) (hub, error) {
+	out := linkedHub(h, nil)
+	if h.Driver != provisioning.BuiltIn {
+		out.Ahead, out.AheadSince = &h.Ahead, instant(h.Since)
+	}
+	return out, nil
+}
+
+// linkedHub is a hub as it was written, with its key where that was made just now.
+func linkedHub(h provisioning.LinkedHub, key []byte) hub {
+	out := hub{
+		Name: h.Name, Driver: h.Driver, Endpoint: h.Endpoint, Location: h.Location, Weight: &h.Weight, Draining: h.Draining,
+		Answered: instant(h.Link.Answered), Tries: h.Link.Tries, Problem: h.Link.Problem,
 		Etag: etag(h.Version), CreatedDateTimeUtc: instant(h.Created), LastUpdatedDateTime: instant(h.Updated),
-	}, nil
+	}
+	if h.Link.Tries > 0 {
+		out.NextTry = instant(h.Link.NextTry)
+	}
+	if key != nil {
+		out.Key = "whsec_" + base64.StdEncoding.EncodeToString(key)
+	}
+	return out
 }
 
 func (h hub) linked(name string) (provisioning.Hub, error) {
@@ -81,19 +108,20 @@ func (d *door) addHubs() {
 	add(d, route{"put-hub", http.MethodPut, "/hubs/{name}", policies.ScopeEnroll, tag, "Link a hub, or replace its settings", true}, d.putHub)
 	add(d, route{"patch-hub", http.MethodPatch, "/hubs/{name}", policies.ScopeEnroll, tag, "Change a hub's settings", false}, d.patchHub)
 	add(d, route{"delete-hub", http.MethodDelete, "/hubs/{name}", policies.ScopeEnroll, tag, "Unlink a hub that is not in use", false}, d.deleteHub)
+	add(d, route{"roll-hub-key", http.MethodPost, "/hubs/{name}/key", policies.ScopeSecurity, tag, "Give a hub that lives elsewhere a new key, which signs from now on", false}, d.rollHubKey)
 	add(d, route{"test-hub", http.MethodPost, "/hubs/{name}/test", policies.ScopeEnroll, tag, "Say whether a linked hub can be worked with", false}, d.testHub)
 }
 
 func (d *door) listHubs(ctx context.Context, in *Paging) (*listed[hub], error) {
-	rows, err := d.Engine.Hubs(ctx)
+	rows, err := d.Engine.LinkedHubs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return pageOfAll(d.Engine, rows, *in, "hubs", func(h provisioning.Hub) string { return h.Name }, hubOf)
+	return pageOfAll(d.Engine, rows, *in, "hubs", func(h provisioning.LinkedHub) string { return h.Name }, hubOf)
 }
 
 func (d *door) getHub(ctx context.Context, in *HubName) (*found[hub], error) {
-	h, err := d.Engine.Hub(ctx, in.Name)
+	h, err := d.Engine.LinkedHub(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -114,15 +142,21 @@ func (d *door) writeHub(ctx context.Context, name string, body hub, pre provisio
 	if err != nil {
 		return nil, err
 	}
-	if h, err = d.Engine.PutHub(ctx, actor(ctx), h, pre); err != nil {
+	if body.URL != "" {
+		// A hub that lives elsewhere is told the symmetric keys of its devices.
+		if err := d.needs(ctx, policies.ScopeSecurity, "PUT "+prefix+"/hubs/"+name+" with an address"); err != nil {
+			return nil, err
+		}
+	}
+	is, key, err := d.Engine.LinkHub(ctx, actor(ctx), h, body.URL, pre)
+	if err != nil {
 		return nil, err
 	}
-	out := &written[hub]{Status: http.StatusOK, ETag: etag(h.Version)}
+	out := &written[hub]{Status: http.StatusOK, ETag: etag(is.Version), Body: linkedHub(is, key)}
 	if creates(pre) {
-		out.Status, out.Location = http.StatusCreated, prefix+"/hubs/"+h.Name
+		out.Status, out.Location = http.StatusCreated, prefix+"/hubs/"+is.Name
 	}
-	out.Body, err = hubOf(h)
-	return out, err
+	return out, nil
 }
 
 func (d *door) patchHub(ctx context.Context, in *hubPatch) (*found[hub], error) {
@@ -130,17 +164,14 @@ func (d *door) patchHub(ctx context.Context, in *hubPatch) (*found[hub], error) 
 	if err != nil {
 		return nil, err
 	}
-	h, err := d.Engine.Hub(ctx, in.Name)
+	h, err := d.Engine.LinkedHub(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	if pre, err = over(pre, h.Version); err != nil {
 		return nil, err
 	}
-	current, err := hubOf(h)
-	if err != nil {
-		return nil, err
-	}
+	current := hub{Name: h.Name, Driver: h.Driver, Location: h.Location, Weight: &h.Weight, Draining: h.Draining}
 	next, err := patched(d, current, in.Body)
 	if err != nil {
 		return nil, err
@@ -158,6 +189,18 @@ func (d *door) deleteHub(ctx context.Context, in *hubAct) (*done, error) {
 		return nil, err
 	}
 	return &done{}, d.Engine.DeleteHub(ctx, actor(ctx), in.Name, pre)
+}
+
+func (d *door) rollHubKey(ctx context.Context, in *hubAct) (*found[hub], error) {
+	pre, err := in.precondition()
+	if err != nil {
+		return nil, err
+	}
+	h, key, err := d.Engine.RollHubKey(ctx, actor(ctx), in.Name, pre)
+	if err != nil {
+		return nil, err
+	}
+	return &found[hub]{ETag: etag(h.Version), Body: linkedHub(h, key)}, nil
 }
 
 func (d *door) testHub(ctx context.Context, in *HubName) (*found[hubTest], error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/api/webhook"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
@@ -47,7 +48,7 @@ func TestADeviceIsToldWhatTheWebhookSaid(t *testing.T) {
 	defer server.Close()
 
 	engine := apitest.Open(t, "0neTEST", testkit.Now, func(c *provisioning.Config) {
-		c.Allocator, c.LocalWebhooks = webhook.New(webhook.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), true
+		c.Allocator, c.LocalWebhooks = webhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), true
 	}).Engine
 	for _, hub := range []string{"hub-1", "hub-2"} {
 		_, err := engine.PutHub(t.Context(), "operator:test", provisioning.Hub{Name: hub, Driver: provisioning.BuiltIn}, provisioning.Precondition{})

@@ -1,20 +1,16 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
-	"net/url"
 	"strconv"
-	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 )
@@ -24,10 +20,7 @@ import (
 type Notifier struct{ http *http.Client }
 
 // NewNotifier makes a Notifier. It calls where an Allocator does.
-func NewNotifier(o Options) *Notifier { return &Notifier{http: o.client()} }
-
-// maxRetryAfter bounds what a subscriber may ask for.
-const maxRetryAfter = time.Hour
+func NewNotifier(o callout.Options) *Notifier { return &Notifier{http: o.Client()} }
 
 // data is what an event carries beside the attributes of CloudEvents.
 type data struct {
@@ -66,45 +59,20 @@ func (n *Notifier) Notify(ctx context.Context, notice provisioning.Notice) error
 	if err != nil {
 		return err
 	}
-	signer, err := standardwebhooks.NewWebhookRaw(notice.Key.Reveal())
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	signature, err := signer.Sign(id, now, body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, notice.URL, bytes.NewReader(body))
+	answer, err := callout.Message{
+		URL: notice.URL, ContentType: cloudevents.ApplicationCloudEventsJSON + "; charset=utf-8", ID: id, Key: notice.Key.Reveal(), Body: body,
+	}.Post(ctx, n.http)
 	if err != nil {
 		return subscriberUnreachable(err)
 	}
-	req.Header.Set("Content-Type", cloudevents.ApplicationCloudEventsJSON+"; charset=utf-8")
-	req.Header.Set("User-Agent", "muster")
-	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
-	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
-	req.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
-	resp, err := n.http.Do(req)
-	if err != nil {
-		return subscriberUnreachable(err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection is kept
-	if resp.StatusCode/100 == 2 {
+	if answer.Taken() {
 		return nil
 	}
-	refused := fault.New(fault.Unavailable, "subscriber-refused", "the subscriber answered %d", resp.StatusCode)
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		refused = refused.Later(min(time.Duration(seconds)*time.Second, maxRetryAfter))
-	}
-	return refused
+	return fault.New(fault.Unavailable, "subscriber-refused", "the subscriber answered %d", answer.Status).Later(answer.RetryAfter)
 }
 
 func subscriberUnreachable(cause error) error {
-	if call, is := errors.AsType[*url.Error](cause); is {
-		cause = call.Err // without the address, which may be a secret
-	}
-	if errors.Is(cause, errAddress) {
+	if errors.Is(cause, callout.ErrAddress) {
 		return fault.New(fault.Unavailable, "subscriber-unreachable", "the subscriber is at an address that this server does not call").Because(cause)
 	}
 	return fault.New(fault.Unavailable, "subscriber-unreachable", "the subscriber could not be reached").Because(cause)

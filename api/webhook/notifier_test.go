@@ -17,6 +17,7 @@ import (
 
 	"github.com/passmuster/muster/api/internal/apitest"
 	"github.com/passmuster/muster/api/webhook"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
@@ -95,7 +96,7 @@ func TestASubscriberIsToldOfTheLedgerInOrderAndNothingIsLost(t *testing.T) {
 		}
 	}
 	clock := testkit.Now()
-	notifier := webhook.NewNotifier(webhook.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	notifier := webhook.NewNotifier(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	opened := apitest.Open(t, "0neTEST", func() time.Time { return clock }, func(c *provisioning.Config) {
 		c.Notifier, c.LocalWebhooks = notifier, true
 	})

@@ -3,64 +3,26 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"time"
 
 	"github.com/passmuster/muster/api/internal/azure"
 	"github.com/passmuster/muster/api/internal/wire"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
 )
 
-// Options say which webhooks may be asked.
-type Options struct {
-	// Networks are private networks and, in development, loopback, in which webhooks may live
-	// beside the public internet. Link-local addresses never are: cloud metadata is there.
-	Networks []netip.Prefix
-	// Roots vouch for webhooks; nil: the system's.
-	Roots *x509.CertPool
-}
-
 // Allocator is a provisioning.Allocator.
 type Allocator struct{ http *http.Client }
 
-// Bounds of a call. A webhook that hangs holds so many connections and no more: other
-// devices wait their turn for it within their own time.
-const (
-	maxAnswer  = 64 << 10
-	maxHeaders = 16 << 10
-	maxPerHost = 64
-	keepIdle   = 30 * time.Second
-)
+const maxAnswer = 64 << 10
 
 // New makes an Allocator.
-func New(o Options) *Allocator { return &Allocator{http: o.client()} }
-
-// client calls where the options let it, and follows nobody elsewhere.
-func (o Options) client() *http.Client {
-	gate := gate{o.Networks}
-	dialer := &net.Dialer{Control: gate.control}
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
-			DisableCompression:     true,
-			MaxResponseHeaderBytes: maxHeaders,
-			MaxConnsPerHost:        maxPerHost,
-			IdleConnTimeout:        keepIdle,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
+func New(o callout.Options) *Allocator { return &Allocator{http: o.Client()} }
 
 // question is the body of a call.
 type question struct {
@@ -183,11 +145,8 @@ func parseAnswer(text []byte) (provisioning.AllocationAnswer, error) {
 // unreachable says no more to the device than that it failed; the log has the cause, without
 // the address, in whose query webhooks have keys (INV-K4).
 func unreachable(cause error) error {
-	var call *url.Error
-	if errors.As(cause, &call) {
-		cause = call.Err
-	}
-	if errors.Is(cause, errAddress) {
+	cause = callout.Cause(cause)
+	if errors.Is(cause, callout.ErrAddress) {
 		return fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook is at an address that this server does not call").Because(cause)
 	}
 	return fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook could not be reached").Because(cause)

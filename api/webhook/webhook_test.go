@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
@@ -31,7 +32,7 @@ func serving(t *testing.T, h http.HandlerFunc) (*Allocator, provisioning.Allocat
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	return New(Options{Networks: loopback, Roots: roots}), request(t, server.URL+"/pick?code=1")
+	return New(callout.Options{Networks: loopback, Roots: roots}), request(t, server.URL+"/pick?code=1")
 }
 
 func request(t *testing.T, url string) provisioning.AllocationRequest {
@@ -129,7 +130,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		}, 0, "allocation-unreachable"},
 		"a dead line": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0, "allocation-unreachable"},
 		"endless header": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("X", strings.Repeat("a", maxHeaders+5000))
+			w.Header().Set("X", strings.Repeat("a", 64<<10))
 		}, 0, "allocation-unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +171,7 @@ func TestAWebhookThatHangsIsLeft(t *testing.T) {
 func TestAWebhookMustBeWhoItSays(t *testing.T) {
 	server := httptest.NewTLSServer(says(`{}`))
 	defer server.Close()
-	if _, err := New(Options{Networks: loopback}).Pick(t.Context(), request(t, server.URL)); fault.RuleOf(err) != "allocation-unreachable" {
+	if _, err := New(callout.Options{Networks: loopback}).Pick(t.Context(), request(t, server.URL)); fault.RuleOf(err) != "allocation-unreachable" {
 		t.Error(err)
 	}
 }
@@ -182,7 +183,7 @@ func TestAddressesThatAreNotCalled(t *testing.T) {
 	t.Setenv("HTTP_PROXY", server.URL)
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254", "[fe80::1]"} {
-		_, err := New(Options{}).Pick(t.Context(), request(t, "http://"+host+":"+port+"/"))
+		_, err := New(callout.Options{}).Pick(t.Context(), request(t, "http://"+host+":"+port+"/"))
 		if fault.RuleOf(err) != "allocation-unreachable" || !strings.Contains(err.Error(), "does not call") {
 			t.Errorf("%s: %v", host, err)
 		}
@@ -191,33 +192,9 @@ func TestAddressesThatAreNotCalled(t *testing.T) {
 
 func TestNoErrorHoldsAWebhooksKey(t *testing.T) {
 	for _, address := range []string{"https://127.0.0.1:1/pick?code=secret", "://?code=secret"} {
-		_, err := New(Options{Networks: prefixes("127.0.0.0/8")}).Pick(t.Context(), request(t, address))
+		_, err := New(callout.Options{Networks: loopback}).Pick(t.Context(), request(t, address))
 		if fault.RuleOf(err) != "allocation-unreachable" || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", address, err)
-		}
-	}
-}
-
-func TestAddresses(t *testing.T) {
-	closed, open := gate{}, gate{prefixes("10.0.0.0/8", "169.254.0.0/16", "::/0", "0.0.0.0/0")}
-	for address, want := range map[string]struct{ closed, open bool }{
-		"93.184.215.14": {true, true}, "2606:2800:21f::1": {true, true},
-		"10.1.2.3": {false, true}, "::ffff:10.1.2.3": {false, true}, "192.168.1.1": {false, true}, "172.31.0.1": {false, true}, "172.32.0.1": {true, true},
-		"100.100.100.201": {false, true}, "100.100.100.200": {false, false}, "fd00:ec2::253": {false, true}, "fd00:ec2::254": {false, false}, "168.63.129.16": {false, false}, "64:ff9b::a00:1": {false, true}, "127.0.0.1": {false, true}, "::1": {false, true},
-		"169.254.169.254": {false, false}, "::ffff:169.254.169.254": {false, false}, "fe80::1%eth0": {false, false}, "0.0.0.0": {false, false}, "::": {false, false},
-		"224.0.0.1": {false, false}, "255.255.255.255": {false, false}, "ff02::1": {false, false},
-	} {
-		ip := netip.MustParseAddr(address)
-		if got := closed.admits(ip); got != want.closed {
-			t.Errorf("%s: called %v, want %v", address, got, want.closed)
-		}
-		if got := open.admits(ip); got != want.open {
-			t.Errorf("%s, its network named: called %v, want %v", address, got, want.open)
-		}
-	}
-	for _, address := range []string{"", "nonsense", "example.net:443"} {
-		if closed.control("tcp", address, nil) == nil {
-			t.Errorf("%q is called", address)
 		}
 	}
 }

@@ -14,7 +14,8 @@ type hubCmd struct {
 	List   hubListCmd   `cmd:"" help:"List linked hubs."`
 	Show   hubShowCmd   `cmd:"" help:"Show one."`
 	Link   hubLinkCmd   `cmd:"" help:"Link one."`
-	Update hubUpdateCmd `cmd:"" help:"Change one's weight or location."`
+	Update hubUpdateCmd `cmd:"" help:"Change one's weight, location or address."`
+	Key    hubKeyCmd    `cmd:"" help:"Give one that lives elsewhere a new key, and print it."`
 	Test   hubTestCmd   `cmd:"" help:"Say whether one can be worked with, and what rests on it."`
 	Drain  hubDrainCmd  `cmd:"" help:"Let one keep its devices and take no new ones."`
 	Unlink hubUnlinkCmd `cmd:"" help:"Unlink one that no entry names and no device lives on."`
@@ -23,8 +24,11 @@ type hubCmd struct {
 var (
 	hubTable = table{
 		{"NAME", "name", false}, {"DRIVER", "driver", false}, {"WEIGHT", "weight", false}, {"DRAINING", "draining", false}, {"LOCATION", "location", false},
-		{"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+		{"ENDPOINT", "endpoint", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
+		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}
+	// hubMade shows a key that nobody will be shown again.
+	hubMade      = table{{"NAME", "name", false}, {"ENDPOINT", "endpoint", false}, {"KEY", "key", false}}
 	hubTestTable = table{{"NAME", "name", false}, {"DRIVER", "driver", false}, {"OK", "ok", false}, {"ENROLLMENTS", "enrollments", false}, {"DEVICES", "devices", false}, {"DETAIL", "detail", false}}
 )
 
@@ -55,11 +59,13 @@ func (c *hubShowCmd) Run(ctx context.Context, s streams, api *client) error {
 
 // hubFlags are what a hub is made of; what is not given is not sent.
 type hubFlags struct {
+	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices, https."`
+	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
 }
 
-func (f hubFlags) body() map[string]any {
+func (f hubFlags) body() (map[string]any, error) {
 	body := map[string]any{}
 	if f.Weight != nil {
 		body["weight"] = *f.Weight
@@ -67,23 +73,38 @@ func (f hubFlags) body() map[string]any {
 	if f.Location != nil {
 		body["location"] = *f.Location
 	}
-	return body
+	address, err := subscriberAddress{URL: f.URL, URLFile: f.URLFile}.text()
+	if address != "" {
+		body["url"] = address
+	}
+	return body, err
 }
 
 type hubLinkCmd struct {
 	output
 	hubFlags
-	Name string `arg:"" help:"Its host name, as devices are told."`
+	Name   string `arg:"" help:"Its host name, as devices are told."`
+	Driver string `placeholder:"DRIVER" help:"registry, the built-in hub, or webhook, one that is told by signed POSTs."`
 }
 
 // Run links a hub.
 func (c *hubLinkCmd) Run(ctx context.Context, s streams, api *client) error {
-	got, err := api.do(ctx, call{method: http.MethodPut, at: []string{"hubs", c.Name}, match: mustBeNew, body: c.body()})
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	if c.Driver != "" {
+		body["driver"] = c.Driver
+	}
+	got, err := api.do(ctx, call{method: http.MethodPut, at: []string{"hubs", c.Name}, match: mustBeNew, body: body})
 	if alreadyThere(err) {
 		return &apiError{fault: fault.New(fault.Conflict, "exists", "hub %s is linked already", c.Name), next: "muster hub update " + c.Name}
 	}
 	if err != nil {
 		return err
+	}
+	if _, keyed := body["url"]; keyed {
+		return c.one(s.Out, hubMade, got.body)
 	}
 	return c.one(s.Out, hubTable, got.body)
 }
@@ -96,9 +117,12 @@ type hubUpdateCmd struct {
 
 // Run changes a hub.
 func (c *hubUpdateCmd) Run(ctx context.Context, s streams, api *client) error {
-	patch := c.body()
+	patch, err := c.body()
+	if err != nil {
+		return err
+	}
 	if len(patch) == 0 {
-		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N or --location TEXT")
+		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --location TEXT or --to URL")
 	}
 	return patchHub(ctx, s, api, c.output, c.Name, patch)
 }
@@ -112,6 +136,27 @@ func patchHub(ctx context.Context, s streams, api *client, o output, name string
 		return err
 	}
 	return o.one(s.Out, hubTable, got.body)
+}
+
+type hubKeyCmd struct {
+	output
+	harm
+	Name string `arg:"" help:"Its host name."`
+}
+
+// Run rolls a hub's key.
+func (c *hubKeyCmd) Run(ctx context.Context, s streams, api *client) error {
+	got, err := getHub(ctx, api, c.Name)
+	if err != nil {
+		return err
+	}
+	if err := c.confirmed(s, c.Name, fmt.Sprintf("what hub %s is told will be signed with another key", c.Name)); err != nil {
+		return err
+	}
+	if got, err = api.do(ctx, call{method: http.MethodPost, at: []string{"hubs", c.Name, "key"}, match: got.etag}); err != nil {
+		return err
+	}
+	return c.one(s.Out, hubMade, got.body)
 }
 
 type hubTestCmd struct {

@@ -74,7 +74,7 @@ func TestTranscripts(t *testing.T) {
 			return err == nil || os.Getenv("MUSTER_REQUIRE_EXTERNAL") == "1", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serving": serving, "keep": keep, "logged": logged, "until": until,
+			"serving": serving, "keep": keep, "logged": logged, "until": until, "receiving": receiving,
 			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
 			"exits":  exitsWith,
 		},

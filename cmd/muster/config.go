@@ -17,8 +17,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
 )
 
@@ -89,7 +89,7 @@ type webhooksConfig struct {
 }
 
 // options are what the webhook client is given. In development webhooks may be on this host.
-func (w webhooksConfig) options(dev bool) (o webhook.Options, err error) {
+func (w webhooksConfig) options(dev bool) (o callout.Options, err error) {
 	networks := w.Networks
 	if dev {
 		networks = append(slices.Clone(networks), "127.0.0.0/8", "::1/128")

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 
 	"github.com/passmuster/muster/ca/keys"
+	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/internal/testpg"
 	"github.com/passmuster/muster/policies"
@@ -221,6 +222,10 @@ func enrolledWithKeys(t *testing.T, x *house) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, _, err = x.engine.LinkHub(t.Context(), actorInit, provisioning.Hub{Name: "hub-3.example.net", Driver: hubwebhook.Name}, "https://169.254.169.254/?code="+webhookKey, provisioning.Precondition{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, err = x.engine.PutHubDevice(t.Context(), actorInit, provisioning.HubDraft{Hub: hub, ID: parsedID(t, "pump"), Spelled: "pump", Auth: &provisioning.HubAuth{Type: provisioning.HubSAS}}, provisioning.Precondition{})
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +254,8 @@ func secretsOf(t *testing.T, x *house, secrets map[string][]byte) {
 	subscriber, err := x.engine.Subscription(t.Context(), "siem")
 	must(err)
 	_, secrets["the key of a subscriber"], err = x.engine.RollSubscriptionKey(t.Context(), actorInit, "siem", provisioning.Precondition{Version: subscriber.Version})
+	must(err)
+	_, secrets["the key of a hub"], err = x.engine.RollHubKey(t.Context(), actorInit, "hub-3.example.net", provisioning.Precondition{Any: true})
 	must(err)
 	secrets["derived key of member-1"] = verify.DeriveKey(verify.NewSecret(secrets["primary key of line"]), "member-1").Reveal()
 	list, err := x.engine.AccessPolicies(t.Context())

@@ -16,6 +16,7 @@ import (
 	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
+	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/provisioning"
@@ -35,6 +36,7 @@ type house struct {
 	idScope   string
 	log       *issuanceLog
 	ct        *certificateLog // nil: there is none
+	hubTold   hubOutcomes
 
 	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
@@ -142,7 +144,8 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Now: time.Now, Log: log, Observe: observe,
 		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
-		Clock: h.config.Rotation.clock(),
+		Clock:      h.config.Rotation.clock(),
+		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(webhooks)}, ObserveHub: h.hubTold.observe,
 	})
 	return nil
 }

@@ -42,6 +42,9 @@ var sweeps = []sweep{
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
 	}},
+	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
+	}},
 }
 
 // devSweepEvery is how often a development server looks, whose certificates may live for

@@ -69,6 +69,10 @@ const (
 	AccessDeleted       Action = "access.deleted"
 	SecretsRewrapped    Action = "secrets.rewrapped" // sealed anew under another key-encryption key
 
+	// A registration is assigned, with a row of its own, when a hub that lives elsewhere confirms.
+	RegistrationAssigning Action = "registration.assigning"
+	HubKeyRolled          Action = "hub.key-rolled"
+
 	// Moves of a pair. The body has the slot's SHA-256 ("ref") and the reason.
 	RollTold     Action = "roll.told"  // the device, or an entry's owner, was told that a successor is due
 	RollAsked    Action = "roll.asked" // an operator has the planner look at once

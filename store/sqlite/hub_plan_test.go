@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
@@ -28,7 +29,13 @@ func TestDevicesOfAHubAreFoundByIndex(t *testing.T) {
 		if _, err := tx.HubRecords("a.example", id, 100); err != nil {
 			return err
 		}
-		_, _, err := tx.HubCount("a.example")
+		if _, _, err := tx.HubCount("a.example"); err != nil {
+			return err
+		}
+		if _, _, err := tx.CountHubAhead("a.example"); err != nil {
+			return err
+		}
+		_, err := tx.TakeHubIdentities("a.example", time.Now(), time.Now(), 32) // nothing is there to take
 		return err
 	})
 	if err != nil {
@@ -48,7 +55,7 @@ func TestDevicesOfAHubAreFoundByIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(statements) != 5 {
-		t.Errorf("%d statements were heard, want 5", len(statements))
+	if len(statements) != 7 {
+		t.Errorf("%d statements were heard, want 7", len(statements))
 	}
 }

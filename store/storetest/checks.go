@@ -55,6 +55,22 @@ func checks(t *testing.T, open Open) {
 		{"a hub nobody linked", func(w *world) {
 			w.update(func(tx provisioning.Tx) error { return tx.InsertHub(provisioning.Hub{Name: "x", Version: 1}) })
 		}, []string{"accounted"}},
+		{"a device elsewhere whose hub nobody tells", func(w *world) { w.linked(); w.put(w.assigned("dev-5", far, "dev-5", provisioning.Owner{})) }, []string{"agreeing"}},
+		{"a device that waits for a hub that has confirmed", func(w *world) {
+			w.linked()
+			rec := w.lives("dev-5", provisioning.Owner{})
+			w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now) })
+		}, []string{"agreeing"}},
+		{"a device that is left on a hub", func(w *world) {
+			w.linked()
+			rec := w.ahead("dev-5")
+			w.update(func(tx provisioning.Tx) error {
+				if err := tx.PutHubIdentity(rec); err != nil {
+					return err
+				}
+				return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now)
+			})
+		}, []string{"agreeing"}},
 		{"a certificate whose thumbprint is another's", func(w *world) {
 			w.update(func(tx provisioning.Tx) error {
 				c := w.certificate(w.issuer(1), "dev-5")

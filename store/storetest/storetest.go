@@ -32,6 +32,7 @@ func Run(t *testing.T, open Open) {
 		{"lists", lists},
 		{"texts", texts},
 		{"hub devices", hubDevices},
+		{"hub identities", hubIdentities},
 		{"profiles", profiles},
 		{"plans", plans},
 		{"horizon", horizon},

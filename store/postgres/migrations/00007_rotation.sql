@@ -119,3 +119,43 @@ CREATE TABLE subscriptions (
   updated    BIGINT NOT NULL,
   version    BIGINT NOT NULL CHECK (version > 0)
 );
+
+-- How a hub that lives elsewhere is reached, and how it does. The built-in one has no row.
+CREATE TABLE hub_links (
+  hub        TEXT COLLATE "C" PRIMARY KEY REFERENCES hubs (name) ON DELETE CASCADE,
+  sealed_url BYTEA NOT NULL, -- it may carry a key
+  sealed_key BYTEA NOT NULL, -- signs what is sent
+  tries      BIGINT NOT NULL, -- failures in a row
+  next_try   BIGINT NOT NULL, -- not before
+  answered   BIGINT NOT NULL, -- when it last did
+  problem    TEXT COLLATE "C" NOT NULL
+);
+
+-- The devices on such hubs, by device id in lower case; a device on the built-in hub has no
+-- row. generation numbers what is said to the hub about the device; applied is the last one
+-- that the hub confirmed (0: none yet), of what stood at as_of. Ahead: the hub is to be told.
+CREATE TABLE hub_identities (
+  hub             TEXT COLLATE "C" NOT NULL REFERENCES hubs (name),
+  device          TEXT COLLATE "C" NOT NULL,
+  spelled         TEXT COLLATE "C" NOT NULL, -- the device id as first written
+  registration_id TEXT COLLATE "C" NOT NULL,
+  generation      BIGINT NOT NULL,
+  applied         BIGINT NOT NULL CHECK (applied <= generation),
+  as_of           BIGINT NOT NULL,
+  since           BIGINT NOT NULL, -- ahead for so long
+  tries           BIGINT NOT NULL,
+  next_try        BIGINT NOT NULL,
+  problem         TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (hub, device)
+);
+CREATE INDEX hub_identities_ahead ON hub_identities (hub, next_try) WHERE generation > applied;
+CREATE INDEX hub_identities_registration ON hub_identities (registration_id);
+
+-- Entries that were changed so that their devices' hubs are to be told; cursor is the last
+-- device that was looked at.
+CREATE TABLE hub_entries (
+  kind   BIGINT NOT NULL,
+  id     TEXT COLLATE "C" NOT NULL,
+  cursor TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (kind, id)
+);

@@ -119,3 +119,43 @@ CREATE TABLE subscriptions (
   updated    INTEGER NOT NULL,
   version    INTEGER NOT NULL CHECK (version > 0)
 ) STRICT, WITHOUT ROWID;
+
+-- How a hub that lives elsewhere is reached, and how it does. The built-in one has no row.
+CREATE TABLE hub_links (
+  hub        TEXT PRIMARY KEY REFERENCES hubs (name) ON DELETE CASCADE,
+  sealed_url BLOB NOT NULL, -- it may carry a key
+  sealed_key BLOB NOT NULL, -- signs what is sent
+  tries      INTEGER NOT NULL, -- failures in a row
+  next_try   INTEGER NOT NULL, -- not before
+  answered   INTEGER NOT NULL, -- when it last did
+  problem    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The devices on such hubs, by device id in lower case; a device on the built-in hub has no
+-- row. generation numbers what is said to the hub about the device; applied is the last one
+-- that the hub confirmed (0: none yet), of what stood at as_of. Ahead: the hub is to be told.
+CREATE TABLE hub_identities (
+  hub             TEXT NOT NULL REFERENCES hubs (name),
+  device          TEXT NOT NULL,
+  spelled         TEXT NOT NULL, -- the device id as first written
+  registration_id TEXT NOT NULL,
+  generation      INTEGER NOT NULL,
+  applied         INTEGER NOT NULL CHECK (applied <= generation),
+  as_of           INTEGER NOT NULL,
+  since           INTEGER NOT NULL, -- ahead for so long
+  tries           INTEGER NOT NULL,
+  next_try        INTEGER NOT NULL,
+  problem         TEXT NOT NULL,
+  PRIMARY KEY (hub, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hub_identities_ahead ON hub_identities (hub, next_try) WHERE generation > applied;
+CREATE INDEX hub_identities_registration ON hub_identities (registration_id);
+
+-- Entries that were changed so that their devices' hubs are to be told; cursor is the last
+-- device that was looked at.
+CREATE TABLE hub_entries (
+  kind   INTEGER NOT NULL,
+  id     TEXT NOT NULL,
+  cursor TEXT NOT NULL,
+  PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;

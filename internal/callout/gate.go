@@ -1,4 +1,4 @@
-package webhook
+package callout
 
 import (
 	"errors"
@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-var errAddress = errors.New("address not allowed")
+// ErrAddress says that an address is not called.
+var ErrAddress = errors.New("address not allowed")
 
 // gate decides which addresses are called, at the last moment before a connection is
 // made: a name that resolves to something else the second time gains nothing.
@@ -42,11 +43,11 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 func (g gate) control(_, address string, _ syscall.RawConn) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errAddress, err)
+		return fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil || !g.admits(ip) {
-		return fmt.Errorf("%w: %s", errAddress, host)
+		return fmt.Errorf("%w: %s", ErrAddress, host)
 	}
 	return nil
 }

@@ -1,0 +1,47 @@
+package provisioning
+
+import (
+	"context"
+
+	"github.com/passmuster/muster/verify"
+)
+
+// HubDriver makes linked hubs of one kind agree with what is wanted of their devices. The
+// built-in hub needs none: its devices are read from the tables that say what is wanted.
+type HubDriver interface {
+	// Apply makes it so: it creates, updates, disables or removes the device. It may be called
+	// again with the same identity, and by several processes: the hub goes by the generation,
+	// and leaves alone what it has a later one of.
+	//
+	// It returns nil when the hub confirmed. Rule [RuleHubRefused] says that the hub refuses
+	// this one device; any other error, that it cannot be worked with now. RetryAfter of an
+	// error is heeded.
+	Apply(ctx context.Context, to HubAccess, want HubIdentity) error
+	// Test returns nil when the hub answers and takes what it is sent. It changes nothing there.
+	Test(ctx context.Context, to HubAccess) error
+}
+
+// RuleHubRefused is the rule of a driver's error that is about one device.
+const RuleHubRefused = "hub-refused"
+
+// HubAccess is how a linked hub is reached.
+type HubAccess struct {
+	IDScope string
+	Hub     string
+	URL     string        // may hold a secret
+	Key     verify.Secret // signs what is sent
+}
+
+// HubIdentity is what a hub shall know of one device, as things stand: never what has changed.
+type HubIdentity struct {
+	Hub            string
+	DeviceID       string // as first written
+	RegistrationID verify.RegistrationID
+	// Generation grows with everything that is said of the device on this hub. What comes
+	// late, behind one that is larger, is out of date.
+	Generation int64
+	Present    bool // else it is to be removed, and what follows is empty
+	Enabled    bool
+	Auth       HubAuth // a symmetric key that is zero is not known here, and stays as it is
+	IoTEdge    bool
+}
