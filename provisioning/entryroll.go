@@ -209,6 +209,7 @@ func (r *entryRoll) due(held rotation.Reason, now time.Time) (due time.Time) {
 		}
 	}
 	rule := r.plan.Rotation()
+	sooner(r.pair.DueAfter(rule, now))
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		c := r.pair.Cell(slot)
 		switch c.State {
