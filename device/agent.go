@@ -201,7 +201,10 @@ func (a *Agent) obtain(ctx context.Context, stored Stored, proofs ...proof) erro
 		var result Result
 		result, err = a.ask(ctx, p, request.csr)
 		if err == nil {
-			return a.store(stored, request.key, result)
+			if err = a.store(stored, request.key, result); err == nil && p.reenroll {
+				a.putToUse(ctx)
+			}
+			return err
 		}
 		if !IsRefused(err, http.StatusUnauthorized) {
 			break
@@ -267,6 +270,22 @@ func (a *Agent) ask(ctx context.Context, p proof, csr []byte) (Result, error) {
 		chain = extend(chain, pool)
 	}
 	return Result{Chain: chain}, nil
+}
+
+// putToUse shows the server the certificate it has just given: from then on it knows that
+// the device has it, and lets the one before go. That can wait for the next registration, so
+// a failure is only told. EST has no call for it.
+func (a *Agent) putToUse(ctx context.Context) {
+	if a.config.Protocol != DPS {
+		return
+	}
+	current, err := a.stored()
+	if err == nil {
+		_, err = a.ask(ctx, proof{credential: current.Credential()}, nil)
+	}
+	if err != nil {
+		a.event(Failed, "the new certificate is not in use yet: %v", err)
+	}
 }
 
 // store writes the credential first: a crash before the state is written costs one

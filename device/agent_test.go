@@ -460,3 +460,26 @@ func TestNewAgentRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+func TestAHubsRefusalDoesNotHoldUpARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.service.do(func() { w.service.lifetime = time.Minute })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error)
+		go func() { done <- w.agent.Run(ctx) }()
+		time.Sleep(time.Second)
+		for range 300 {
+			w.agent.HubRefused()
+			time.Sleep(time.Second)
+			if now, err := w.agent.stored(); err != nil || time.Now().After(now.Leaf().NotAfter) {
+				t.Fatalf("without a certificate in date: %v", err)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}

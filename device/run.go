@@ -47,6 +47,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-a.refused:
 			forced = true
+			if !next.IsZero() {
+				gap = min(gap, max(0, next.Sub(a.now()))) // a certificate of minutes is renewed before that
+			}
 			a.event(Rejected, "unauthorized at the hub; registering again in %s", gap.Round(time.Second))
 			_ = wait(ctx, gap) // its error is the context's, looked at below
 		}

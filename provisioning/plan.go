@@ -26,7 +26,7 @@ func (p Plan) Left(now time.Time) int64 {
 	switch {
 	case p.MaxPerHour == 0:
 		return -1
-	case p.Hour < HourOf(now):
+	case p.Hour != HourOf(now): // also one that a clock which was wrong has counted for
 		return int64(p.MaxPerHour)
 	}
 	return max(0, int64(p.MaxPerHour)-p.Moved)
@@ -44,8 +44,9 @@ type PlanTx interface {
 	// UpdatePlan writes the settings; what was counted stays.
 	UpdatePlan(p Plan, was int64) error
 	DeletePlan(name string, version int64) error
-	// CountMoves adds n to what was moved under a plan in an hour, in the transaction of the
-	// moves; a plan that was deleted meanwhile is no error. Until the commit no other
+	// CountMoves adds n, less than 0 to give some back, to what was moved under a plan in an
+	// hour, in the transaction of the moves; what another hour counted is forgotten. A plan that
+	// was deleted meanwhile is no error. Until the commit no other
 	// transaction counts for the plan, so that whoever counts 0 first and then reads Moved
 	// holds to the rate.
 	CountMoves(name string, hour, n int64) error

@@ -401,7 +401,7 @@ func TestWhatASweepTookAndLeftIsTakenAgain(t *testing.T) {
 	w, _, _ := retaining(t)
 	w.late()
 	ctx, end := context.WithCancel(w.ctx)
-	_, err := w.engine.SweepRegistrations(ctx, &ending{Store: w.db.ProvisioningJobs(), left: 1, end: end})
+	_, err := w.engine.SweepRegistrations(ctx, &ending{Store: w.db.ProvisioningJobs(), left: 2, end: end})
 	if err == nil {
 		t.Error("a sweep that was ended reports nothing")
 	}

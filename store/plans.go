@@ -18,7 +18,7 @@ var (
 	updatePlan  = statement("UPDATE rotation_plans SET " + set(planColumns, "name", "hour", "moved") + " WHERE name = ? AND version = ?").missed(stale("plan"))
 	deletePlan  = statement("DELETE FROM rotation_plans WHERE name = ? AND version = ?").missed(stale("plan"))
 	// An hour that another process is already past is counted in that one's.
-	countMoves = statement("UPDATE rotation_plans SET moved = CASE WHEN hour < ? THEN ? ELSE moved + ? END, hour = CASE WHEN hour < ? THEN ? ELSE hour END WHERE name = ?")
+	countMoves = statement("UPDATE rotation_plans SET moved = CASE WHEN hour = ? THEN moved ELSE 0 END + ?, hour = ? WHERE name = ?")
 )
 
 // planSettings is a plan's content as stored. Durations are nanoseconds.
@@ -99,5 +99,5 @@ func (t *tx) UpdatePlan(p provisioning.Plan, was int64) error {
 func (t *tx) DeletePlan(name string, version int64) error { return t.exec(deletePlan, name, version) }
 
 func (t *tx) CountMoves(name string, hour, n int64) error {
-	return t.exec(countMoves, hour, n, n, hour, hour, name)
+	return t.exec(countMoves, hour, n, hour, name)
 }

@@ -112,9 +112,12 @@ func (f *fleet) use(u *unit) {
 	u.unused = false
 	life := u.leaf.NotAfter.Sub(u.leaf.NotBefore)
 	u.next = u.leaf.NotBefore.Add(time.Duration(float64(life) * 2 / 3 * (0.9 + 0.2*rand.Float64())))
-	if rand.IntN(40) == 0 {
-		u.asleep = true
-		u.next = u.next.Add(30*day + time.Duration(rand.Int64N(int64(370*day))))
+	switch rand.IntN(30) {
+	case 0: // a season in the drawer
+		u.asleep, u.next = true, u.next.Add(30*day+time.Duration(rand.Int64N(int64(370*day))))
+		f.count.slept++
+	case 1: // a few weeks
+		u.asleep, u.next = true, u.next.Add(20*day+time.Duration(rand.Int64N(int64(35*day))))
 		f.count.slept++
 	}
 }

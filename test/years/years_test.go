@@ -76,7 +76,9 @@ func newFleet(t *testing.T, n int) *fleet {
 		Attestation: provisioning.Attestation{Role: provisioning.RoleSigning}, Reprovision: policies.DefaultReprovisionPolicy(), Profile: "default",
 	}
 	draft.Attestation.Slots[0].Certificate = f.lines[0].PEM()
-	_, _, err := f.engine.Put(f.ctx(), operator, draft, provisioning.Precondition{})
+	_, _, err := f.engine.PutPlan(f.ctx(), operator, policies.RotationPlan{Name: "lines", Role: policies.RollGroups, Deadline: 300 * day}, provisioning.Precondition{})
+	f.must(err)
+	_, _, err = f.engine.Put(f.ctx(), operator, draft, provisioning.Precondition{})
 	f.must(err)
 	for i := range n {
 		name := fmt.Sprintf("unit-%04d", i)
