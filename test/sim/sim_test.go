@@ -66,10 +66,13 @@ func TestNobodyIsUnauthorizedWhileAFleetRolls(t *testing.T) {
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for n := range 2 {
 		time.Sleep(s.duration / 3) // the fleet lives on the clock on the wall
 		server.Kill()
 		server = start(t, config)
+		if n == 0 {
+			w.muster(t, "roll", "campaign", "create", "spring", "--act", "reprovision", "--group", "fleet", "--canary", "10%", "--waves", "2", "--yes")
+		}
 	}
 	failed := run.Wait()
 	text, err := os.ReadFile(report)
@@ -86,6 +89,11 @@ func TestNobodyIsUnauthorizedWhileAFleetRolls(t *testing.T) {
 	}
 	if r.Renewed < r.Devices || r.Checks-r.Unanswered < 2*r.Devices {
 		t.Errorf("too little happened for this to say much: %+v", r)
+	}
+	campaign := w.muster(t, "roll", "campaign", "show", "spring")
+	t.Logf("the campaign:\n%s", campaign)
+	if !strings.Contains(campaign, "state\tdone\n") {
+		t.Error("the campaign is not done")
 	}
 	if err := server.Stop(); err != nil {
 		t.Error(err)
