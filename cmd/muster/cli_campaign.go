@@ -264,10 +264,10 @@ func (c *campaignWatchCmd) Run(ctx context.Context, s streams, api *client) erro
 			fmt.Fprintln(s.Out, line)
 			last = line
 		}
-		switch {
-		case state == c.Until || state == "done":
+		switch state {
+		case c.Until, "done":
 			return nil
-		case state == "paused" || state == "aborted":
+		case "paused", "aborted":
 			return quietExit{exitPartly}
 		}
 		select {

@@ -13,39 +13,44 @@ import (
 // whole and survives a power cut; when it fails, or the process dies on the way, there
 // is no file of that name. A file that exists is left alone: fault.Conflict, rule
 // "file-exists", because overwriting a key is losing everything it opened.
-func WriteFile(path string, data []byte) (err error) {
+func WriteFile(path string, data []byte) error {
+	return place(path, data, func(tmp string) error {
+		// A link, unlike a rename, fails when the name is taken.
+		err := os.Link(tmp, path)
+		if errors.Is(err, fs.ErrExist) {
+			return fault.New(fault.Conflict, "file-exists", "A file of this name exists and is not replaced.").About(path)
+		}
+		return errors.Join(err, os.Remove(tmp))
+	})
+}
+
+// ReplaceFile is WriteFile where the name may be taken: readers see the old file or the
+// new one, whole, also after a power cut. Of two at once one is last.
+func ReplaceFile(path string, data []byte) error {
+	return place(path, data, func(tmp string) error { return os.Rename(tmp, path) })
+}
+
+// place writes a file under a name of its own, which name turns into path.
+func place(path string, data []byte, name func(tmp string) error) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".new-*") // CreateTemp makes files 0600
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
 
 	_, err = tmp.Write(data)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	// A link, unlike a rename, fails when the name is taken.
-	if err := os.Link(tmp.Name(), path); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fault.New(fault.Conflict, "file-exists", "A file of this name exists and is not replaced.").About(path)
-		}
+	if err := name(tmp.Name()); err != nil {
 		return err
 	}
 	return SyncDir(dir)
-}
-
-// ReplaceFile is WriteFile where the name may be taken: readers see the old file or the
-// new one, whole, also after a power cut.
-func ReplaceFile(path string, data []byte) error {
-	next := path + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a crash
-		return err
-	}
-	if err := WriteFile(next, data); err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(next, path), SyncDir(filepath.Dir(path)))
 }
 
 // SyncDir makes the new names in a folder durable, not only the bytes behind it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -218,4 +219,26 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal("opened something nobody sealed")
 		}
 	})
+}
+
+func TestAFileMayBeReplacedByTwoAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			for range 20 {
+				if err := ReplaceFile(path, bytes.Repeat([]byte{byte('a' + n)}, 1000)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) != 1000 || bytes.Count(data, data[:1]) != 1000 {
+		t.Errorf("the file is torn: %d bytes, %v", len(data), err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".new-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

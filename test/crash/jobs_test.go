@@ -1,7 +1,7 @@
 package crash_test
 
 import (
-	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/device"
 	"github.com/passmuster/muster/internal/testpg"
 	"github.com/passmuster/muster/test/instance"
 )
@@ -18,14 +19,17 @@ import (
 type work struct {
 	action string // of the row
 	// make has things come due a moment after it returns, and names their rows' subjects.
-	make func(ctx context.Context, s *instance.Instance) (subjects []string, err error)
+	make func(t *testing.T, s *instance.Instance) (subjects []string)
 }
 
 // resumeLimit is how long what is due may wait after the leader was killed.
 const resumeLimit = 30 * time.Second
 
 func TestWhenTheLeadingServerIsKilledTheOtherMovesEachThingOnce(t *testing.T) {
-	for name, w := range map[string]work{"issuers that retire": {"issuer.retired", retiringIssuers}} {
+	for name, w := range map[string]work{
+		"issuers that retire":      {"issuer.retired", retiringIssuers},
+		"certificates that retire": {"roll.retired", retiringCertificates},
+	} {
 		t.Run(name, func(t *testing.T) { movedOnce(t, w) })
 	}
 }
@@ -33,7 +37,6 @@ func TestWhenTheLeadingServerIsKilledTheOtherMovesEachThingOnce(t *testing.T) {
 // movedOnce kills the server that leads while something comes due, and wants the other to
 // move each thing soon, and nobody twice.
 func movedOnce(t *testing.T, w work) {
-	ctx := t.Context()
 	dsn := filepath.Join(t.TempDir(), "dsn")
 	if err := os.WriteFile(dsn, []byte(testpg.DSN(t)), 0o600); err != nil {
 		t.Fatal(err)
@@ -42,10 +45,7 @@ func movedOnce(t *testing.T, w work) {
 	leader := start(t, c) // nobody else is there to be elected
 	ran(t, leader, time.Time{})
 	other := start(t, c)
-	subjects, err := w.make(ctx, leader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	subjects := w.make(t, leader)
 	killed := time.Now()
 	leader.Kill()
 	ran(t, other, killed)
@@ -117,12 +117,10 @@ func rows(t *testing.T, s *instance.Instance, action, subject string) int {
 }
 
 // retiringIssuers promotes successors of five issuers, whose overlap is over in a moment.
-func retiringIssuers(ctx context.Context, s *instance.Instance) (subjects []string, err error) {
+func retiringIssuers(t *testing.T, s *instance.Instance) (subjects []string) {
 	type issuer struct{ ID, Role string }
 	var all struct{ Items []issuer }
-	if err := s.Call(ctx, http.MethodGet, "/issuers", nil, &all); err != nil {
-		return nil, err
-	}
+	call(t, s, http.MethodGet, "/issuers", nil, &all)
 	root := ""
 	for _, i := range all.Items {
 		if i.Role == "root" {
@@ -131,20 +129,73 @@ func retiringIssuers(ctx context.Context, s *instance.Instance) (subjects []stri
 	}
 	for n := range 5 {
 		profile := fmt.Sprintf("line-%d", n)
-		if err := s.Call(ctx, http.MethodPut, "/profiles/"+profile, instance.Object{}, nil); err != nil {
-			return nil, err
-		}
+		call(t, s, http.MethodPut, "/profiles/"+profile, instance.Object{}, nil)
 		var made [2]issuer
 		for i := range made {
-			err := s.Call(ctx, http.MethodPost, "/issuers", instance.Object{"name": fmt.Sprintf("%s CA %d", profile, i), "parent": root, "profile": profile}, &made[i])
-			if err != nil {
-				return nil, err
-			}
+			call(t, s, http.MethodPost, "/issuers", instance.Object{"name": fmt.Sprintf("%s CA %d", profile, i), "parent": root, "profile": profile}, &made[i])
 		}
-		if err := s.Call(ctx, http.MethodPost, "/issuers/"+made[1].ID+"/promote", instance.Object{"overlap": "PT2S", "force": true}, nil); err != nil {
-			return nil, err
-		}
+		call(t, s, http.MethodPost, "/issuers/"+made[1].ID+"/promote", instance.Object{"overlap": "PT2S", "force": true}, nil)
 		subjects = append(subjects, "issuer:"+made[0].ID)
 	}
-	return subjects, nil
+	return subjects
+}
+
+// retiringCertificates has thirty devices go over to their second certificate, whose
+// overlaps end one after another, before and after the leader is killed.
+func retiringCertificates(t *testing.T, s *instance.Instance) (subjects []string) {
+	call(t, s, http.MethodPut, "/profiles/brief", instance.Object{"renewal": instance.Object{"overlap": "PT2S"}}, nil)
+	call(t, s, http.MethodPut, "/groups/movers", instance.Object{"attestation": instance.Object{"type": "symmetricKey"}, "credentialPolicyName": "brief"}, nil)
+	var keys struct{ SymmetricKey struct{ PrimaryKey string } }
+	call(t, s, http.MethodPost, "/groups/movers/attestationmechanism", nil, &keys)
+	key, err := device.ParseKey(keys.SymmetricKey.PrimaryKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := siteOf(t, s)
+	for n := range 30 {
+		id := fmt.Sprintf("mover-%d", n)
+		onboarding := device.Credential{SymmetricKey: device.DeriveKey(key, id)}
+		first := at.register(t, id, onboarding, true)
+		second := at.register(t, id, first, true)
+		at.register(t, id, second, false)
+		subjects = append(subjects, "registration:"+id)
+	}
+	return subjects
+}
+
+// register registers a device, with a request for another key if it shall have a certificate,
+// which is what is returned.
+func (s site) register(t *testing.T, id string, by device.Credential, issue bool) device.Credential {
+	t.Helper()
+	client, err := device.New(device.Config{URL: s.url, IDScope: s.scope, RegistrationID: id, CA: s.roots, Credential: by})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	private, err := device.NewKey(device.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := device.Request{}
+	if issue {
+		if request.CSR, err = device.NewCSR(private, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result, err := client.Register(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &tls.Certificate{PrivateKey: private}
+	for _, c := range result.Chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return device.Credential{Certificate: cert}
+}
+
+func call(t *testing.T, s *instance.Instance, method, path string, in, out any) {
+	t.Helper()
+	if err := s.Call(t.Context(), method, path, in, out); err != nil {
+		t.Fatal(err)
+	}
 }
