@@ -31,6 +31,9 @@ type keyLook struct {
 // of several processes one makes it. more says that others are due.
 func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
 	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	var due []Enrollment
 	var plans []policies.RotationPlan
 	err = jobs.View(ctx, func(tx Tx) (err error) {

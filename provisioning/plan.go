@@ -105,14 +105,26 @@ func writePlan(tx Tx, actor string, was Plan, p policies.RotationPlan, now time.
 		stored.Created, stored.Version = was.Created, was.Version+1
 		write = func() error { return tx.UpdatePlan(stored, was.Version) }
 	}
-	if p.Role == policies.RollKeys {
-		// Keys have no end of their own: when they roll is said by the plan alone.
-		if err := tx.KeyEntriesDue(now); err != nil {
-			return stored, err
-		}
+	err := wakeRole(tx, p.Role, now)
+	if was.Version != 0 && was.Role != p.Role {
+		err = first(err, wakeRole(tx, was.Role, now))
 	}
-	return stored, first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
+	return stored, first(err, write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
 		Body: audit.Body(map[string]any{"role": string(p.Role), "paused": p.Paused, "maxPerHour": p.MaxPerHour, "windows": len(p.Windows), "entries": len(p.Entries), "profiles": len(p.Profiles), "auto": p.Auto})}))
+}
+
+// wakeRole has looked at what a change of plans bears on at once: keys, which have no end of
+// their own, so that when they roll is said by the plan alone; and slots that are rolling.
+func wakeRole(tx Tx, role policies.RollRole, now time.Time) error {
+	switch role {
+	case policies.RollKeys:
+		return tx.KeyEntriesDue(now)
+	case policies.RollGroups:
+		return tx.TwoSlotsDue(Group, now)
+	case policies.RollEnrollments:
+		return tx.TwoSlotsDue(Individual, now)
+	}
+	return nil
 }
 
 // PausePlan pauses a plan, or lets it go on. One that is so already stays as it is.
@@ -150,7 +162,7 @@ func (e *Engine) DeletePlan(ctx context.Context, actor, name string, pre Precond
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(tx.DeletePlan(name, was.Version),
+		return first(tx.DeletePlan(name, was.Version), wakeRole(tx, was.Role, now),
 			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanDeleted, Subject: "plan:" + name, Body: audit.Body(map[string]any{"role": string(was.Role)})}))
 	})
 }
