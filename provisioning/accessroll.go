@@ -65,12 +65,12 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 	}
 	var failed []error
 	for _, p := range list {
-		plan := planNaming(plans, policies.RollAccess, string(p.Plane)+"/"+p.Name)
-		if plan == nil {
+		plan, found := policies.Nearest(plans, policies.RollAccess, string(p.Plane)+"/"+p.Name, "")
+		if !found {
 			continue
 		}
-		if step := nextAccessStep(p, *plan, now); step.renew {
-			failed = append(failed, e.stepAccess(ctx, jobs, book, p, *plan, now))
+		if step := nextAccessStep(p, plan, now); step.renew {
+			failed = append(failed, e.stepAccess(ctx, jobs, book, p, plan, now))
 		}
 	}
 	return false, errors.Join(failed...)

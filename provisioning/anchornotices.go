@@ -41,14 +41,8 @@ func (e *Engine) SweepAnchors(ctx context.Context, jobs Store, book PlanBook) (m
 		if err != nil {
 			return err
 		}
-		rule := policies.DefaultRotationPolicy()
-		for _, p := range plans {
-			if p.Role == policies.RollIssuers && len(p.Profiles) == 0 {
-				rule = p.Rotation()
-				break
-			}
-		}
-		due, err = anchorsDue(tx, rule, now)
+		plan, _ := policies.Nearest(plans, policies.RollIssuers, "", "")
+		due, err = anchorsDue(tx, plan.Rotation(), now)
 		return err
 	})
 	if err != nil {

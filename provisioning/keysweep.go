@@ -47,7 +47,11 @@ func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more
 	}
 	var failed []error
 	for _, en := range due {
-		look, err := e.lookAtKeys(ctx, jobs, en, planNaming(plans, policies.RollKeys, en.ID.String()), now)
+		var plan *policies.RotationPlan
+		if p, found := policies.Nearest(plans, policies.RollKeys, en.ID.String(), ""); found {
+			plan = &p
+		}
+		look, err := e.lookAtKeys(ctx, jobs, en, plan, now)
 		if err == nil {
 			err = e.stepKeys(ctx, jobs, book, look, now)
 		} else {

@@ -26,14 +26,11 @@ func (p Plan) Left(now time.Time) int64 {
 	switch {
 	case p.MaxPerHour == 0:
 		return -1
-	case p.Hour != HourOf(now): // also one that a clock which was wrong has counted for
+	case p.Hour != policies.HourOf(now): // also one that a clock which was wrong has counted for
 		return int64(p.MaxPerHour)
 	}
 	return max(0, int64(p.MaxPerHour)-p.Moved)
 }
-
-// HourOf is an hour as plans count it.
-func HourOf(now time.Time) int64 { return now.Unix() / int64(time.Hour/time.Second) }
 
 // PlanTx is what is read and written of rotation plans.
 type PlanTx interface {
@@ -50,25 +47,6 @@ type PlanTx interface {
 	// transaction counts for the plan, so that whoever counts 0 first and then reads Moved
 	// holds to the rate.
 	CountMoves(name string, hour, n int64) error
-}
-
-// PlanFor is the plan that is about credentials of a role, of an owner (or nobody) and under
-// an issuing profile (or none): the nearest by policies.RotationPlan.Fit, of several the
-// first by name. It answers paused ones too. plans are in the order of Plans.
-func PlanFor(plans []Plan, role policies.RollRole, owner Owner, profile string) (Plan, bool) {
-	return PlanNamed(plans, role, owner.ID.String(), profile)
-}
-
-// PlanNamed is PlanFor of what has another name than an owner: "service/NAME" or "hub/NAME"
-// of an access policy.
-func PlanNamed(plans []Plan, role policies.RollRole, entry, profile string) (nearest Plan, found bool) {
-	best := 0
-	for _, p := range plans {
-		if fit := p.Fit(role, entry, profile); fit > best {
-			nearest, best = p, fit
-		}
-	}
-	return nearest, best > 0
 }
 
 // PutPlan creates or replaces a rotation plan, and says what may surprise about it. What is

@@ -114,7 +114,7 @@ func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, e
 	if r.entrySlots, err = readSlots(tx, en); err != nil || !en.Enabled {
 		return r, err
 	}
-	r.plan = entryPlan(plans, en.Owner)
+	r.plan = entryPlan(plans, en)
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		c := r.pair.Cell(slot)
 		asked := r.use(slot)
