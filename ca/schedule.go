@@ -27,24 +27,11 @@ type Schedule struct {
 	Lifetime func(profile string) time.Duration
 }
 
-// plan is the plan for an issuer: one that names its profile before one that names none, of
-// like ones the first by name. Without any, operators are told at the usual time, and
+// plan is the plan for an issuer. Without any, operators are told at the usual time, and
 // nothing is done by itself.
 func (s Schedule) plan(profile string) policies.RotationPlan {
-	var found *policies.RotationPlan
-	for i := range s.Plans {
-		p := &s.Plans[i]
-		names := slices.Contains(p.Profiles, profile)
-		switch {
-		case p.Role != policies.RollIssuers || len(p.Profiles) > 0 && !names:
-		case found == nil, names && len(found.Profiles) == 0, names == (len(found.Profiles) > 0) && p.Name < found.Name:
-			found = p
-		}
-	}
-	if found == nil {
-		return policies.RotationPlan{Role: policies.RollIssuers}
-	}
-	return *found
+	found, _ := policies.Nearest(s.Plans, policies.RollIssuers, "", profile)
+	return found
 }
 
 // dates are when the successor of an issuer is due, and when it is late. Of an issuing CA it

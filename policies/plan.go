@@ -181,7 +181,8 @@ func (p RotationPlan) Rotation() RotationPolicy {
 // policy) and under an issuing profile, either of which may be "". 0: not at all; of several
 // plans the one with the greatest number decides.
 func (p RotationPlan) Fit(role RollRole, entry, profile string) int {
-	if p.Role != role || len(p.Entries) > 0 && !slices.Contains(p.Entries, entry) || len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile) {
+	named := func(name string) bool { return strings.EqualFold(name, entry) }
+	if p.Role != role || len(p.Entries) > 0 && !slices.ContainsFunc(p.Entries, named) || len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile) {
 		return 0
 	}
 	fit := 1
@@ -192,6 +193,22 @@ func (p RotationPlan) Fit(role RollRole, entry, profile string) int {
 		fit += 2
 	}
 	return fit
+}
+
+// Nearest is the plan that decides about a credential of a role: the one that fits it best, of
+// several the first by name, a paused one too; false without any. Everybody asks here.
+func Nearest(plans []RotationPlan, role RollRole, entry, profile string) (nearest RotationPlan, found bool) {
+	best, at := 0, -1
+	for i := range plans {
+		fit := plans[i].Fit(role, entry, profile)
+		if fit > best || fit > 0 && fit == best && plans[i].Name < plans[at].Name {
+			best, at = fit, i
+		}
+	}
+	if at < 0 {
+		return RotationPlan{Role: role}, false
+	}
+	return plans[at], true
 }
 
 // Rivals says that some credential fits both plans alike, so that only their names decide.

@@ -78,3 +78,21 @@ func TestAPlansRuleFillsInTheDefault(t *testing.T) {
 		t.Errorf("a plan that says all: %+v", r)
 	}
 }
+
+// Whatever the role, the nearest plan decides; of several alike the first by name, wherever it
+// stands in the list.
+func TestTheNearestPlanDecidesInEveryRole(t *testing.T) {
+	t.Parallel()
+	for _, role := range []RollRole{RollDevices, RollEnrollments, RollGroups, RollKeys, RollAccess, RollIssuers} {
+		plans := []RotationPlan{{Name: "b", Role: role}, {Name: "a", Role: role}, {Name: "0", Role: "another"},
+			{Name: "mine", Role: role, Entries: []string{"Line-3"}}, {Name: "gate", Role: role, Profiles: []string{"gate"}}}
+		for at, want := range map[[2]string]string{{"", ""}: "a", {"line-4", ""}: "a", {"line-4", "gate"}: "gate", {"line-3", ""}: "mine", {"LINE-3", "gate"}: "mine"} {
+			if p, found := Nearest(plans, role, at[0], at[1]); p.Name != want || !found {
+				t.Errorf("%s of %q under %q: %q, want %q", role, at[0], at[1], p.Name, want)
+			}
+		}
+	}
+	if p, found := Nearest(nil, RollKeys, "", ""); found || p.Rotation() != DefaultRotationPolicy() {
+		t.Errorf("without any: %+v", p)
+	}
+}

@@ -45,10 +45,13 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 // SweepAccessKeys writes when keys were used, and rolls those of the policies that a plan is
 // for, which names them as "plane/name". There are few policies: all are looked at.
 func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
+	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	if err := e.SweepKeyUses(ctx, jobs); err != nil {
 		return false, err
 	}
-	now := e.now()
 	var list []AccessPolicy
 	var plans []policies.RotationPlan
 	err = jobs.View(ctx, func(tx Tx) (err error) {
@@ -62,12 +65,12 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 	}
 	var failed []error
 	for _, p := range list {
-		plan := planNaming(plans, policies.RollAccess, string(p.Plane)+"/"+p.Name)
-		if plan == nil {
+		plan, found := policies.Nearest(plans, policies.RollAccess, string(p.Plane)+"/"+p.Name, "")
+		if !found {
 			continue
 		}
-		if step := nextAccessStep(p, *plan, now); step.renew {
-			failed = append(failed, e.stepAccess(ctx, jobs, book, p, *plan, now))
+		if step := nextAccessStep(p, plan, now); step.renew {
+			failed = append(failed, e.stepAccess(ctx, jobs, book, p, plan, now))
 		}
 	}
 	return false, errors.Join(failed...)

@@ -31,6 +31,9 @@ func (n anchorNotice) key() string {
 // says which names no profile, or at two thirds. Nobody but its owner can do more about it.
 func (e *Engine) SweepAnchors(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
 	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	var due []anchorNotice
 	err = jobs.View(ctx, func(tx Tx) error {
 		due = nil
@@ -38,14 +41,8 @@ func (e *Engine) SweepAnchors(ctx context.Context, jobs Store, book PlanBook) (m
 		if err != nil {
 			return err
 		}
-		rule := policies.DefaultRotationPolicy()
-		for _, p := range plans {
-			if p.Role == policies.RollIssuers && len(p.Profiles) == 0 {
-				rule = p.Rotation()
-				break
-			}
-		}
-		due, err = anchorsDue(tx, rule, now)
+		plan, _ := policies.Nearest(plans, policies.RollIssuers, "", "")
+		due, err = anchorsDue(tx, plan.Rotation(), now)
 		return err
 	})
 	if err != nil {

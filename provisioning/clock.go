@@ -63,6 +63,13 @@ func (e *Engine) steady(ctx context.Context, jobs Store, now time.Time) (going, 
 	return going, next.Replan, nil
 }
 
+// Steady is for sweeps outside this package that go by the clock: while it answers false, a
+// clock that jumped is waited out.
+func (e *Engine) Steady(ctx context.Context, jobs Store) (bool, error) {
+	going, _, err := e.steady(ctx, jobs, e.now())
+	return going, err
+}
+
 func readClock(ctx context.Context, jobs Store) (rec rotation.ClockRecord, err error) {
 	err = jobs.View(ctx, func(tx Tx) error {
 		rec, err = tx.ClockRecord()
@@ -88,6 +95,11 @@ func (e *Engine) replan(ctx context.Context, jobs Store, now time.Time) (more bo
 		was, err := tx.ClockRecord()
 		if err != nil || !was.Replan {
 			return err
+		}
+		if was.Cursor == "" {
+			if err := first(tx.TwoSlotsDue(Individual, now), tx.TwoSlotsDue(Group, now), tx.KeyEntriesDue(now)); err != nil {
+				return err
+			}
 		}
 		list, err := tx.Pairs(was.Cursor, rollPage)
 		if err != nil {

@@ -47,7 +47,7 @@ func (e *Engine) Dates(ctx context.Context) (list []Date, err error) {
 type dating struct {
 	tx    Tx
 	now   time.Time
-	plans []Plan
+	plans []policies.RotationPlan
 	list  []Date
 }
 
@@ -58,7 +58,7 @@ func (d *dating) add(id string, at time.Time, what string, args ...any) {
 }
 
 func (d *dating) issuers() (err error) {
-	if d.plans, err = d.tx.Plans(); err != nil {
+	if d.plans, err = plansOnRecord(d.tx); err != nil {
 		return err
 	}
 	issuers, err := d.tx.Issuers()
@@ -76,11 +76,8 @@ func (d *dating) issuers() (err error) {
 		case i.State == ca.IssuerRetiring:
 			d.add(id+"-retires", i.RetireAt, "The issuer %s (%s) signs no more CRLs.", i.Name, i.ID)
 		case i.State == ca.IssuerActive && !Succeeded(issuers, i):
-			rule := policies.DefaultRotationPolicy()
-			if p, found := PlanFor(d.plans, policies.RollIssuers, Owner{}, i.Profile); found {
-				rule = p.Rotation()
-			}
-			d.add(id+"-successor", rule.PrepareAfter(cert.NotBefore, cert.NotAfter), "The successor of the issuer %s (%s) is due.", i.Name, i.ID)
+			plan, _ := policies.Nearest(d.plans, policies.RollIssuers, "", i.Profile)
+			d.add(id+"-successor", plan.Rotation().PrepareAfter(cert.NotBefore, cert.NotAfter), "The successor of the issuer %s (%s) is due.", i.Name, i.ID)
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ type dueing struct {
 	tx       Tx
 	now      time.Time
 	query    DueQuery
-	plans    []Plan
+	plans    []policies.RotationPlan
 	profiles []Profile
 	owners   map[Owner]Enrollment
 	list     []Due
@@ -70,7 +70,7 @@ type dueing struct {
 
 func (d *dueing) all() ([]Due, error) {
 	var err error
-	if d.plans, err = d.tx.Plans(); err != nil {
+	if d.plans, err = plansOnRecord(d.tx); err != nil {
 		return nil, err
 	}
 	if d.profiles, err = d.tx.Profiles(); err != nil {
@@ -100,7 +100,7 @@ func (d *dueing) add(x Due, role policies.RollRole, o Owner, profile string) {
 	if x.At.After(d.query.By) || d.query.Role != "" && x.Role != d.query.Role {
 		return
 	}
-	if p, found := PlanFor(d.plans, role, o, profile); found {
+	if p, found := policies.Nearest(d.plans, role, o.ID.String(), profile); found {
 		x.Plan, x.Paused = p.Name, p.Paused
 		if open, next := p.Windows.Open(later(x.At, d.now)); !open {
 			x.Opens = next
@@ -163,13 +163,12 @@ func (d *dueing) entries() error {
 		return err
 	}
 	for _, entry := range page {
-		x := Due{Role: ExpiryEnrollments, Name: entry.ID.String(), At: entry.DueAt}
-		role := policies.RollEnrollments
-		switch {
-		case entry.Role() == RoleKey:
-			x.Role, role = ExpiryKeys, policies.RollKeys
-		case entry.Kind == Group:
-			x.Role, role = ExpiryGroups, policies.RollGroups
+		x, role := Due{Role: ExpiryEnrollments, Name: entry.ID.String(), At: entry.DueAt}, entry.rollRole()
+		switch role {
+		case policies.RollKeys:
+			x.Role = ExpiryKeys
+		case policies.RollGroups:
+			x.Role = ExpiryGroups
 		}
 		cells := slotsOf(entry)
 		use, _ := inUseOf(cells)
@@ -180,10 +179,7 @@ func (d *dueing) entries() error {
 			if err != nil {
 				return err
 			}
-			rule := policies.DefaultRotationPolicy()
-			if p, found := PlanFor(d.plans, role, entry.Owner, ""); found {
-				rule = p.Rotation()
-			}
+			rule := entryPlan(d.plans, entry).Rotation()
 			x.Move, x.Reason = d.move(pair, rule, entry.DueAt)
 		}
 		d.add(x, role, entry.Owner, "")
@@ -224,11 +220,8 @@ func (d *dueing) issuers() error {
 			continue // nothing is known of its dates
 		}
 		x := Due{Role: ExpiryIssuers, Name: string(i.ID), Ends: cert.NotAfter, Move: rotation.Prepare.String(), Reason: string(rotation.PrepareDue)}
-		rule := policies.DefaultRotationPolicy()
-		plan, found := PlanFor(d.plans, policies.RollIssuers, Owner{}, i.Profile)
-		if found {
-			rule = plan.Rotation()
-		}
+		plan, _ := policies.Nearest(d.plans, policies.RollIssuers, "", i.Profile)
+		rule := plan.Rotation()
 		switch i.State {
 		case ca.IssuerActive:
 			if Succeeded(issuers, i) {
@@ -279,7 +272,15 @@ func later(a, b time.Time) time.Time {
 type Rotation struct {
 	Overdue int64 // registrations and entries due for more than an hour, counted up to maxCounted each
 	Stuck   []ReasonCount
+	// ClockAlarm: a clock that jumped is waited out, and nothing rolls.
+	ClockAlarm bool
+	Failing    []string // subscriptions whose notices have not been taken for more than an hour
+	Waiting    []string // hubs elsewhere that have not been told of a device for more than an hour
 }
+
+// failingTries are the failures in a row that take more than an hour: the pauses between
+// them double from a second on.
+const failingTries = 13
 
 const (
 	// maxCounted bounds a count of what is overdue: beyond it, how much more matters to nobody.
@@ -297,9 +298,31 @@ func (e *Engine) Rotation(ctx context.Context) (r Rotation, err error) {
 		if r.Overdue, err = tx.CountAllDue(by, maxCounted); err != nil {
 			return err
 		}
-		r.Stuck, err = tx.StuckReasons()
+		if r.Stuck, err = tx.StuckReasons(); err != nil {
+			return err
+		}
+		clock, err := tx.ClockRecord()
+		if err != nil {
+			return err
+		}
+		r.ClockAlarm = !clock.Jump.IsZero()
+		subscriptions, err := tx.Subscriptions()
+		for _, s := range subscriptions {
+			if s.Enabled && s.Tries >= failingTries {
+				r.Failing = append(r.Failing, s.Name)
+			}
+		}
 		return err
 	})
+	if err != nil {
+		return r, err
+	}
+	hubs, err := e.LinkedHubs(ctx)
+	for _, h := range hubs {
+		if h.Driver != BuiltIn && !h.Since.IsZero() && h.Since.Before(by) {
+			r.Waiting = append(r.Waiting, h.Name)
+		}
+	}
 	return r, err
 }
 

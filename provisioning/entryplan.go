@@ -1,27 +1,21 @@
 package provisioning
 
-import (
-	"slices"
+import "github.com/passmuster/muster/policies"
 
-	"github.com/passmuster/muster/policies"
-)
+// rollRole is what the credentials of an entry are to a plan.
+func (e Enrollment) rollRole() policies.RollRole {
+	switch {
+	case e.Role() == RoleKey:
+		return policies.RollKeys
+	case e.Kind == Group:
+		return policies.RollGroups
+	}
+	return policies.RollEnrollments
+}
 
-// entryPlan is the plan by which the slots of an entry roll: the one that names it, else the
-// one that names nobody, else one that holds nothing back.
-func entryPlan(plans []policies.RotationPlan, o Owner) policies.RotationPlan {
-	role := policies.RollEnrollments
-	if o.Kind == Group {
-		role = policies.RollGroups
-	}
-	found := policies.RotationPlan{Role: role}
-	for _, p := range plans {
-		switch {
-		case p.Role != role:
-		case slices.ContainsFunc(p.Entries, o.ID.Matches):
-			return p
-		case len(p.Entries) == 0 && found.Name == "":
-			found = p
-		}
-	}
-	return found
+// entryPlan is the plan by which the slots of an entry roll; without any, one that holds
+// nothing back.
+func entryPlan(plans []policies.RotationPlan, en Enrollment) policies.RotationPlan {
+	plan, _ := policies.Nearest(plans, en.rollRole(), en.ID.String(), "")
+	return plan
 }

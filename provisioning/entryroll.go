@@ -58,6 +58,10 @@ func (r entryRoll) decide(now time.Time) entryTurn {
 		t.next.DueAt = time.Time{}
 		return t
 	}
+	// A longer wait was given by a clock that was ahead, or by a plan that says otherwise now.
+	if hastened := r.pair.Hasten(now.Add(r.plan.Rotation().Overlap)); hastened != r.pair {
+		r.pair, t.moved = hastened, true
+	}
 	r.settle(&t, now)
 	r.see(&t, now)
 	held := r.retire(&t, now)

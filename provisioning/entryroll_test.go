@@ -135,7 +135,7 @@ func TestAStagedCredentialThatEnded(t *testing.T) {
 
 func TestThePlanThatNamesAnEntryDecides(t *testing.T) {
 	t.Parallel()
-	owner := rolling(t, Group).entry.Owner
+	entry := rolling(t, Group).entry
 	plan := func(name string, role policies.RollRole, entries ...string) policies.RotationPlan {
 		return policies.RotationPlan{Name: name, Role: role, Entries: entries}
 	}
@@ -150,7 +150,7 @@ func TestThePlanThatNamesAnEntryDecides(t *testing.T) {
 		"none that names others":    {[]policies.RotationPlan{plan("other", policies.RollGroups, "other")}, ""},
 		"none of another role":      {[]policies.RotationPlan{plan("devices", policies.RollEnrollments), plan("mine", policies.RollKeys, "line-3")}, ""},
 	} {
-		if got := entryPlan(tc.plans, owner).Name; got != tc.want {
+		if got := entryPlan(tc.plans, entry).Name; got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

@@ -15,13 +15,13 @@ import (
 
 // The rule words of why a symmetric key is made anew, or why its roll does not go on.
 const (
-	keyTooOld     rotation.Reason = "key-age"        // made anew: the key in use is as old as its plan lets it get
-	keyAwaited    rotation.Reason = "not-cut-over"   // stuck: nobody uses the new key
-	keyLeft       rotation.Reason = "overlap-over"   // made anew: the overlap is over, and nobody uses it
-	keyOverdue    rotation.Reason = "deadline-over"  // made anew: who still uses it was waited for
-	keyBehind     rotation.Reason = "devices-behind" // stuck: devices still hang on it
-	keyByOperator rotation.Reason = "operator"
-	keySeenInUse  rotation.Reason = "seen-in-use"
+	keyTooOld     rotation.Reason = "key-age"            // made anew: the key in use is as old as its plan lets it get
+	keyAwaited                    = rotation.NotCutOver  // stuck: nobody uses the new key
+	keyLeft                       = rotation.OverlapOver // made anew: the overlap is over, and nobody uses it
+	keyOverdue                    = deadlineOver         // made anew: who still uses it was waited for
+	keyBehind                     = heldByStragglers     // stuck: devices still hang on it
+	keyByOperator                 = operatorAsked
+	keySeenInUse                  = inUse
 )
 
 // keyStep is what the keys of an entry need next. The zero step is to look again at due.

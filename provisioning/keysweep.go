@@ -31,6 +31,9 @@ type keyLook struct {
 // of several processes one makes it. more says that others are due.
 func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
 	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	var due []Enrollment
 	var plans []policies.RotationPlan
 	err = jobs.View(ctx, func(tx Tx) (err error) {
@@ -44,7 +47,11 @@ func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more
 	}
 	var failed []error
 	for _, en := range due {
-		look, err := e.lookAtKeys(ctx, jobs, en, planNaming(plans, policies.RollKeys, en.ID.String()), now)
+		var plan *policies.RotationPlan
+		if p, found := policies.Nearest(plans, policies.RollKeys, en.ID.String(), ""); found {
+			plan = &p
+		}
+		look, err := e.lookAtKeys(ctx, jobs, en, plan, now)
 		if err == nil {
 			err = e.stepKeys(ctx, jobs, book, look, now)
 		} else {

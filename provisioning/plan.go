@@ -26,14 +26,11 @@ func (p Plan) Left(now time.Time) int64 {
 	switch {
 	case p.MaxPerHour == 0:
 		return -1
-	case p.Hour != HourOf(now): // also one that a clock which was wrong has counted for
+	case p.Hour != policies.HourOf(now): // also one that a clock which was wrong has counted for
 		return int64(p.MaxPerHour)
 	}
 	return max(0, int64(p.MaxPerHour)-p.Moved)
 }
-
-// HourOf is an hour as plans count it.
-func HourOf(now time.Time) int64 { return now.Unix() / int64(time.Hour/time.Second) }
 
 // PlanTx is what is read and written of rotation plans.
 type PlanTx interface {
@@ -50,25 +47,6 @@ type PlanTx interface {
 	// transaction counts for the plan, so that whoever counts 0 first and then reads Moved
 	// holds to the rate.
 	CountMoves(name string, hour, n int64) error
-}
-
-// PlanFor is the plan that is about credentials of a role, of an owner (or nobody) and under
-// an issuing profile (or none): the nearest by policies.RotationPlan.Fit, of several the
-// first by name. It answers paused ones too. plans are in the order of Plans.
-func PlanFor(plans []Plan, role policies.RollRole, owner Owner, profile string) (Plan, bool) {
-	return PlanNamed(plans, role, owner.ID.String(), profile)
-}
-
-// PlanNamed is PlanFor of what has another name than an owner: "service/NAME" or "hub/NAME"
-// of an access policy.
-func PlanNamed(plans []Plan, role policies.RollRole, entry, profile string) (nearest Plan, found bool) {
-	best := 0
-	for _, p := range plans {
-		if fit := p.Fit(role, entry, profile); fit > best {
-			nearest, best = p, fit
-		}
-	}
-	return nearest, best > 0
 }
 
 // PutPlan creates or replaces a rotation plan, and says what may surprise about it. What is
@@ -105,14 +83,26 @@ func writePlan(tx Tx, actor string, was Plan, p policies.RotationPlan, now time.
 		stored.Created, stored.Version = was.Created, was.Version+1
 		write = func() error { return tx.UpdatePlan(stored, was.Version) }
 	}
-	if p.Role == policies.RollKeys {
-		// Keys have no end of their own: when they roll is said by the plan alone.
-		if err := tx.KeyEntriesDue(now); err != nil {
-			return stored, err
-		}
+	err := wakeRole(tx, p.Role, now)
+	if was.Version != 0 && was.Role != p.Role {
+		err = first(err, wakeRole(tx, was.Role, now))
 	}
-	return stored, first(write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
+	return stored, first(err, write(), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanWritten, Subject: "plan:" + p.Name,
 		Body: audit.Body(map[string]any{"role": string(p.Role), "paused": p.Paused, "maxPerHour": p.MaxPerHour, "windows": len(p.Windows), "entries": len(p.Entries), "profiles": len(p.Profiles), "auto": p.Auto})}))
+}
+
+// wakeRole has looked at what a change of plans bears on at once: keys, which have no end of
+// their own, so that when they roll is said by the plan alone; and slots that are rolling.
+func wakeRole(tx Tx, role policies.RollRole, now time.Time) error {
+	switch role {
+	case policies.RollKeys:
+		return tx.KeyEntriesDue(now)
+	case policies.RollGroups:
+		return tx.TwoSlotsDue(Group, now)
+	case policies.RollEnrollments:
+		return tx.TwoSlotsDue(Individual, now)
+	}
+	return nil
 }
 
 // PausePlan pauses a plan, or lets it go on. One that is so already stays as it is.
@@ -150,7 +140,7 @@ func (e *Engine) DeletePlan(ctx context.Context, actor, name string, pre Precond
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(tx.DeletePlan(name, was.Version),
+		return first(tx.DeletePlan(name, was.Version), wakeRole(tx, was.Role, now),
 			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.PlanDeleted, Subject: "plan:" + name, Body: audit.Body(map[string]any{"role": string(was.Role)})}))
 	})
 }

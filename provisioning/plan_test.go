@@ -106,8 +106,11 @@ func TestTheNearestPlanDecides(t *testing.T) {
 	} {
 		w.plan(p)
 	}
-	plans, err := w.engine.Plans(w.ctx)
-	w.must(err)
+	var plans []policies.RotationPlan
+	w.must(w.db.Provisioning().View(w.ctx, func(tx provisioning.Tx) (err error) {
+		plans, err = provisioning.PlansOnRecord().Plans(tx)
+		return err
+	}))
 	line, other := provisioning.Owner{Kind: provisioning.Group, ID: id(w, "line-1")}, provisioning.Owner{Kind: provisioning.Group, ID: id(w, "line-2")}
 	for name, c := range map[string]struct {
 		role    policies.RollRole
@@ -124,12 +127,12 @@ func TestTheNearestPlanDecides(t *testing.T) {
 		"a role without plans":                    {policies.RollIssuers, provisioning.Owner{}, "gate", ""},
 		"a plan for one policy is for no other's": {policies.RollAccess, line, "", ""},
 	} {
-		p, found := provisioning.PlanFor(plans, c.role, c.owner, c.profile)
+		p, found := policies.Nearest(plans, c.role, c.owner.ID.String(), c.profile)
 		if p.Name != c.want || found != (c.want != "") {
 			t.Errorf("%s: %q, want %q", name, p.Name, c.want)
 		}
 	}
-	if p, _ := provisioning.PlanNamed(plans, policies.RollAccess, "service/tools", ""); p.Name != "tools" {
+	if p, _ := policies.Nearest(plans, policies.RollAccess, "service/Tools", ""); p.Name != "tools" {
 		t.Errorf("a plan for an access policy: %q", p.Name)
 	}
 }

@@ -25,7 +25,7 @@ func countMove(tx Tx, plan string, now time.Time) (bool, error) {
 	if plan == "" {
 		return true, nil
 	}
-	hour := HourOf(now)
+	hour := policies.HourOf(now)
 	if err := tx.CountMoves(plan, hour, 0); err != nil {
 		return false, err
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/passmuster/muster/policies"
@@ -26,7 +25,8 @@ const (
 type rollGate struct {
 	now     time.Time
 	plans   []*planGate
-	backlog int64 // what is due, counted once a rate is exhausted
+	rules   []policies.RotationPlan // of plans
+	backlog int64                   // what is due, counted once a rate is exhausted
 }
 
 // planGate is one plan's part of it.
@@ -63,38 +63,18 @@ func newRollGate(plans []Plan, now time.Time) rollGate {
 				gate.opens = now.Add(pausedAgain)
 			}
 		}
-		g.plans = append(g.plans, gate)
+		g.plans, g.rules = append(g.plans, gate), append(g.rules, p.RotationPlan)
 	}
 	return g
 }
 
-// plan is the plan that decides for a registration (policies.RotationPlan says which), nil
-// when none fits.
+// plan is the plan that decides for a registration, nil when none fits.
 func (g *rollGate) plan(owner Owner, profile string) *planGate {
-	var best *planGate
-	rank := 0
-	for _, p := range g.plans {
-		if r := fits(p.RotationPlan, owner, profile); r > rank {
-			best, rank = p, r
-		}
+	nearest, found := policies.Nearest(g.rules, policies.RollDevices, owner.ID.String(), profile)
+	if !found {
+		return nil
 	}
-	return best
-}
-
-// fits is how closely a plan names a registration, 0 when it is for others.
-func fits(p policies.RotationPlan, owner Owner, profile string) int {
-	names := func(list []string, name string) bool {
-		return slices.ContainsFunc(list, func(n string) bool { return strings.EqualFold(n, name) })
-	}
-	switch {
-	case len(p.Entries) > 0 && !names(p.Entries, owner.ID.String()), len(p.Profiles) > 0 && !slices.Contains(p.Profiles, profile):
-		return 0
-	case len(p.Entries) > 0:
-		return 3
-	case len(p.Profiles) > 0:
-		return 2
-	}
-	return 1
+	return g.plans[slices.IndexFunc(g.plans, func(p *planGate) bool { return p.Name == nearest.Name })]
 }
 
 // ask says whether a registration may be told, or signed for, as far as is known before
@@ -137,7 +117,7 @@ func place(id verify.RegistrationID) float64 {
 // reserve counts what the page asks for against the plans' rates, in the transaction that
 // uses it.
 func (g *rollGate) reserve(tx Tx) error {
-	hour := g.now.Unix() / 3600
+	hour := policies.HourOf(g.now)
 	short := false
 	for _, p := range g.plans {
 		if p.wants == 0 {

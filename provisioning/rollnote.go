@@ -80,7 +80,8 @@ func (w *rollPages) remind(l *rollLook) error {
 	if err != nil {
 		return err
 	}
-	return w.advise(l, map[string]any{"by": by.UTC().Format(time.RFC3339), "reason": string(l.next.Reason)})
+	return w.advise(l, map[string]any{"by": by.UTC().Format(time.RFC3339), "reason": string(l.next.Reason),
+		"campaign": nil, "at": nil}) // of a campaign that said it before
 }
 
 // untell takes the advice to renew back.

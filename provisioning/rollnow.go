@@ -64,7 +64,7 @@ func (e *Engine) desire(tx Tx, actor string, reg Registration, use rotation.Cell
 	if err != nil {
 		return nil // no device of the built-in hub has such a name
 	}
-	desired, err := json.Marshal(map[string]any{"muster": map[string]any{"renew": map[string]any{"by": use.NotAfter, "reason": reasonAsked}}})
+	desired, err := json.Marshal(map[string]any{"muster": map[string]any{"renew": map[string]any{"by": use.NotAfter, "reason": reasonAsked, "campaign": nil, "at": nil}}})
 	if err != nil {
 		return err
 	}

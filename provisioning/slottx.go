@@ -31,6 +31,9 @@ type SlotTx interface {
 	// WakeEntry makes an entry due at a time. It is no change of trust: nobody is admitted
 	// or refused by it.
 	WakeEntry(o Owner, at time.Time) error
+	// TwoSlotsDue makes every entry of a kind due that has two certificates or references: a
+	// plan for them was written, or the clock was wrong.
+	TwoSlotsDue(k Kind, at time.Time) error
 	// DateEntry says when an entry is due next, over one of that version.
 	DateEntry(o Owner, due time.Time, was int64) error
 	// MoveEntry writes where an entry's credentials stand in its roll, its version and when

@@ -129,7 +129,7 @@ func (e *Engine) PromoteCredential(ctx context.Context, actor string, o Owner, p
 		if !there {
 			return s.entry, nil, fault.New(fault.Conflict, "not-staged", "no credential of the entry is staged").About(o.String())
 		}
-		pair, err := s.pair.Promote(s.pair.Cell(slot).Ref, now, entryPlan(plans, o).Rotation().Overlap)
+		pair, err := s.pair.Promote(s.pair.Cell(slot).Ref, now, entryPlan(plans, s.entry).Rotation().Overlap)
 		if err != nil {
 			return s.entry, nil, err
 		}

@@ -112,7 +112,7 @@ type surveying struct {
 	at       time.Time
 	roles    map[ExpiryRole]*tally
 	profiles map[string]policies.RotationPolicy
-	plans    []Plan
+	plans    []policies.RotationPlan
 }
 
 // tally counts a role; weeks by their number from that of the survey on.
@@ -197,7 +197,7 @@ func (s *surveying) few(ctx context.Context, jobs Store) error {
 		for _, p := range profiles {
 			s.profiles[p.Name] = p.Renewal
 		}
-		if s.plans, err = tx.Plans(); err != nil {
+		if s.plans, err = plansOnRecord(tx); err != nil {
 			return err
 		}
 		access, err := tx.AccessPolicies()
@@ -261,10 +261,8 @@ func Succeeded(issuers []ca.Issuer, i ca.Issuer) bool {
 
 // rule is by what rule something rolls that no issuing profile speaks of.
 func (s *surveying) rule(role policies.RollRole, o Owner, profile string) policies.RotationPolicy {
-	if p, found := PlanFor(s.plans, role, o, profile); found {
-		return p.Rotation()
-	}
-	return policies.DefaultRotationPolicy()
+	plan, _ := policies.Nearest(s.plans, role, o.ID.String(), profile)
+	return plan.Rotation()
 }
 
 func (s *surveying) devices(ctx context.Context, jobs Store) error {

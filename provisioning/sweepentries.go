@@ -18,6 +18,9 @@ const sweepPage = 100
 // version and the due date that it was decided on.
 func (e *Engine) SweepEntries(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
+	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
+		return false, err
+	}
 	var quiet, trust []entryTurn
 	err = jobs.View(ctx, func(tx Tx) error {
 		plans, err := plansOnRecord(tx)
@@ -111,7 +114,7 @@ func rollOf(tx Tx, en Enrollment, plans []policies.RotationPlan) (r entryRoll, e
 	if r.entrySlots, err = readSlots(tx, en); err != nil || !en.Enabled {
 		return r, err
 	}
-	r.plan = entryPlan(plans, en.Owner)
+	r.plan = entryPlan(plans, en)
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		c := r.pair.Cell(slot)
 		asked := r.use(slot)

@@ -18,7 +18,7 @@ func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	overlap := entryPlan(plans, is.Owner).Rotation().Overlap
+	overlap := entryPlan(plans, is).Rotation().Overlap
 	var out []string
 	for _, c := range is.Credentials {
 		name := "the " + c.Slot.String() + " certificate"

@@ -23,6 +23,9 @@ var (
 	moveEntry      = statement("UPDATE entries SET version = ?, due_at = ? WHERE kind = ? AND id = ? AND version = ?").missed(stale("enrollment"))
 	moveCredential = statement("UPDATE entry_credentials SET state = ?, seen_at = ?, retire_at = ? WHERE kind = ? AND id = ? AND slot = ?").
 			missed(stale("enrollment"))
+	// The certificates of an entry are on their way from one to the other when there are two.
+	twoSlotsDue = statement("UPDATE entries SET due_at = ? WHERE kind = ? AND due_at > ? AND 2 = " +
+		"(SELECT count(*) FROM entry_credentials c WHERE c.kind = entries.kind AND c.id = entries.id AND c.role <> 'key')")
 	wakeRegistration = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
 )
 
@@ -46,6 +49,10 @@ func (t *tx) ClaimEntries(now time.Time, limit int) ([]provisioning.DueEntry, er
 
 func (t *tx) WakeEntry(o provisioning.Owner, at time.Time) error {
 	return t.exec(wakeEntry, micros(at), micros(at), int64(o.Kind), o.ID.String())
+}
+
+func (t *tx) TwoSlotsDue(k provisioning.Kind, at time.Time) error {
+	return t.exec(twoSlotsDue, micros(at), int64(k), micros(at))
 }
 
 func (t *tx) DateEntry(o provisioning.Owner, due time.Time, was int64) error {

@@ -79,7 +79,7 @@ func (d *door) planOf(p provisioning.Plan) (rotationPlan, error) {
 	for _, w := range p.Windows {
 		out.Windows = append(out.Windows, planWindow{Opens: w.Opens, Length: formatDuration(w.Length), Zone: w.Zone})
 	}
-	if p.Hour == provisioning.HourOf(now) {
+	if p.Hour == policies.HourOf(now) {
 		out.Moved = p.Moved
 	}
 	open, next := p.Windows.Open(now)

@@ -41,8 +41,11 @@ type (
 	}
 	rotationStatus struct {
 		Body struct {
-			Overdue int64         `json:"overdue" doc:"Registrations and entries that have been due for more than an hour; counted up to 10000 each."`
-			Stuck   []reasonCount `json:"stuck" nullable:"false" doc:"Devices whose roll does not go on, by reason."`
+			Overdue              int64         `json:"overdue" doc:"Registrations and entries that have been due for more than an hour; counted up to 10000 each."`
+			Stuck                []reasonCount `json:"stuck" nullable:"false" doc:"Devices whose roll does not go on, by reason."`
+			ClockAlarm           bool          `json:"clockAlarm" doc:"The clock jumped: nothing rolls until it has gone evenly for a while."`
+			SubscriptionsFailing []string      `json:"subscriptionsFailing" nullable:"false" doc:"Subscriptions whose notices have not been taken for more than an hour."`
+			HubsWaiting          []string      `json:"hubsWaiting" nullable:"false" doc:"Hubs elsewhere that have not been told of a device for more than an hour."`
 		}
 	}
 	stuckQuery struct {
@@ -90,6 +93,8 @@ func (d *door) getRotation(ctx context.Context, _ *struct{}) (*rotationStatus, e
 	}
 	out := new(rotationStatus)
 	out.Body.Overdue, out.Body.Stuck = r.Overdue, []reasonCount{}
+	out.Body.ClockAlarm = r.ClockAlarm
+	out.Body.SubscriptionsFailing, out.Body.HubsWaiting = append([]string{}, r.Failing...), append([]string{}, r.Waiting...)
 	for _, s := range r.Stuck {
 		out.Body.Stuck = append(out.Body.Stuck, reasonCount(s))
 	}

@@ -31,6 +31,8 @@ func rotationChecks(ctx context.Context, api *client, now time.Time) ([]check, e
 			Reason string
 			Count  int64
 		}
+		ClockAlarm                        bool
+		SubscriptionsFailing, HubsWaiting []string
 	}
 	if err := json.Unmarshal(got.body, &r); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
@@ -48,7 +50,23 @@ func rotationChecks(ctx context.Context, api *client, now time.Time) ([]check, e
 		stuck = check{"stuck devices", stateWarning, strings.Join(reasons, ", ") + ": muster roll stuck REASON"}
 	}
 	ends, err := expiryChecks(ctx, api, now)
-	return append([]check{overdue, stuck}, ends...), err
+	clock := check{"clock", stateOK, "goes evenly"}
+	if r.ClockAlarm {
+		clock = check{"clock", stateCritical, "it jumped, and nothing rolls until it has gone evenly for a while"}
+	}
+	return append([]check{
+		clock, overdue, stuck,
+		nobody("subscriptions", r.SubscriptionsFailing, "have taken nothing for more than an hour: muster subscription list"),
+		nobody("hubs", r.HubsWaiting, "have not been told of a device for more than an hour: muster hub list"),
+	}, ends...), err
+}
+
+// nobody warns of those that do not do as they should.
+func nobody(name string, who []string, problem string) check {
+	if len(who) == 0 {
+		return check{name, stateOK, "none fails"}
+	}
+	return check{name, stateWarning, strings.Join(who, ", ") + " " + problem}
 }
 
 // expiryChecks look at the soonest end of each role that has no checks of its own.

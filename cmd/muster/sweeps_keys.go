@@ -9,6 +9,9 @@ import (
 
 // sweepIssuerRoll has the issuing CAs follow each other.
 func sweepIssuerRoll(ctx context.Context, h *house) (more bool, err error) {
+	if going, err := h.engine.Steady(ctx, h.db.ProvisioningJobs()); err != nil || !going {
+		return false, err
+	}
 	s := ca.Schedule{}
 	if s.Lifetime, err = h.engine.Lifetimes(ctx); err != nil {
 		return false, err

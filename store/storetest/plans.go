@@ -67,7 +67,7 @@ func plans(t *testing.T, open Open) {
 		p := w.fullPlan("p")
 		p.Hour, p.Moved, p.MaxPerHour = 0, 0, 5
 		w.update(func(tx provisioning.Tx) error { return tx.InsertPlan(p) })
-		hour := provisioning.HourOf(w.now)
+		hour := policies.HourOf(w.now)
 		var movers sync.WaitGroup
 		for range 10 {
 			movers.Go(func() {
