@@ -56,10 +56,15 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 	d.attest(p, now)
 	d.comeHome(p, now)
 	if p.issue == nil { // else when the certificate stands in its slot
-		d.schedule(p, now)
+		d.conclude(p, r, now)
 	}
-	p.event = d.event(r, p.next, p.issue != nil, now)
 	return p, nil
+}
+
+// conclude dates and tells what the registration has come to.
+func (d *decision) conclude(p *plan, r RegisterRequest, now time.Time) {
+	d.schedule(p, now)
+	p.event = d.event(r, p.next, p.issue != nil, now)
 }
 
 // nextRegistration carries over what a registration keeps for its whole life.

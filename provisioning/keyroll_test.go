@@ -338,6 +338,7 @@ func TestTwoProcessesMakeAMoveOnce(t *testing.T) {
 	w.planWritten()
 	w.sweepKeys(b)
 	w.pass(every)
+	w.sweep() // the clock is looked at: what follows is the keys' own writes
 	// The second process decides on what it read before the first moved.
 	racing := &racingStore{Store: w.db.ProvisioningJobs(), before: func() { w.sweepKeys(b) }}
 	_, err := w.engine.SweepKeys(w.ctx, racing, b.open())

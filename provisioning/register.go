@@ -182,7 +182,7 @@ func (e *Engine) carryOut(ctx context.Context, d *decision, r RegisterRequest, c
 	if err := plan.stage(unrecorded); err != nil {
 		return Operation{}, err
 	}
-	d.schedule(plan, now)
+	d.conclude(plan, r, now)
 	plan.retain(r, csr)
 	op, err := e.commit(ctx, d, plan, unrecorded)
 	if fault.RuleOf(err) == "issuer-not-active" {
@@ -366,6 +366,11 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 	if d.own && d.facts.Registration != nil {
 		add("cutOver", cutOver(d.facts.Registration.Pair, next.Pair))
 	}
+	if was := d.facts.Registration; was != nil {
+		if left := next.Pair.Left(was.Pair); len(left) > 0 {
+			facts["madeRoom"] = thumbprints(left)
+		}
+	}
 	if d.code != nil {
 		add("code", d.code.Hash.Name())
 	}
@@ -384,6 +389,14 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 		add("attestedBy", path[0].Thumbprint.String())
 	}
 	return audit.Event{At: now, Actor: "device:" + next.ID.String(), Action: action, Subject: "registration:" + next.ID.String(), Body: audit.Body(facts)}
+}
+
+// thumbprints are refs as they are told.
+func thumbprints(refs []rotation.Ref) (texts []string) {
+	for _, ref := range refs {
+		texts = append(texts, verify.Thumbprint(ref).String())
+	}
+	return texts
 }
 
 // attestedBy is the certificate that authenticated the request; zero for a key.

@@ -44,7 +44,7 @@ var (
 	leaveHubIdentity   = statement("UPDATE hub_identities SET tries = ?, next_try = ?, problem = ? WHERE hub = ? AND device = ? AND generation = ? AND next_try = ?")
 	deleteHubIdentity  = statement("DELETE FROM hub_identities WHERE hub = ? AND device = ?")
 
-	touchRegistration = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
+	touchRegistration = statement("UPDATE registrations SET due_at = " + keepMark + " WHERE id = ?")
 
 	putHubEntry    = statement("INSERT INTO hub_entries (kind, id, cursor) SELECT CAST(? AS BIGINT), CAST(? AS TEXT), '' WHERE EXISTS (SELECT 1 FROM hub_identities) ON CONFLICT (kind, id) DO UPDATE SET cursor = ''")
 	nextHubEntry   = statement("SELECT kind, id, cursor FROM hub_entries ORDER BY kind, id LIMIT 1").apart()

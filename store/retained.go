@@ -16,7 +16,7 @@ var (
 	setPending     = statement("UPDATE retained_csrs SET pending = ? WHERE registration_id = ?")
 	selectPending  = statement("SELECT registration_id, NULL, kept_at, pending FROM retained_csrs " +
 		"WHERE pending IS NOT NULL AND registration_id > ? ORDER BY registration_id LIMIT ?")
-	postponeRegistration = statement("UPDATE registrations SET due_at = ? WHERE id = ? AND due_at <> 0 AND due_at <= ?").missed(errMoved)
+	postponeRegistration = statement("UPDATE registrations SET due_at = " + keepMark + " WHERE id = ? AND due_at <> 0 AND due_at <= ?").missed(errMoved)
 )
 
 func scanRetained(r *row) provisioning.RetainedRequest {

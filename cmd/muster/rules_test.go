@@ -65,6 +65,7 @@ func TestEveryMetricOfTheRulesIsOneOfOurs(t *testing.T) {
 	t.Parallel()
 	o := newOps(false)
 	o.watch(nil)
+	o.watchJobs(nil)
 	o.watchCertificate(nil)
 	ours := map[string]bool{}
 	descs := make(chan *prometheus.Desc)

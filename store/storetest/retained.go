@@ -57,9 +57,9 @@ func retained(t *testing.T, open Open) {
 	t.Run("what is due is put off once", func(t *testing.T) {
 		w := newWorld(t, open)
 		r := w.registration("dev-1", provisioning.Owner{})
-		r.DueAt = w.now
+		r.DueAt = w.now.Add(time.Second)
 		w.put(r)
-		put := func(tx provisioning.Tx) error { return tx.PostponeRegistration(r.ID, w.now, w.now.Add(time.Hour)) }
+		put := func(tx provisioning.Tx) error { return tx.PostponeRegistration(r.ID, r.DueAt, w.now.Add(time.Hour)) }
 		w.update(put)
 		w.refused(fault.Conflict, "registration-moved", put)
 	})
