@@ -42,7 +42,7 @@ tests() {
 		go test -race $1 -timeout "$0" "${within[@]}"
 		inside=$?
 		go test -race $1 -timeout "$0" -count 1 ./test/... && [ "$inside" -eq 0 ]
-	' "${TEST_TIMEOUT:-10m}" "$uninstrumented"
+	' "${TEST_TIMEOUT:-25m}" "$uninstrumented"
 }
 
 step format format

@@ -109,18 +109,26 @@ func (f *fleet) group() provisioning.Owner {
 	return provisioning.Owner{Kind: provisioning.Group, ID: f.id(line)}
 }
 
-// spend is one day, in two parts.
+// parts is how often in a day devices and sweeps have their turn.
+func parts() int {
+	if os.Getenv("MUSTER_SOAK") == "1" {
+		return 2
+	}
+	return 1
+}
+
+// spend is one day.
 func (f *fleet) spend() {
 	f.Helper()
 	f.operate()
-	for range 2 {
-		time.Sleep(day / 2)
+	for range parts() {
+		time.Sleep(day / time.Duration(parts()))
 		for _, u := range f.units {
 			if !time.Now().Before(u.next) {
 				f.act(u)
 			}
 		}
-		if rand.IntN(30) == 0 {
+		if rand.IntN(15*parts()) == 0 {
 			// Killed in the middle of a sweep.
 			ctx, cancel := context.WithTimeout(f.ctx(), time.Duration(rand.IntN(3))*time.Microsecond)
 			_ = f.sweep(ctx)
