@@ -1,8 +1,6 @@
 package provisioning
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"slices"
 	"time"
 
@@ -105,13 +103,7 @@ func jittered(l rollLook, share float64) time.Time {
 	}
 	width := time.Duration(share * float64(c.NotAfter.Sub(c.NotBefore)))
 	width = max(0, min(width, c.NotAfter.Sub(at)/2))
-	return at.Add(time.Duration(place(l.ID) * float64(width)))
-}
-
-// place is a device's fixed place between 0 and 1.
-func place(id verify.RegistrationID) float64 {
-	digest := sha256.Sum256([]byte(id.String()))
-	return float64(binary.BigEndian.Uint64(digest[:8])>>11) / (1 << 53)
+	return at.Add(time.Duration(placeOf(l.ID.String()) * float64(width)))
 }
 
 // reserve counts what the page asks for against the plans' rates, in the transaction that
@@ -175,6 +167,6 @@ func (g *rollGate) admits(pass *rollPass) bool {
 	}
 	hours := min(maxSpread, 1+g.backlog/int64(p.MaxPerHour))
 	next := g.now.Truncate(time.Hour).Add(time.Hour)
-	pass.again = next.Add(time.Duration(place(pass.id) * float64(time.Duration(hours-1)*time.Hour)))
+	pass.again = next.Add(time.Duration(placeOf(pass.id.String()) * float64(time.Duration(hours-1)*time.Hour)))
 	return false
 }
