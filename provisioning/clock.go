@@ -146,7 +146,7 @@ func (p RollingPair) replan(tx Tx, rule policies.RotationPolicy, now time.Time) 
 	case !p.DueAt.IsZero() && !p.DueAt.After(now), planned.IsZero():
 		return nil
 	case p.DueAt.IsZero(), p.DueAt.After(planned), p.Updated.After(now):
-		return tx.PutDue(p.ID, now)
+		return tx.MakeDue(p.ID, now)
 	}
 	return nil
 }

@@ -16,9 +16,7 @@ type HorizonTx interface {
 	NextEntries(by time.Time, limit int) ([]Enrollment, error)
 	// CountAllDue counts registrations and entries due at a time or before, each up to limit.
 	CountAllDue(by time.Time, limit int) (int64, error)
-	// MakeDue has the planner look at a registration at a time; nothing else of it changes.
-	MakeDue(id verify.RegistrationID, at time.Time) error
-	// MakeEntryDue is the same of an entry.
+	// MakeEntryDue has the planner look at an entry at a time; nothing else of it changes.
 	MakeEntryDue(o Owner, at time.Time) error
 
 	// StuckDevices lists rolls that do not go on, for one reason, by registration id.

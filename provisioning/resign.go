@@ -257,10 +257,11 @@ func needsNothing(f *fault.Error) bool {
 	return false
 }
 
-// A page of what is due, and when a process that took one and died, or one that is stuck,
-// is looked at again.
 const (
-	resignLease  = 30 * time.Second
+	// resignLease is when a registration is looked at again whose request is handed on to be
+	// signed: the process that has it may end.
+	resignLease = 30 * time.Second
+	// refusedAgain is when one is whose request was refused.
 	refusedAgain = time.Hour
 )
 
@@ -299,7 +300,7 @@ func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.R
 				return err
 			}
 			if !reg.DueAt.IsZero() && !reg.DueAt.After(soon) {
-				if err := tx.PostponeRegistration(id, soon, now.Add(refusedAgain)); err != nil {
+				if err := tx.PostponeRegistration(id, reg.DueAt, now.Add(refusedAgain)); err != nil {
 					return err
 				}
 			}

@@ -31,9 +31,6 @@ type RetainedTx interface {
 	SetPending(id verify.RegistrationID, ref rotation.Ref) error
 	// PendingRequests lists those with a Pending by id, without their CSR.
 	PendingRequests(after verify.RegistrationID, limit int) ([]RetainedRequest, error)
-	// PostponeRegistration moves a registration's due date from what is due at now. Where it is
-	// not any more that is fault.Conflict, rule "registration-moved".
-	PostponeRegistration(id verify.RegistrationID, now, until time.Time) error
 }
 
 // retain makes the plan keep the request that it answers, where the profile says so. One

@@ -12,10 +12,8 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-const (
-	// rollPage is how many registrations one transaction looks at: devices wait for it.
-	rollPage = 64
-)
+// rollPage is how many registrations one transaction looks at: devices wait for it.
+const rollPage = 64
 
 // SweepRegistrations looks at one page of the registrations that are due: it retires what
 // has had its overlap, revokes what has left its pair, tells devices that are late, and says
@@ -149,9 +147,7 @@ type rollLook struct {
 // look decides, from values alone.
 func (w *rollPages) look(p RollingPair, waits bool) rollLook {
 	l := rollLook{RollingPair: p, rule: w.rules.of(p)}
-	// Register makes due at once what lost a certificate; any other due date lies ahead of
-	// the change that set it. Rows of before there were due dates are only given theirs.
-	l.leftover = !p.DueAt.After(p.Updated) && p.DueAt.UnixMicro() > 1
+	l.leftover = p.IsMarked()
 	for {
 		l.next = l.Pair.Next(l.rule, w.now)
 		if l.next.Move != rotation.Retire && l.next.Move != rotation.Drop {

@@ -41,6 +41,13 @@ type RollingPair struct {
 	Roll     Roll   // zero: none
 }
 
+// IsMarked says that something left the pair, or the device's entry, and that what is good of
+// it is still to be superseded: the due date is no later than the last change. Any other lies
+// ahead of the change that set it, but for 1, which rows of before there were due dates have.
+func (p RollingPair) IsMarked() bool {
+	return !p.DueAt.After(p.Updated) && p.DueAt.UnixMicro() > 1
+}
+
 // RollTx is what the planner reads and writes of registrations.
 type RollTx interface {
 	// ClaimPairs lists what is due at now, the oldest first. No other transaction claims or
@@ -53,8 +60,20 @@ type RollTx interface {
 	// PutPair writes a pair, its due date, and Updated over a registration of Version-1; a
 	// lost race is fault.Conflict, rule "registration-moved".
 	PutPair(RollingPair) error
-	// PutDue writes the due date of a registration alone: its version stays.
+
+	// MakeDue has the planner look at a registration at a time, if it does not do so sooner. A
+	// mark stays. Its version does, too, in this and the next three.
+	MakeDue(id verify.RegistrationID, at time.Time) error
+	// MarkLeft marks a registration, if there is one, as due at a time: a certificate that may
+	// be of ours has left its device's entry.
+	MarkLeft(id verify.RegistrationID, at time.Time) error
+	// PostponeRegistration puts off a registration that is due at was, unless it is marked; due
+	// at another time by now is fault.Conflict, rule "registration-moved".
+	PostponeRegistration(id verify.RegistrationID, was, until time.Time) error
+	// PutDue writes the due date of a registration that this transaction has claimed, and takes
+	// a mark away: whoever claimed it has done what it asks for.
 	PutDue(id verify.RegistrationID, due time.Time) error
+
 	// GoodCertificates lists the certificates of a device that are not revoked and end after
 	// now, without their DER.
 	GoodCertificates(id verify.RegistrationID, now time.Time) ([]ca.Certificate, error)

@@ -40,8 +40,6 @@ type SlotTx interface {
 	// it is due next. The credentials themselves are those on record, so that it is no change
 	// of trust.
 	MoveEntry(e Enrollment, was int64) error
-	// WakeRegistration makes a registration due at a time, if there is one.
-	WakeRegistration(id verify.RegistrationID, at time.Time) error
 
 	// HangsAny says whether any device hangs on the slot.
 	HangsAny(Hang) (bool, error)

@@ -276,5 +276,5 @@ func (e *Engine) writeSlots(tx Tx, was, next Enrollment, now time.Time) error {
 	if err != nil || was.Role() != RoleClient || len(next.Credentials) >= len(was.Credentials) {
 		return err
 	}
-	return tx.WakeRegistration(next.ID, now)
+	return tx.MarkLeft(next.ID, now)
 }

@@ -19,7 +19,6 @@ var (
 		"LEFT JOIN entry_credentials c ON c.kind = e.kind AND c.id = e.id ORDER BY e.due_at, e.kind, e.id, c.slot")
 	countAllDue = statement("SELECT (SELECT count(*) FROM (SELECT 1 FROM registrations WHERE due_at <> 0 AND due_at <= ? LIMIT ?) r) + " +
 		"(SELECT count(*) FROM (SELECT 1 FROM entries WHERE due_at <> 0 AND due_at <= ? LIMIT ?) e)")
-	makeDue      = statement("UPDATE registrations SET due_at = " + keepMark + " WHERE id = ?").missed(notFound("registration"))
 	makeEntryDue = statement("UPDATE entries SET due_at = ? WHERE kind = ? AND id = ?").missed(notFound("enrollment"))
 
 	stuckDevices = statement("SELECT registration_id, ref, stuck, since, told_at, tries FROM rolls WHERE stuck <> '' AND stuck = ? AND registration_id > ? ORDER BY registration_id LIMIT ?")
@@ -40,10 +39,6 @@ func (t *tx) NextEntries(by time.Time, limit int) ([]provisioning.Enrollment, er
 
 func (t *tx) CountAllDue(by time.Time, limit int) (int64, error) {
 	return one(t, countAllDue, notFound("registration"), (*row).int, micros(by), int64(limit), micros(by), int64(limit))
-}
-
-func (t *tx) MakeDue(id verify.RegistrationID, at time.Time) error {
-	return t.exec(makeDue, micros(at), id.String())
 }
 
 func (t *tx) MakeEntryDue(o provisioning.Owner, at time.Time) error {

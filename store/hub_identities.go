@@ -44,8 +44,6 @@ var (
 	leaveHubIdentity   = statement("UPDATE hub_identities SET tries = ?, next_try = ?, problem = ? WHERE hub = ? AND device = ? AND generation = ? AND next_try = ?")
 	deleteHubIdentity  = statement("DELETE FROM hub_identities WHERE hub = ? AND device = ?")
 
-	touchRegistration = statement("UPDATE registrations SET due_at = " + keepMark + " WHERE id = ?")
-
 	putHubEntry    = statement("INSERT INTO hub_entries (kind, id, cursor) SELECT CAST(? AS BIGINT), CAST(? AS TEXT), '' WHERE EXISTS (SELECT 1 FROM hub_identities) ON CONFLICT (kind, id) DO UPDATE SET cursor = ''")
 	nextHubEntry   = statement("SELECT kind, id, cursor FROM hub_entries ORDER BY kind, id LIMIT 1").apart()
 	moveHubEntry   = statement("UPDATE hub_entries SET cursor = ? WHERE kind = ? AND id = ? AND cursor = ?").missed(errHubEntryMoved)
@@ -156,7 +154,7 @@ func (t *tx) DeleteHubIdentity(at provisioning.HubPlace) error {
 }
 
 func (t *tx) TouchRegistration(id verify.RegistrationID, due time.Time) error {
-	return t.exec(touchRegistration, micros(due), id.String())
+	return t.MakeDue(id, due)
 }
 
 func (t *tx) PutHubEntry(o provisioning.Owner) error {

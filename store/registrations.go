@@ -16,10 +16,6 @@ var registrationColumns = cols("t id, t spelled, i owner_kind, t owner_id, t mec
 	"b secondary_ref, i secondary_state, i secondary_from, i secondary_until, i secondary_seen, i secondary_retire, " +
 	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer, i due_at")
 
-// keepMark is a new due date that leaves one standing which lies no later than the last
-// change: it says that a certificate has left the pair, and the planner is still to look.
-const keepMark = "CASE WHEN due_at > 1 AND due_at <= updated THEN due_at ELSE ? END"
-
 var errMoved = fault.New(fault.Conflict, "registration-moved", "The registration was changed by somebody else.")
 
 var (

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"time"
-
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
@@ -16,7 +14,6 @@ var (
 	setPending     = statement("UPDATE retained_csrs SET pending = ? WHERE registration_id = ?")
 	selectPending  = statement("SELECT registration_id, NULL, kept_at, pending FROM retained_csrs " +
 		"WHERE pending IS NOT NULL AND registration_id > ? ORDER BY registration_id LIMIT ?")
-	postponeRegistration = statement("UPDATE registrations SET due_at = " + keepMark + " WHERE id = ? AND due_at <> 0 AND due_at <= ?").missed(errMoved)
 )
 
 func scanRetained(r *row) provisioning.RetainedRequest {
@@ -41,8 +38,4 @@ func (t *tx) SetPending(id verify.RegistrationID, ref rotation.Ref) error {
 
 func (t *tx) PendingRequests(after verify.RegistrationID, limit int) ([]provisioning.RetainedRequest, error) {
 	return all(t, selectPending, scanRetained, after.String(), atMost(limit))
-}
-
-func (t *tx) PostponeRegistration(id verify.RegistrationID, now, until time.Time) error {
-	return t.exec(postponeRegistration, micros(until), id.String(), micros(now))
 }

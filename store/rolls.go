@@ -22,6 +22,10 @@ func rollingPairs(from string) string {
 		"LEFT JOIN entries e ON e.kind = r.owner_kind AND e.id = r.owner_id LEFT JOIN rolls w ON w.registration_id = r.id "
 }
 
+// marked is provisioning.RollingPair.IsMarked. All that sets a due date alone is below; what
+// changes a registration sets it with the rest.
+const marked = "due_at > 1 AND due_at <= updated"
+
 const dueFirst = "WHERE r.due_at <> 0 AND r.due_at <= ? ORDER BY r.due_at LIMIT ?"
 
 var (
@@ -30,7 +34,11 @@ var (
 	listPairs  = statement(rollingPairs("registrations") + "WHERE r.id > ? ORDER BY r.id LIMIT ?")
 	countDue   = statement("SELECT count(*) FROM (SELECT 1 FROM registrations WHERE due_at <> 0 AND due_at <= ? LIMIT ?) due")
 	updatePair = statement("UPDATE registrations SET " + set(pairColumns) + ", due_at = ?, updated = ?, version = ? WHERE id = ? AND version = ?").missed(errMoved)
-	updateDue  = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
+
+	makeDue  = statement("UPDATE registrations SET due_at = CASE WHEN due_at <> 0 AND due_at < ? THEN due_at ELSE ? END WHERE id = ?").missed(notFound("registration"))
+	markLeft = statement("UPDATE registrations SET due_at = CASE WHEN " + marked + " THEN due_at WHEN updated < ? THEN updated ELSE ? END WHERE id = ?")
+	postpone = statement("UPDATE registrations SET due_at = CASE WHEN " + marked + " THEN due_at ELSE ? END WHERE id = ? AND due_at = ?").missed(errMoved)
+	putDue   = statement("UPDATE registrations SET due_at = ? WHERE id = ?")
 
 	selectGood = statement("SELECT " + certificateColumns.list("") + " FROM certificates WHERE registration_id = ? AND revoked_at = 0 AND not_after > ?")
 
@@ -87,8 +95,20 @@ func (t *tx) PutPair(p provisioning.RollingPair) error {
 	return t.exec(updatePair, append(args, micros(p.DueAt), micros(p.Updated), p.Version, p.ID.String(), p.Version-1)...)
 }
 
+func (t *tx) MakeDue(id verify.RegistrationID, at time.Time) error {
+	return t.exec(makeDue, micros(at), micros(at), id.String())
+}
+
+func (t *tx) MarkLeft(id verify.RegistrationID, at time.Time) error {
+	return t.exec(markLeft, micros(at), micros(at), id.String())
+}
+
+func (t *tx) PostponeRegistration(id verify.RegistrationID, was, until time.Time) error {
+	return t.exec(postpone, micros(until), id.String(), micros(was))
+}
+
 func (t *tx) PutDue(id verify.RegistrationID, due time.Time) error {
-	return t.exec(updateDue, micros(due), id.String())
+	return t.exec(putDue, micros(due), id.String())
 }
 
 func (t *tx) GoodCertificates(id verify.RegistrationID, now time.Time) ([]ca.Certificate, error) {

@@ -26,8 +26,6 @@ var (
 	// The certificates of an entry are on their way from one to the other when there are two.
 	twoSlotsDue = statement("UPDATE entries SET due_at = ? WHERE kind = ? AND due_at > ? AND 2 = " +
 		"(SELECT count(*) FROM entry_credentials c WHERE c.kind = entries.kind AND c.id = entries.id AND c.role <> 'key')")
-	// At once, and as one that something has left: no later than its last change.
-	wakeRegistration = statement("UPDATE registrations SET due_at = CASE WHEN updated < ? THEN updated ELSE ? END WHERE id = ?")
 )
 
 // claiming is a read that keeps others from the rows it found until its transaction ends. On
@@ -77,10 +75,6 @@ func (t *tx) MoveEntry(e provisioning.Enrollment, was int64) error {
 		}
 	}
 	return nil
-}
-
-func (t *tx) WakeRegistration(id verify.RegistrationID, at time.Time) error {
-	return t.exec(wakeRegistration, micros(at), micros(at), id.String())
 }
 
 // An individual entry's device hangs on its leaf; a group's on what its outside chain

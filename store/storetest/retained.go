@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
 )
@@ -53,14 +52,5 @@ func retained(t *testing.T, open Open) {
 		}
 		same(w, list("", 2), []string{"dev-1", "dev-3"})
 		same(w, list("dev-3", 2), []string{"dev-4"})
-	})
-	t.Run("what is due is put off once", func(t *testing.T) {
-		w := newWorld(t, open)
-		r := w.registration("dev-1", provisioning.Owner{})
-		r.DueAt = w.now.Add(time.Second)
-		w.put(r)
-		put := func(tx provisioning.Tx) error { return tx.PostponeRegistration(r.ID, r.DueAt, w.now.Add(time.Hour)) }
-		w.update(put)
-		w.refused(fault.Conflict, "registration-moved", put)
 	})
 }

@@ -17,6 +17,7 @@ func rolls(t *testing.T, open Open) {
 	t.Run("what is due is claimed oldest first, with its entry and its roll", claims(open))
 	t.Run("whoever claims at once, each is claimed once", claimedOnce(open))
 	t.Run("a pair is written over the version that was read, and a due date over any", writtenPairs(open))
+	t.Run("a due date alone is never lost to a later one, nor is a mark", dueDates(open))
 	t.Run("a roll is kept, replaced and removed", func(t *testing.T) {
 		w := newWorld(t, open)
 		read := func(tx provisioning.Tx) (provisioning.Roll, error) { return tx.Roll(w.id("dev-1")) }
@@ -206,6 +207,79 @@ func writtenPairs(open Open) func(*testing.T) {
 		w.update(func(tx provisioning.Tx) error { return tx.PutDue(r.ID, time.Time{}) })
 		r.DueAt = time.Time{}
 		same(w, view(w, read), r)
+	}
+}
+
+// dueDates are in hours from when the registration came; it was last changed after ten.
+func dueDates(open Open) func(*testing.T) {
+	type step func(tx provisioning.Tx, r provisioning.Registration, at time.Time) error
+	makeDue := func(tx provisioning.Tx, r provisioning.Registration, at time.Time) error { return tx.MakeDue(r.ID, at) }
+	markLeft := func(tx provisioning.Tx, r provisioning.Registration, at time.Time) error {
+		return tx.MarkLeft(r.ID, at)
+	}
+	postpone := func(tx provisioning.Tx, r provisioning.Registration, at time.Time) error {
+		return tx.PostponeRegistration(r.ID, r.DueAt, at)
+	}
+	putDue := func(tx provisioning.Tx, r provisioning.Registration, at time.Time) error { return tx.PutDue(r.ID, at) }
+	const never, longAgo = 0, -1 // longAgo is that of rows of before there were due dates
+	return func(t *testing.T) {
+		w := newWorld(t, open)
+		hours := func(n int) time.Time {
+			switch n {
+			case never:
+				return time.Time{}
+			case longAgo:
+				return time.UnixMicro(1).UTC()
+			}
+			return w.now.Add(time.Duration(n) * time.Hour)
+		}
+		for n, c := range []struct {
+			what         string
+			do           step
+			was, at, due int
+			marked       bool
+		}{
+			{"made due that never was", makeDue, never, 20, 20, false},
+			{"made due sooner", makeDue, 30, 20, 20, false},
+			{"made due that is sooner already", makeDue, 15, 20, 15, false},
+			{"made due that was marked", makeDue, 9, 20, 9, true},
+			{"made due that was marked by its last change", makeDue, 10, 20, 10, true},
+			{"made due that was marked, by a clock that went back", makeDue, 10, 5, 5, true},
+			{"made due that is to be given its date", makeDue, longAgo, 20, longAgo, false},
+			{"marked that was never due", markLeft, never, 20, 10, true},
+			{"marked that was due later", markLeft, 30, 20, 10, true},
+			{"marked that was due sooner", markLeft, 15, 20, 10, true},
+			{"marked that was marked", markLeft, 9, 20, 9, true},
+			{"marked that is to be given its date", markLeft, longAgo, 20, 10, true},
+			{"marked by a clock that went back", markLeft, 30, 5, 5, true},
+			{"put off", postpone, 15, 30, 30, false},
+			{"put off that was marked", postpone, 9, 30, 9, true},
+			{"dated by whoever claimed it", putDue, 15, 30, 30, false},
+			{"dated by whoever claimed it for its mark", putDue, 9, 30, 30, false},
+			{"never due again", putDue, 9, never, never, false},
+		} {
+			r := w.registration(fmt.Sprintf("dev-%02d", n), provisioning.Owner{})
+			r.Updated, r.DueAt = hours(10), hours(c.was)
+			w.put(r)
+			w.update(func(tx provisioning.Tx) error { return c.do(tx, r, hours(c.at)) })
+			is := view(w, func(tx provisioning.Tx) (provisioning.Registration, error) { return tx.Registration(r.ID) })
+			marked := provisioning.RollingPair{DueAt: is.DueAt, Updated: is.Updated}.IsMarked()
+			if !is.DueAt.Equal(hours(c.due)) || marked != c.marked {
+				t.Errorf("%s: due at %s, marked %v, want %s, %v", c.what, is.DueAt, marked, hours(c.due), c.marked)
+			}
+			is.DueAt = r.DueAt
+			same(w, is, r)
+		}
+		r := w.registration("moved", provisioning.Owner{})
+		r.DueAt = hours(1)
+		w.put(r)
+		off := func(tx provisioning.Tx) error { return postpone(tx, r, hours(3)) }
+		w.update(off)
+		w.refused(fault.Conflict, "registration-moved", off) // it is due at another time by now
+		gone := provisioning.Registration{ID: w.id("gone"), DueAt: hours(1)}
+		w.refused(fault.Conflict, "registration-moved", func(tx provisioning.Tx) error { return postpone(tx, gone, hours(3)) })
+		w.refused(fault.NotFound, "registration-not-found", func(tx provisioning.Tx) error { return makeDue(tx, gone, hours(3)) })
+		w.update(func(tx provisioning.Tx) error { return markLeft(tx, gone, hours(3)) }) // an entry's device may not have come
 	}
 }
 

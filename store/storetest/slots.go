@@ -110,12 +110,6 @@ func wokenEntries(open Open) func(*testing.T) {
 		w.update(func(tx provisioning.Tx) error { return tx.DateEntry(owner, w.now.Add(time.Hour), 1) })
 		same(w, wake(w.now), w.now)
 		w.update(func(tx provisioning.Tx) error { return tx.WakeEntry(w.individual("gone"), w.now) })
-		w.update(func(tx provisioning.Tx) error { return tx.WakeRegistration(w.id("gone"), w.now) })
-		r := w.registration("a", owner)
-		w.put(r)
-		w.update(func(tx provisioning.Tx) error { return tx.WakeRegistration(r.ID, w.now) })
-		r.DueAt = w.now
-		same(w, view(w, func(tx provisioning.Tx) (provisioning.Registration, error) { return tx.Registration(r.ID) }), r)
 	}
 }
 
