@@ -136,7 +136,7 @@ type rollLook struct {
 	RollingPair
 	rule     policies.RotationPolicy
 	gone     []rotation.Decision // taken out of the pair
-	waits    bool                // an overlap is over, and the hub has not confirmed that
+	waits    rotation.Cell       // its overlap is over, and the hub has not confirmed that; empty: none
 	leftover bool                // certificates may have left the pair before
 	next     rotation.Decision   // what it needs then
 	hindered string              // the rule word of why it cannot go on; "": nothing
@@ -148,16 +148,22 @@ type rollLook struct {
 func (w *rollPages) look(p RollingPair, waits bool) rollLook {
 	l := rollLook{RollingPair: p, rule: w.rules.of(p)}
 	l.leftover = p.IsMarked()
-	for {
-		l.next = l.Pair.Next(l.rule, w.now)
-		if l.next.Move != rotation.Retire && l.next.Move != rotation.Drop {
+	// What waits for its hub keeps its slot; the rest of the pair waits for nobody.
+	for rest := l.Pair; ; {
+		next := rest.Next(l.rule, w.now)
+		if l.waits.State == rotation.Empty || next.Ref != (rotation.Ref{}) {
+			l.next = next
+		}
+		if next.Move != rotation.Retire && next.Move != rotation.Drop {
 			break
 		}
-		if l.waits = waits && l.next.Move == rotation.Retire; l.waits {
-			break
+		rest = rest.Drop(next.Ref)
+		if waits && next.Move == rotation.Retire {
+			l.waits = l.front()
+			continue
 		}
-		l.gone = append(l.gone, l.next)
-		l.Pair = l.Pair.Drop(l.next.Ref)
+		l.gone = append(l.gone, next)
+		l.Pair = l.Pair.Drop(next.Ref)
 	}
 	l.hindered = w.hindrance(p)
 	told := l.Roll.Ref == l.next.Ref && !l.Roll.ToldAt.IsZero()
@@ -232,9 +238,10 @@ func (w *rollPages) settle(l *rollLook) error {
 	}
 	due := laterHour(l.Pair.DueAfter(l.rule, w.now), w.now)
 	held := l.acts && !w.gate.admits(&l.pass)
+	if l.waits.State != rotation.Empty {
+		due = sooner(due, w.now.Add(hubAgain))
+	}
 	switch {
-	case l.waits:
-		due = w.now.Add(hubAgain)
 	case held:
 		due = sooner(due, l.pass.again)
 	case l.acts && l.resigned(w.now):

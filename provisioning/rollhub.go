@@ -12,6 +12,8 @@ const (
 	hubAgain = 15 * time.Minute
 	// hubPatience is how long a pair waits for its hub before its roll is called stuck.
 	hubPatience = time.Hour
+	// hubUnconfirmed is the reason then, if the pair has none of its own.
+	hubUnconfirmed = "hub-unconfirmed"
 )
 
 // waitsForHub says that an overlap of a registration is over, and that its hub, which lives

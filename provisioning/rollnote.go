@@ -33,14 +33,15 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 	}
 	reason := ""
 	switch {
-	case l.waits && w.now.Sub(l.front().RetireAt) > hubPatience:
-		reason = "hub-unconfirmed"
 	case late && l.hindered != "":
 		reason = l.hindered
-	case l.acts && l.resigned(w.now) && was.Ref == l.next.Ref:
+	case l.acts && l.resigned(w.now) && was.Ref == l.next.Ref && was.Stuck != hubUnconfirmed:
 		reason = was.Stuck // why it was not signed again, until it is
 	case late && l.Pair.Stuck(l.rule, w.now):
 		reason = string(l.next.Reason)
+	}
+	if reason == "" && l.waits.State != rotation.Empty && w.now.Sub(l.waits.RetireAt) > hubPatience {
+		reason = hubUnconfirmed
 	}
 	if late && l.acts && !held && row.ToldAt.IsZero() {
 		if err := w.remind(l); err != nil {
