@@ -103,10 +103,10 @@ func (e *Engine) stepCampaign(ctx context.Context, jobs Store, read Campaign, no
 		}
 		return tx.UpdateCampaign(c)
 	})
-	switch fault.RuleOf(err) {
-	case RuleCampaignMoved: // another process is at it
+	switch {
+	case fault.RuleOf(err) == RuleCampaignMoved: // another process is at it
 		return false, nil
-	case "twin-changed": // somebody wrote a twin meanwhile
+	case moved(err):
 		return true, nil
 	}
 	return more, err
@@ -120,7 +120,6 @@ type campaignStep struct {
 	now    time.Time
 
 	entries map[Owner]Enrollment // read so far; without an id: there is none
-	hubs    []Hub                // nil: not read
 }
 
 func (s *campaignStep) run() (more bool, err error) {
@@ -220,23 +219,6 @@ func (s *campaignStep) entry(o Owner) (Enrollment, error) {
 	}
 	s.entries[o] = en
 	return en, err
-}
-
-// builtIn says whether a device's hub has its twin in these tables.
-func (s *campaignStep) builtIn(hub string) (bool, error) {
-	if s.hubs == nil {
-		hubs, err := s.tx.Hubs()
-		if err != nil {
-			return false, err
-		}
-		s.hubs = append([]Hub{}, hubs...)
-	}
-	for _, h := range s.hubs {
-		if h.Name == hub {
-			return h.Driver == BuiltIn, nil
-		}
-	}
-	return false, nil
 }
 
 // spent notes that so many were told in this hour.

@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -73,11 +72,7 @@ func (s *campaignStep) send(d CampaignDevice, reg Registration) error {
 	s.spent(1, s.now)
 	at := s.comesAt(d, d.ToldAt)
 	w := word{act: s.Act, campaign: s.Name, actor: campaignJob, reason: "campaign", at: at, by: at.Add(s.Patience), ref: d.Ref}
-	builtIn, err := s.builtIn(reg.Hub)
-	if err != nil {
-		return err
-	}
-	return w.say(s.tx, reg, builtIn, s.now)
+	return w.say(s.tx, reg, s.now)
 }
 
 // word is what a device is told: to renew, or to register again, at a moment; until by it is
@@ -92,7 +87,7 @@ type word struct {
 
 // say tells a device: in the desired properties of its twin where the built-in hub has it,
 // and in the ledger, which those who carry word to other hubs follow.
-func (w word) say(tx Tx, reg Registration, builtIn bool, now time.Time) error {
+func (w word) say(tx Tx, reg Registration, now time.Time) error {
 	facts := map[string]any{"act": string(w.act), "reason": w.reason, "at": w.at.Format(time.RFC3339), "by": w.by.Format(time.RFC3339)}
 	if w.campaign != "" {
 		facts["campaign"] = w.campaign
@@ -100,57 +95,26 @@ func (w word) say(tx Tx, reg Registration, builtIn bool, now time.Time) error {
 	if w.ref != (rotation.Ref{}) && w.act == policies.ActRenew {
 		facts["ref"] = refText(w.ref)
 	}
-	if builtIn && reg.State == Assigned {
-		written, err := advise(tx, reg, w.desired(), now)
+	if reg.State == Assigned {
+		said, err := sayInTwin(tx, reg, map[string]any{string(w.act): w.desired()}, maxTwinDesired, now)
 		if err != nil {
 			return err
 		}
-		if written {
+		if said {
 			facts["hub"], facts["deviceId"] = reg.Hub, reg.DeviceID
 		}
 	}
 	return tx.Append(audit.Event{At: now, Actor: w.actor, Action: audit.RollTold, Subject: "registration:" + reg.ID.String(), Body: audit.Body(facts)})
 }
 
-// desired is the word as a merge patch of desired properties. A device that has done it
-// since at does nothing: so the word need not be taken back.
-func (w word) desired() []byte {
-	said := map[string]any{"at": w.at.Format(time.RFC3339), "by": w.by.Format(time.RFC3339), "reason": w.reason, "campaign": nil}
+// desired is the word as the twin has it. A device that has done it since at does nothing:
+// so the word need not be taken back.
+func (w word) desired() map[string]any {
+	said := map[string]any{"at": w.at.Format(time.RFC3339), "by": w.by.Format(time.RFC3339), "reason": w.reason}
 	if w.campaign != "" {
 		said["campaign"] = w.campaign
 	}
-	patch, err := json.Marshal(map[string]any{"muster": map[string]any{string(w.act): said}})
-	if err != nil {
-		panic("internal error: a word for a twin: " + err.Error())
-	}
-	return patch
-}
-
-// advise merges a patch into the desired properties of a registration's twin. It answers
-// false where there is no room for it, which is the twin's owner's affair.
-func advise(tx Tx, reg Registration, patch []byte, now time.Time) (bool, error) {
-	rec, err := tx.HubRecord(reg.Hub, reg.hubDeviceID())
-	if fault.Is(err, fault.NotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	stored := rec.twin()
-	current, _ := twinOf(stored, now)
-	next, err := TwinDraft{Desired: patch}.apply(current)
-	if fault.RuleOf(err) == "twin-size" {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	next.Version++
-	next.DesiredVersion++
-	if next.Updated = now; stored != nil && !now.After(stored.Updated) {
-		next.Updated = stored.Updated.Add(time.Microsecond) // the ETag must change
-	}
-	return true, tx.UpdateTwin(reg.ID, next, writtenVersion(rec.Twin))
+	return said
 }
 
 // Reprovision tells one device to register again, now; both its certificates stay as they
@@ -161,30 +125,21 @@ func advise(tx Tx, reg Registration, patch []byte, now time.Time) (bool, error) 
 func (e *Engine) Reprovision(ctx context.Context, actor string, id verify.RegistrationID) (reg Registration, err error) {
 	now := e.now()
 	c := policies.Campaign{Act: policies.ActReprovision}.Complete()
-	for range twinTries {
-		err = e.store.Update(ctx, func(tx Tx) error {
-			if reg, err = tx.Registration(id); err != nil {
-				return err
-			}
-			s := campaignStep{Campaign: &Campaign{Campaign: c}, tx: tx, now: now}
-			reason, err := s.barred(reg)
-			if err != nil {
-				return err
-			}
-			if reason != "" {
-				return fault.New(fault.Conflict, reason, "The device would be refused if it came.").About("registration " + id.String())
-			}
-			builtIn, err := s.builtIn(reg.Hub)
-			if err != nil {
-				return err
-			}
-			w := word{act: policies.ActReprovision, actor: actor, reason: "operator", at: now, by: now.Add(c.Patience)}
-			return w.say(tx, reg, builtIn, now)
-		})
-		if fault.RuleOf(err) != "twin-changed" {
-			break
+	err = e.writeTwin(ctx, twinTries, func(tx Tx) error {
+		if reg, err = tx.Registration(id); err != nil {
+			return err
 		}
-	}
+		s := campaignStep{Campaign: &Campaign{Campaign: c}, tx: tx, now: now}
+		reason, err := s.barred(reg)
+		if err != nil {
+			return err
+		}
+		if reason != "" {
+			return fault.New(fault.Conflict, reason, "The device would be refused if it came.").About("registration " + id.String())
+		}
+		w := word{act: policies.ActReprovision, actor: actor, reason: "operator", at: now, by: now.Add(c.Patience)}
+		return w.say(tx, reg, now)
+	})
 	return reg, err
 }
 

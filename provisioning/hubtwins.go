@@ -18,6 +18,9 @@ const (
 	maxTwinDesired = 32 << 10
 )
 
+// ruleTwinChanged is the rule word of a twin that was written since it was read.
+const ruleTwinChanged = "twin-changed"
+
 // twinTries is how often a change of a twin is tried that names no version: each time
 // somebody else changed it meanwhile.
 const twinTries = 4
@@ -40,16 +43,25 @@ type TwinDraft struct {
 // Errors: Malformed, NotFound, PreconditionFailed.
 func (e *Engine) ChangeTwin(ctx context.Context, actor string, draft TwinDraft, pre Precondition) (d HubDevice, err error) {
 	now := e.now()
-	for range twinTries {
-		err = e.store.Update(ctx, func(tx Tx) error {
-			d, err = e.changeTwin(tx, actor, draft, pre, now)
-			return err
-		})
-		if pre.Version != 0 || fault.RuleOf(err) != "twin-changed" {
+	tries := twinTries
+	if pre.Version != 0 {
+		tries = 1
+	}
+	err = e.writeTwin(ctx, tries, func(tx Tx) error {
+		d, err = e.changeTwin(tx, actor, draft, pre, now)
+		return err
+	})
+	return d, err
+}
+
+// writeTwin is an update that writes a twin, tried again when somebody wrote it meanwhile.
+func (e *Engine) writeTwin(ctx context.Context, tries int, f func(Tx) error) (err error) {
+	for range tries {
+		if err = e.store.Update(ctx, f); fault.RuleOf(err) != ruleTwinChanged {
 			break
 		}
 	}
-	return d, err
+	return err
 }
 
 func (e *Engine) changeTwin(tx Tx, actor string, draft TwinDraft, pre Precondition, now time.Time) (HubDevice, error) {

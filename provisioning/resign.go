@@ -202,7 +202,7 @@ func (e *Engine) commitResigned(ctx context.Context, store Store, d *decision, p
 		return first(tx.SetPending(p.next.ID, rotation.Ref(cert.Thumbprint)), announceInTwin(tx, p.next, cert, above, p.next.Updated),
 			tx.StepHubIdentity(p.next.place(), p.next.Updated), tx.PutRegistration(p.next))
 	})
-	if moved(err) || fault.RuleOf(err) == "twin-changed" {
+	if moved(err) {
 		err = errMoved
 	}
 	return cert, err
@@ -307,7 +307,7 @@ func (e *Engine) afterResigning(ctx context.Context, jobs Store, page []verify.R
 		}
 		return nil
 	})
-	if moved(err) || fault.RuleOf(err) == "twin-changed" {
+	if moved(err) {
 		return nil
 	}
 	return err

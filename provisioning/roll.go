@@ -232,7 +232,7 @@ func (w *rollPages) settle(l *rollLook) error {
 		}
 	}
 	if l.rule.Retain {
-		if err := settlePending(w.tx, Registration{ID: l.ID, Hub: l.Hub, Pair: l.Pair}, w.now); err != nil {
+		if err := settlePending(w.tx, l.registration(), w.now); err != nil {
 			return err
 		}
 	}

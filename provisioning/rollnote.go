@@ -1,11 +1,10 @@
 package provisioning
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
-	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
@@ -27,7 +26,7 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 	}
 	late := l.next.Move == rotation.Remind
 	if !late && !was.ToldAt.IsZero() {
-		if err := w.untell(l); err != nil {
+		if err := adviseInTwin(w.tx, l.registration(), nil, w.now); err != nil {
 			return again, err
 		}
 	}
@@ -44,7 +43,7 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 		reason = hubUnconfirmed
 	}
 	if late && l.acts && !held && row.ToldAt.IsZero() {
-		if err := w.remind(l); err != nil {
+		if err := remind(w.tx, jobRotation, l.registration(), l.front(), string(l.next.Reason), w.now); err != nil {
 			return again, err
 		}
 		row.ToldAt, row.Tries = w.now, row.Tries+1
@@ -72,52 +71,25 @@ func (w *rollPages) note(l *rollLook, held bool) (again time.Time, err error) {
 	return again, w.tx.PutRoll(row)
 }
 
-// remind tells a device that a successor is due, or that it does not use the one it has:
-// in the ledger, whose subscribers hear it, and in its twin's desired properties.
-func (w *rollPages) remind(l *rollLook) error {
-	by := l.front().NotAfter
-	err := w.tx.Append(audit.Event{At: w.now, Actor: jobRotation, Action: audit.RollTold, Subject: "registration:" + l.ID.String(),
-		Body: audit.Body(map[string]any{"ref": verify.Thumbprint(l.next.Ref).String(), "reason": string(l.next.Reason), "by": by})})
-	if err != nil {
-		return err
-	}
-	return w.advise(l, map[string]any{"by": by.UTC().Format(time.RFC3339), "reason": string(l.next.Reason),
-		"campaign": nil, "at": nil}) // of a campaign that said it before
+// remind tells a device that a successor of a certificate is due, or that it does not use the
+// one it has: in the ledger, whose subscribers hear it, and in its twin's desired properties.
+func remind(tx Tx, actor string, reg Registration, cell rotation.Cell, reason string, now time.Time) error {
+	by := cell.NotAfter.UTC()
+	return first(adviseInTwin(tx, reg, map[string]any{"by": by.Format(time.RFC3339), "reason": reason}, now),
+		tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RollTold, Subject: "registration:" + reg.ID.String(),
+			Body: audit.Body(map[string]any{"ref": verify.Thumbprint(cell.Ref).String(), "reason": reason, "by": by})}))
 }
 
-// untell takes the advice to renew back.
-func (w *rollPages) untell(l *rollLook) error {
-	twin, err := w.tx.Twin(l.ID)
-	if fault.Is(err, fault.NotFound) {
+// adviseInTwin tells a device in its twin to renew; nil takes that back.
+func adviseInTwin(tx Tx, reg Registration, renew any, now time.Time) error {
+	if reg.State != Assigned {
 		return nil
 	}
-	var desired struct {
-		Muster struct{ Renew json.RawMessage }
-	}
-	if err != nil || json.Unmarshal(twin.Desired, &desired) != nil || desired.Muster.Renew == nil {
-		return err
-	}
-	return w.advise(l, nil)
-}
-
-// advise writes muster.renew among the desired properties of the device's twin; nil removes
-// it. The other properties stay.
-func (w *rollPages) advise(l *rollLook, renew map[string]any) error {
-	if l.Hub == "" || l.State != Assigned {
-		return nil
-	}
-	device, err := verify.ParseRegistrationID(l.DeviceID)
-	if err != nil {
-		return err
-	}
-	// Maps of strings, whatever the values: they encode.
-	patch, err := json.Marshal(map[string]any{"muster": map[string]any{"renew": renew}})
-	if err != nil {
-		return err
-	}
-	_, err = w.changeTwin(w.tx, jobRotation, TwinDraft{Hub: l.Hub, ID: device, Desired: patch}, Precondition{}, w.now)
-	if rule := fault.RuleOf(err); rule == "twin-size" || rule == "twin-part" {
-		return nil // a twin that is full takes no advice; the ledger has it
-	}
+	_, err := sayInTwin(tx, reg, map[string]any{string(policies.ActRenew): renew}, maxTwinDesired, now)
 	return err
+}
+
+// registration is what the planner knows of it.
+func (p RollingPair) registration() Registration {
+	return Registration{ID: p.ID, State: p.State, Hub: p.Hub, DeviceID: p.DeviceID, Pair: p.Pair}
 }

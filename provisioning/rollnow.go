@@ -2,8 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"encoding/json"
-	"time"
 
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
@@ -22,7 +20,7 @@ const reasonAsked = "operator"
 // "not-admitted" when the device's entry is gone or disabled and would refuse it.
 func (e *Engine) RollNow(ctx context.Context, actor string, id verify.RegistrationID) (d Due, err error) {
 	now := e.now()
-	err = e.store.Update(ctx, func(tx Tx) error {
+	err = e.writeTwin(ctx, twinTries, func(tx Tx) error {
 		reg, err := tx.Registration(id)
 		if err != nil {
 			return err
@@ -35,9 +33,7 @@ func (e *Engine) RollNow(ctx context.Context, actor string, id verify.Registrati
 			return err
 		}
 		d = Due{Role: ExpiryDevices, Name: reg.ID.String(), At: now, Move: rotation.Remind.String(), Reason: reasonAsked, Ends: use.NotAfter}
-		return first(e.desire(tx, actor, reg, use, now), tx.MakeDue(id, now),
-			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RollTold, Subject: "registration:" + id.String(),
-				Body: audit.Body(map[string]any{"ref": verify.Thumbprint(use.Ref).String(), "reason": reasonAsked, "by": use.NotAfter})}))
+		return first(remind(tx, actor, reg, use, reasonAsked, now), tx.MakeDue(id, now))
 	})
 	return d, err
 }
@@ -51,26 +47,6 @@ func admits(tx Tx, o Owner) error {
 	entry, err := tx.Enrollment(o)
 	if fault.Is(err, fault.NotFound) || err == nil && !entry.Enabled {
 		return refused.About(o.String())
-	}
-	return err
-}
-
-// desire writes into the twin of a device that it is to renew.
-func (e *Engine) desire(tx Tx, actor string, reg Registration, use rotation.Cell, now time.Time) error {
-	if reg.Hub == "" {
-		return nil // nobody would read it
-	}
-	device, err := verify.ParseRegistrationID(reg.DeviceID)
-	if err != nil {
-		return nil // no device of the built-in hub has such a name
-	}
-	desired, err := json.Marshal(map[string]any{"muster": map[string]any{"renew": map[string]any{"by": use.NotAfter, "reason": reasonAsked, "campaign": nil, "at": nil}}})
-	if err != nil {
-		return err
-	}
-	_, err = e.changeTwin(tx, actor, TwinDraft{Hub: reg.Hub, ID: device, Desired: desired}, Precondition{}, now)
-	if fault.Is(err, fault.NotFound) {
-		return nil // the device was deleted at its hub
 	}
 	return err
 }
