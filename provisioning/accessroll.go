@@ -49,7 +49,7 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
 		return false, err
 	}
-	if err := e.SweepKeyUses(ctx, jobs); err != nil {
+	if err := e.SaveKeyUses(ctx, jobs); err != nil {
 		return false, err
 	}
 	var list []AccessPolicy

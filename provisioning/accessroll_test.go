@@ -126,7 +126,7 @@ func TestAKeyOfAPolicyThatWasUsedIsReplacedByForceAlone(t *testing.T) {
 		t.Errorf("a day has not passed: %v", err)
 	}
 	// What this process noticed is not lost with it.
-	w.must(w.engine.SweepKeyUses(w.ctx, w.db.ProvisioningJobs()))
+	w.must(w.engine.SaveKeyUses(w.ctx, w.db.ProvisioningJobs()))
 	w.restart()
 	if err := roll(false); fault.RuleOf(err) != "key-in-use" {
 		t.Errorf("after a restart: %v", err)

@@ -9,8 +9,8 @@ import (
 	"github.com/passmuster/muster/rotation"
 )
 
-// keyUses remembers when keys of shared access policies admitted somebody, until a sweep
-// writes it: a request writes nothing. What a process forgets when it ends is a minute's use.
+// keyUses remembers when keys of shared access policies admitted somebody, until it is
+// written: a request writes nothing. What a process forgets when it ends is a minute's use.
 type keyUses struct {
 	mu   sync.Mutex
 	last map[keyUse]time.Time
@@ -59,8 +59,9 @@ func writeUses(tx Tx, uses map[keyUse]time.Time) error {
 	return nil
 }
 
-// SweepKeyUses writes when the keys of shared access policies were used in this process.
-func (e *Engine) SweepKeyUses(ctx context.Context, jobs Store) error {
+// SaveKeyUses writes when the keys of shared access policies were used in this process: each
+// calls it once a minute, and before an orderly stop.
+func (e *Engine) SaveKeyUses(ctx context.Context, jobs Store) error {
 	uses := e.uses.all()
 	if len(uses) == 0 {
 		return nil

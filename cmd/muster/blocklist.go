@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -50,14 +49,5 @@ func (b *blockListFile) reload(houses []*house, log *slog.Logger) {
 		log.Error("the block list of keys stays as it was", "problem", err)
 	case read:
 		log.Info("block list of keys read", "file", b.path)
-	}
-}
-
-// keepRecent puts on record what certificate requests came, to try changes of profiles on.
-func (s *server) keepRecent(ctx context.Context) {
-	for _, h := range s.houses {
-		if err := h.engine.SaveRecentRequests(ctx, h.db.ProvisioningJobs()); err != nil && ctx.Err() == nil {
-			s.log.Error("keeping recent requests", "idScope", h.idScope, "problem", err)
-		}
 	}
 }

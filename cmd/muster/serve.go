@@ -386,7 +386,7 @@ func loopbackHost(next http.Handler) http.Handler {
 }
 
 // look takes note, each minute and when something moved, of what other processes did to the
-// issuers; each minute it reads the block list again, and keeps recent requests.
+// issuers; each minute it reads the block list again, and keeps what this process noticed.
 func (s *server) look(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -395,11 +395,11 @@ func (s *server) look(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.keepRecent(context.WithoutCancel(ctx))
+			s.keep(context.WithoutCancel(ctx))
 			return
 		case <-tick.C:
 			s.blocked.reload(s.houses, s.log)
-			s.keepRecent(ctx)
+			s.keep(ctx)
 		case <-s.moved:
 		case <-again.C:
 			s.retryKeys(ctx)
@@ -409,6 +409,17 @@ func (s *server) look(ctx context.Context) {
 			if err := h.learn(ctx, s.houses[0]); err != nil && ctx.Err() == nil {
 				s.log.Error("reading the issuers", "idScope", h.idScope, "problem", err)
 			}
+		}
+	}
+}
+
+// keep puts on record what this process alone knows: what certificate requests came, to try
+// changes of profiles on, and when keys of access policies were used.
+func (s *server) keep(ctx context.Context) {
+	for _, h := range s.houses {
+		jobs := h.db.ProvisioningJobs()
+		if err := errors.Join(h.engine.SaveRecentRequests(ctx, jobs), h.engine.SaveKeyUses(ctx, jobs)); err != nil && ctx.Err() == nil {
+			s.log.Error("keeping what this process noticed", "idScope", h.idScope, "problem", err)
 		}
 	}
 }
