@@ -10,6 +10,7 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/policies"
+	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -142,9 +143,15 @@ func (d *dating) groups() error {
 		}
 		for _, entry := range page {
 			after = entry.ID
-			for slot, c := range slotsOf(entry) {
-				name := [...]string{"primary", "secondary"}[slot]
-				d.add("group-"+entry.ID.String()+"-"+name+"-ends", c.NotAfter, "The %s signing certificate of the group %s ends.", name, entry.Spelled)
+			slots, err := readSlots(d.tx, entry)
+			if err != nil {
+				return err
+			}
+			for slot, h := range slots.holds {
+				if h.link.Cert != nil {
+					name := rotation.Slot(slot).String()
+					d.add("group-"+entry.ID.String()+"-"+name+"-ends", h.link.Cert.NotAfter, "The %s signing certificate of the group %s ends.", name, entry.Spelled)
+				}
 			}
 		}
 	}

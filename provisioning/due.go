@@ -119,8 +119,7 @@ func (d *dueing) devices() error {
 		if err != nil {
 			return err
 		}
-		use, _ := inUseOf([2]rotation.Cell{reg.Pair.Cell(rotation.Primary), reg.Pair.Cell(rotation.Secondary)})
-		x := Due{Role: ExpiryDevices, Name: reg.ID.String(), At: reg.DueAt, Ends: use.NotAfter}
+		x := Due{Role: ExpiryDevices, Name: reg.ID.String(), At: reg.DueAt, Ends: reg.Pair.Current().NotAfter}
 		x.Move, x.Reason = d.move(reg.Pair, d.renewal(entry.Profile), reg.DueAt)
 		d.add(x, policies.RollDevices, reg.Owner, entry.Profile)
 	}
@@ -170,43 +169,20 @@ func (d *dueing) entries() error {
 		case policies.RollGroups:
 			x.Role = ExpiryGroups
 		}
-		cells := slotsOf(entry)
-		use, _ := inUseOf(cells)
-		x.Ends = use.NotAfter
 		x.Move, x.Reason = moveReview, reasonLook
-		if use.State != rotation.Empty {
-			pair, err := replayed(cells, d.now)
+		if role != policies.RollKeys { // keys have no end: the sweep alone knows
+			slots, err := readSlots(d.tx, entry)
 			if err != nil {
 				return err
 			}
-			rule := entryPlan(d.plans, entry).Rotation()
-			x.Move, x.Reason = d.move(pair, rule, entry.DueAt)
+			x.Ends = slots.pair.Current().NotAfter
+			if !x.Ends.IsZero() {
+				x.Move, x.Reason = d.move(slots.pair, entryPlan(d.plans, entry).Rotation(), entry.DueAt)
+			}
 		}
 		d.add(x, role, entry.Owner, "")
 	}
 	return nil
-}
-
-// replayed makes a pair of an entry's slots by the moves that led there, to ask it what it
-// needs. Which slot holds what is not kept: nothing is written from it.
-func replayed(cells [2]rotation.Cell, now time.Time) (p rotation.Pair, err error) {
-	for _, state := range []rotation.State{rotation.Retiring, rotation.Active, rotation.Staged} {
-		for _, c := range cells {
-			if c.State != state {
-				continue
-			}
-			if p, err = p.Stage(c.Ref, c.NotBefore, c.NotAfter); err == nil && state != rotation.Staged {
-				p, err = p.Promote(c.Ref, now, 0)
-			}
-			if err == nil && state == rotation.Retiring {
-				p, err = p.Relieve(c.Ref, now, c.RetireAt.Sub(now))
-			}
-			if err != nil {
-				return p, err
-			}
-		}
-	}
-	return p, nil
 }
 
 func (d *dueing) issuers() error {

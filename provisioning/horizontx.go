@@ -52,6 +52,6 @@ type StuckDevice struct {
 // of its entry.
 type SurveyedDevice struct {
 	ID      verify.RegistrationID
-	Cells   [2]rotation.Cell // State, NotBefore and NotAfter alone
+	Pair    rotation.Pair // of each cell State, NotBefore and NotAfter alone
 	Profile string
 }

@@ -25,7 +25,7 @@ func (e *Engine) RollNow(ctx context.Context, actor string, id verify.Registrati
 		if err != nil {
 			return err
 		}
-		use, _ := inUseOf([2]rotation.Cell{reg.Pair.Cell(rotation.Primary), reg.Pair.Cell(rotation.Secondary)})
+		use := reg.Pair.Current()
 		if use.State == rotation.Empty {
 			return fault.New(fault.Conflict, "nothing-to-roll", "the device has no certificate of ours that could have a successor")
 		}
@@ -59,13 +59,17 @@ func (e *Engine) RollEntryNow(ctx context.Context, actor string, o Owner) (d Due
 		if err != nil {
 			return err
 		}
-		use, _ := inUseOf(slotsOf(entry))
-		d = Due{Role: ExpiryEnrollments, Name: o.ID.String(), At: now, Move: moveReview, Reason: reasonAsked, Ends: use.NotAfter}
-		switch {
+		d = Due{Role: ExpiryEnrollments, Name: o.ID.String(), At: now, Move: moveReview, Reason: reasonAsked}
+		switch slots, err := readSlots(tx, entry); {
+		case err != nil:
+			return err
 		case entry.Role() == RoleKey:
 			d.Role = ExpiryKeys
 		case o.Kind == Group:
 			d.Role = ExpiryGroups
+			fallthrough
+		default:
+			d.Ends = slots.pair.Current().NotAfter
 		}
 		return first(tx.MakeEntryDue(o, now), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.RollAsked,
 			Subject: subject(o), Body: audit.Body(map[string]any{})}))

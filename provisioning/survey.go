@@ -280,9 +280,7 @@ func (s *surveying) devices(ctx context.Context, jobs Store) error {
 			if !known {
 				rule = policies.DefaultRotationPolicy()
 			}
-			if use, next := inUseOf(d.Cells); use.State != rotation.Empty {
-				s.add(ExpiryDevices, use.NotAfter, rule.PrepareAfter(use.NotBefore, use.NotAfter), next.NotAfter.After(use.NotAfter))
-			}
+			s.pair(ExpiryDevices, d.Pair, rule)
 			after = d.ID
 		}
 	}
@@ -298,24 +296,30 @@ func (s *surveying) groups(ctx context.Context, jobs Store) error {
 
 func (s *surveying) entries(ctx context.Context, jobs Store, kind Kind) error {
 	for after := (verify.RegistrationID{}); ; {
-		var page []Enrollment
-		err := jobs.View(ctx, func(tx Tx) (err error) {
-			page, err = tx.Enrollments(EnrollmentFilter{Kind: kind, After: after, Limit: surveyPage})
+		var page []entrySlots
+		err := jobs.View(ctx, func(tx Tx) error {
+			list, err := tx.Enrollments(EnrollmentFilter{Kind: kind, After: after, Limit: surveyPage})
+			page = make([]entrySlots, len(list))
+			for i := range list {
+				if err == nil {
+					page[i], err = readSlots(tx, list[i])
+				}
+			}
 			return err
 		})
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		for _, entry := range page {
-			s.entry(entry)
-			after = entry.ID
+		for _, e := range page {
+			s.entry(e)
+			after = e.entry.ID
 		}
 	}
 }
 
-func (s *surveying) entry(e Enrollment) {
+func (s *surveying) entry(e entrySlots) {
 	role, by := ExpiryEnrollments, policies.RollEnrollments
-	switch e.Role() {
+	switch e.entry.Role() {
 	case RoleKey:
 		t := s.role(ExpiryKeys)
 		t.Total++
@@ -327,37 +331,12 @@ func (s *surveying) entry(e Enrollment) {
 	default: // anchors are counted as such
 		return
 	}
-	use, next := inUseOf(slotsOf(e))
-	if use.State == rotation.Empty {
-		return
-	}
-	s.add(role, use.NotAfter, s.rule(by, e.Owner, "").PrepareAfter(use.NotBefore, use.NotAfter), next.NotAfter.After(use.NotAfter))
+	s.pair(role, e.pair, s.rule(by, e.entry.Owner, ""))
 }
 
-// slotsOf are the certificates in an entry's slots, as cells. What does not parse is left out.
-func slotsOf(e Enrollment) (cells [2]rotation.Cell) {
-	for _, c := range e.Credentials {
-		if cert, err := x509.ParseCertificate(c.Certificate); err == nil {
-			cells[c.Slot] = rotation.Cell{
-				Ref: rotation.Ref(verify.ThumbprintOf(c.Certificate)), State: c.State,
-				NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, SeenAt: c.SeenAt, RetireAt: c.RetireAt,
-			}
-		}
+// pair adds what a pair has in use, under the rule by which it rolls.
+func (s *surveying) pair(role ExpiryRole, p rotation.Pair, rule policies.RotationPolicy) {
+	if use, next := p.Current(), p.Successor(); use.State != rotation.Empty {
+		s.add(role, use.NotAfter, rule.PrepareAfter(use.NotBefore, use.NotAfter), next.NotAfter.After(use.NotAfter))
 	}
-	return cells
-}
-
-// inUse is what an owner uses, as far as anybody knows, and what is staged beside it.
-func inUseOf(cells [2]rotation.Cell) (use, next rotation.Cell) {
-	a, b := cells[rotation.Primary], cells[rotation.Secondary]
-	if b.State == rotation.Active || a.State != rotation.Active && b.State == rotation.Staged && (a.State != rotation.Staged || b.NotAfter.After(a.NotAfter)) {
-		a, b = b, a
-	}
-	if a.State != rotation.Active && a.State != rotation.Staged {
-		return rotation.Cell{}, rotation.Cell{}
-	}
-	if b.State != rotation.Staged {
-		b = rotation.Cell{}
-	}
-	return a, b
 }

@@ -59,13 +59,13 @@ func (t *tx) StuckReasons() ([]provisioning.ReasonCount, error) {
 
 func (t *tx) SurveyedDevices(after verify.RegistrationID, limit int) ([]provisioning.SurveyedDevice, error) {
 	return all(t, surveyDevices, func(r *row) provisioning.SurveyedDevice {
-		d := provisioning.SurveyedDevice{ID: r.id()}
-		for s := range d.Cells {
-			d.Cells[s] = rotation.Cell{State: rotation.State(r.int()), NotBefore: r.time(), NotAfter: r.time()}
-		}
-		d.Profile = r.text()
-		return d
+		return provisioning.SurveyedDevice{ID: r.id(), Pair: scanPair(r, scanDates), Profile: r.text()}
 	}, after.String(), int64(limit))
+}
+
+// scanDates reads of a cell what a survey needs.
+func scanDates(r *row) rotation.Cell {
+	return rotation.Cell{State: rotation.State(r.int()), NotBefore: r.time(), NotAfter: r.time()}
 }
 
 const surveyKey = "expiry-survey"

@@ -42,7 +42,7 @@ func scanRegistration(r *row) provisioning.Registration {
 	reg.ErrorCode, reg.ErrorMessage, reg.Payload = int(r.int()), r.text(), r.blob()
 	reg.Created, reg.Updated, reg.Version = r.time(), r.time(), r.int()
 	reg.Operation = provisioning.OperationRecord{ID: r.text(), Digest: r.hash(), At: r.time()}
-	reg.Pair = scanPair(r)
+	reg.Pair = scanPair(r, scanCell)
 	reg.Certificate = provisioning.CertificateRef{Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex())}
 	reg.Leaf, reg.LeafKey, reg.Chain = r.hash(), r.hash(), provisioning.ChainID(r.int())
 	reg.Returned, reg.DueAt = r.blob(), r.time()

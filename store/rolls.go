@@ -54,8 +54,8 @@ func locking(text, taking string) *Stmt {
 	return &Stmt{Text: text, Numbered: number(taking), Kept: true}
 }
 
-func scanPair(r *row) rotation.Pair {
-	pair, err := rotation.RestorePair(scanCell(r), scanCell(r))
+func scanPair(r *row, scan func(*row) rotation.Cell) rotation.Pair {
+	pair, err := rotation.RestorePair(scan(r), scan(r))
 	if err != nil && r.err == nil {
 		r.err = err
 	}
@@ -65,7 +65,7 @@ func scanPair(r *row) rotation.Pair {
 func scanRolling(r *row) provisioning.RollingPair {
 	p := provisioning.RollingPair{
 		ID: r.id(), Owner: scanOwner(r), State: provisioning.State(r.text()), Hub: r.text(), DeviceID: r.text(),
-		Updated: r.time(), Version: r.int(), DueAt: r.time(), Pair: scanPair(r), Enabled: r.bool(), Profile: r.text(),
+		Updated: r.time(), Version: r.int(), DueAt: r.time(), Pair: scanPair(r, scanCell), Enabled: r.bool(), Profile: r.text(),
 	}
 	if r.values[r.next] != nil {
 		p.Roll = scanRoll(r)

@@ -87,10 +87,11 @@ type bench struct {
 	floorPID int
 }
 
-// issue has devices enroll, and returns the serial numbers of their certificates.
+// issue has devices enroll, each once: what leaves a device's pair is revoked. It returns the
+// serial numbers of their certificates.
 func (b *bench) issue(n int) ([][]byte, error) {
 	file := filepath.Join(b.dir, "serials")
-	cmd := exec.Command(b.load, "est", "-url", b.muster.Devices, "-ca", b.muster.CAFile, "-n", strconv.Itoa(n), "-pool", "200", "-new-csr",
+	cmd := exec.Command(b.load, "est", "-url", b.muster.Devices, "-ca", b.muster.CAFile, "-n", strconv.Itoa(n), "-pool", strconv.Itoa(n), "-fresh", "-new-csr",
 		"-device-ca", filepath.Join(b.dir, "devices"), "-serials-out", file, "-warm", "0")
 	if o, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("issuing: %w: %s", err, o)

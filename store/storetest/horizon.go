@@ -108,7 +108,11 @@ func horizon(t *testing.T, open Open) {
 			return tx.PutRegistration(b)
 		})
 		active.Ref, staged.Ref = rotation.Ref{}, rotation.Ref{}
-		want := []provisioning.SurveyedDevice{{ID: w.id("dev-1"), Cells: [2]rotation.Cell{active, staged}, Profile: "gate"}, {ID: w.id("dev-2")}}
+		dates, err := rotation.RestorePair(active, staged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []provisioning.SurveyedDevice{{ID: w.id("dev-1"), Pair: dates, Profile: "gate"}, {ID: w.id("dev-2")}}
 		survey := func(after verify.RegistrationID, limit int) []provisioning.SurveyedDevice {
 			return view(w, func(tx provisioning.Tx) ([]provisioning.SurveyedDevice, error) {
 				return tx.SurveyedDevices(after, limit)
