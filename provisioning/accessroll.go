@@ -30,7 +30,7 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 	overlap := keyOverlap(&plan)
 	step := accessStep{slot: current.Other()}
 	idle := !now.Before(other.Used.Add(overlap))
-	rolls := in.Since.Add(plan.Every - time.Duration(plan.Jitter*spreadOf(string(p.Plane)+"/"+p.Name)*float64(plan.Every)))
+	rolls := in.Since.Add(plan.Every - time.Duration(plan.Jitter*placeOf(string(p.Plane)+"/"+p.Name)*float64(plan.Every)))
 	switch {
 	case plan.Every == 0 || plan.Paused || !idle:
 	case other.Since.Before(in.Since) && !in.Used.IsZero() && !now.Before(in.Since.Add(overlap)):
@@ -44,7 +44,7 @@ func nextAccessStep(p AccessPolicy, plan policies.RotationPlan, now time.Time) a
 
 // SweepAccessKeys writes when keys were used, and rolls those of the policies that a plan is
 // for, which names them as "plane/name". There are few policies: all are looked at.
-func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
+func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
 	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
 		return false, err
@@ -55,7 +55,7 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 	var list []AccessPolicy
 	var plans []policies.RotationPlan
 	err = jobs.View(ctx, func(tx Tx) (err error) {
-		if plans, err = book.Plans(tx); err == nil && len(plans) > 0 {
+		if plans, err = PlansOnRecord(tx); err == nil && len(plans) > 0 {
 			list, err = tx.AccessPolicies()
 		}
 		return err
@@ -70,7 +70,7 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 			continue
 		}
 		if step := nextAccessStep(p, plan, now); step.renew {
-			failed = append(failed, e.stepAccess(ctx, jobs, book, p, plan, now))
+			failed = append(failed, e.stepAccess(ctx, jobs, p, plan, now))
 		}
 	}
 	return false, errors.Join(failed...)
@@ -78,7 +78,7 @@ func (e *Engine) SweepAccessKeys(ctx context.Context, jobs Store, book PlanBook)
 
 // stepAccess makes the move that the policy needs as it stands in the transaction: of several
 // processes one makes it.
-func (e *Engine) stepAccess(ctx context.Context, jobs Store, book PlanBook, read AccessPolicy, plan policies.RotationPlan, now time.Time) error {
+func (e *Engine) stepAccess(ctx context.Context, jobs Store, read AccessPolicy, plan policies.RotationPlan, now time.Time) error {
 	return jobs.UpdateTrust(ctx, func(tx Tx) error {
 		p, err := tx.AccessPolicy(read.Plane, read.Name)
 		if fault.Is(err, fault.NotFound) {
@@ -92,14 +92,14 @@ func (e *Engine) stepAccess(ctx context.Context, jobs Store, book PlanBook, read
 			return nil
 		}
 		if step.reason == keyTooOld {
-			if allowed, err := book.Count(tx, plan.Name, now); err != nil || !allowed {
+			if allowed, err := countMove(tx, plan.Name, now); err != nil || !allowed {
 				return err
 			}
 		}
-		if p, err = e.renewAccessKey(tx, p, step.slot, rotationActor, step.reason, now); err != nil || step.reason != keyTooOld {
+		if p, err = e.renewAccessKey(tx, p, step.slot, jobRotation, step.reason, now); err != nil || step.reason != keyTooOld {
 			return err
 		}
-		told := accessEvent(rotationActor, audit.RollTold, p, now)
+		told := accessEvent(jobRotation, audit.RollTold, p, now)
 		told.Body = audit.Body(map[string]any{"role": "access", "slot": step.slot.String(), "reason": string(step.reason)})
 		return tx.Append(told)
 	})

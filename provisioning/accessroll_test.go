@@ -15,20 +15,24 @@ func accessPlan() policies.RotationPlan {
 	return policies.RotationPlan{Name: "access", Role: policies.RollAccess, Every: every, Overlap: 2 * keysDay}
 }
 
-func (w *world) sweepAccess(b *book) {
+func (w *world) sweepAccess() {
 	w.t.Helper()
-	_, err := w.engine.SweepAccessKeys(w.ctx, w.db.ProvisioningJobs(), b.open())
+	_, err := w.engine.SweepAccessKeys(w.ctx, w.db.ProvisioningJobs())
 	w.must(err)
 }
 
-// usedDaily is a client that signs in each day with a key; policies are swept as often.
-func (w *world) usedDaily(b *book, key []byte, days int) {
+// usedDaily is a client that signs in each day with a key; policies are swept as often, and
+// something may happen before that.
+func (w *world) usedDaily(key []byte, days int, before ...func()) {
 	w.t.Helper()
 	for range days {
 		_, err := w.admit(provisioning.ServicePlane, w.token(key, accessHost, "reader"), "/enrollments/a")
 		w.must(err)
 		w.pass(keysDay)
-		w.sweepAccess(b)
+		for _, happens := range before {
+			happens()
+		}
+		w.sweepAccess()
 	}
 }
 
@@ -37,22 +41,22 @@ func TestTheKeysOfAPolicyRollWhenClientsHaveGoneOver(t *testing.T) {
 	first := w.policy(provisioning.ServicePlane, "reader", policies.EnrollmentRead)
 	p := accessPlan()
 	p.Overlap = 3 * keysDay
-	b := planned(p)
-	w.usedDaily(b, first[0], 29)
+	w.planned(p)
+	w.usedDaily(first[0], 29)
 	if got := w.accessKeys(provisioning.ServicePlane, "reader"); string(got[1]) != string(first[1]) {
 		t.Fatal("a key was made anew before its time")
 	}
-	w.usedDaily(b, first[0], 20)
+	w.usedDaily(first[0], 20)
 	second := w.accessKeys(provisioning.ServicePlane, "reader")
 	if string(second[0]) != string(first[0]) || string(second[1]) == string(first[1]) {
 		t.Fatal("the key that is not in use was to be made anew, once")
 	}
 	// Clients go over one by one: the former key stays while it is used.
 	for range 5 {
-		w.usedDaily(b, second[1], 1)
-		w.usedDaily(b, first[0], 1)
+		w.usedDaily(second[1], 1)
+		w.usedDaily(first[0], 1)
 	}
-	w.usedDaily(b, second[1], 5)
+	w.usedDaily(second[1], 5)
 	third := w.accessKeys(provisioning.ServicePlane, "reader")
 	if string(third[0]) == string(first[0]) || string(third[1]) != string(second[1]) {
 		t.Fatal("the former key was to be made anew once nobody used it")
@@ -74,6 +78,7 @@ func TestWhatHoldsTheRollOfAPolicysKeysBack(t *testing.T) {
 		plan  func(*policies.RotationPlan)
 		slot  rotation.Slot // of the key in use
 		both  bool          // clients use both
+		spent bool          // before each sweep
 		moved bool
 	}{
 		"nothing":                         {moved: true},
@@ -83,7 +88,8 @@ func TestWhatHoldsTheRollOfAPolicysKeysBack(t *testing.T) {
 		"a plan for another role":         {plan: func(p *policies.RotationPlan) { p.Role = policies.RollKeys }},
 		"a paused plan":                   {plan: func(p *policies.RotationPlan) { p.Paused = true }},
 		"a closed window":                 {plan: func(p *policies.RotationPlan) { p.Windows = policies.Windows{{Opens: "0 2 29 2 *", Length: time.Hour}} }},
-		"a rate that is spent":            {plan: func(p *policies.RotationPlan) { p.MaxPerHour = -1 }},
+		"a rate that is spent":            {plan: func(p *policies.RotationPlan) { p.MaxPerHour = 1 }, spent: true},
+		"a rate that is not":              {plan: func(p *policies.RotationPlan) { p.MaxPerHour = 1 }, moved: true},
 		"clients that use both keys":      {both: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,13 +99,17 @@ func TestWhatHoldsTheRollOfAPolicysKeysBack(t *testing.T) {
 			if tt.plan != nil {
 				tt.plan(&p)
 			}
-			b := planned(p)
+			w.planned(p)
 			for range 35 {
 				if tt.both {
 					_, err := w.admit(provisioning.ServicePlane, w.token(keys[tt.slot.Other()], accessHost, "reader"), "/enrollments/a")
 					w.must(err)
 				}
-				w.usedDaily(b, keys[tt.slot], 1)
+				w.usedDaily(keys[tt.slot], 1, func() {
+					if tt.spent {
+						w.spend(p.Name)
+					}
+				})
 			}
 			now := w.accessKeys(provisioning.ServicePlane, "reader")
 			if string(now[tt.slot]) != string(keys[tt.slot]) {

@@ -29,7 +29,7 @@ func (n anchorNotice) key() string {
 // SweepAnchors tells once of each verified trust anchor that is near its end (roll.told) and
 // once more when it is late (roll.stuck): at the share of its life that the plan for issuers
 // says which names no profile, or at two thirds. Nobody but its owner can do more about it.
-func (e *Engine) SweepAnchors(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
+func (e *Engine) SweepAnchors(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
 	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
 		return false, err
@@ -37,7 +37,7 @@ func (e *Engine) SweepAnchors(ctx context.Context, jobs Store, book PlanBook) (m
 	var due []anchorNotice
 	err = jobs.View(ctx, func(tx Tx) error {
 		due = nil
-		plans, err := book.Plans(tx)
+		plans, err := PlansOnRecord(tx)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (e *Engine) noticeAnchor(ctx context.Context, jobs Store, n anchorNotice, n
 		if err := tx.Notice(n.key(), now); err != nil {
 			return err
 		}
-		return tx.Append(audit.Event{At: now, Actor: rotationActor, Action: n.action, Subject: "anchor:" + n.anchor.Name(),
+		return tx.Append(audit.Event{At: now, Actor: jobRotation, Action: n.action, Subject: "anchor:" + n.anchor.Name(),
 			Body: audit.Body(map[string]any{"reason": n.reason, "notAfter": n.anchor.Link().Cert.NotAfter})})
 	})
 	if fault.RuleOf(err) == "notice-exists" {

@@ -29,11 +29,11 @@ func TestWhoseTrustAnchorEndsIsToldOnce(t *testing.T) {
 			w := newWorld(t)
 			root := testkit.Chain(t, "root > dev").Get("root")
 			w.anchor(root, !tt.unverified)
-			b := planned(tt.plans...)
+			w.planned(tt.plans...)
 			c := root.Cert
 			w.clock = c.NotBefore.Add(time.Duration(tt.share * float64(c.NotAfter.Sub(c.NotBefore)))).UTC()
 			for range 3 {
-				_, err := w.engine.SweepAnchors(w.ctx, w.db.ProvisioningJobs(), b.open())
+				_, err := w.engine.SweepAnchors(w.ctx, w.db.ProvisioningJobs())
 				w.must(err)
 				w.restart()
 			}

@@ -93,12 +93,20 @@ func (d *decision) admitCSR(r RegisterRequest, csr *x509.CertificateRequest) (po
 	if err := policies.CheckCSR(profile, csr, d.identity.ID().String()); err != nil {
 		return policies.Profile{}, err
 	}
-	for _, x := range d.facts.Disallowances {
-		if x.Key && verify.KeyHash(x.Digest) == d.csrKey {
-			return policies.Profile{}, fault.New(fault.Malformed, "key-disallowed", "the key in the CSR is disallowed; make a new one").About("disallowance " + x.ID).At("/csr")
-		}
+	if by := d.csrKeyDisallowed(); by != nil {
+		return policies.Profile{}, fault.New(fault.Malformed, "key-disallowed", "the key in the CSR is disallowed; make a new one").About("disallowance " + by.ID).At("/csr")
 	}
 	return profile, nil
+}
+
+// csrKeyDisallowed is the disallowance of the request's key, nil when there is none.
+func (d *decision) csrKeyDisallowed() *Disallowance {
+	for i, x := range d.facts.Disallowances {
+		if x.Key && verify.KeyHash(x.Digest) == d.csrKey {
+			return &d.facts.Disallowances[i]
+		}
+	}
+	return nil
 }
 
 // profile is the issuing profile of the entry. A device that names one must name that.

@@ -21,13 +21,13 @@ func TestAClockThatJumpsRollsNoEntryAndNoKey(t *testing.T) {
 	m.sweepEntries()
 	m.wantStates(m.group, "primary retiring, secondary active")
 	keys := m.policy(provisioning.ServicePlane, "reader", policies.EnrollmentRead)
-	b := planned(keysPlan(), accessPlan())
-	m.usedDaily(b, keys[0], 0)
+	m.planned(keysPlan(), accessPlan())
+	m.usedDaily(keys[0], 0)
 	m.jump(365 * 24 * time.Hour)
 	m.sweepEntries()
-	m.sweepKeys(b)
-	m.sweepAccess(b)
-	if _, err := m.engine.SweepAnchors(m.ctx, m.db.ProvisioningJobs(), b.open()); err != nil {
+	m.sweepKeys()
+	m.sweepAccess()
+	if _, err := m.engine.SweepAnchors(m.ctx, m.db.ProvisioningJobs()); err != nil {
 		t.Fatal(err)
 	}
 	m.wantStates(m.group, "primary retiring, secondary active")

@@ -59,7 +59,7 @@ func (d *dating) add(id string, at time.Time, what string, args ...any) {
 }
 
 func (d *dating) issuers() (err error) {
-	if d.plans, err = plansOnRecord(d.tx); err != nil {
+	if d.plans, err = PlansOnRecord(d.tx); err != nil {
 		return err
 	}
 	issuers, err := d.tx.Issuers()

@@ -70,7 +70,7 @@ type dueing struct {
 
 func (d *dueing) all() ([]Due, error) {
 	var err error
-	if d.plans, err = plansOnRecord(d.tx); err != nil {
+	if d.plans, err = PlansOnRecord(d.tx); err != nil {
 		return nil, err
 	}
 	if d.profiles, err = d.tx.Profiles(); err != nil {

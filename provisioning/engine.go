@@ -1,7 +1,6 @@
 package provisioning
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"github.com/passmuster/muster/internal/seal"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/rotation"
-	"github.com/passmuster/muster/verify"
 )
 
 // Config is what an Engine needs to be a usable value.
@@ -76,9 +74,6 @@ type Engine struct {
 	blocked atomic.Pointer[policies.BlockList]
 
 	clock clockGuard
-	// resign signs the requests of devices that cannot ask again, after the transaction that
-	// found them due; nil: nobody does.
-	resign func(ctx context.Context, jobs Store, due []verify.RegistrationID) error
 
 	complaints complaints // when a webhook was last complained of in the log
 }
@@ -98,15 +93,13 @@ func New(c Config) *Engine {
 	if c.Clock == (rotation.ClockRule{}) {
 		c.Clock = rotation.DefaultClockRule()
 	}
-	e := &Engine{
+	return &Engine{
 		idScope: c.IDScope, store: c.Store, authority: c.Authority, box: c.Box,
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 		clock:      clockGuard{rule: c.Clock, even: c.Even},
 		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub,
 	}
-	e.resign = e.resignPage
-	return e
 }
 
 // IDScope is the tenant this engine serves.

@@ -47,9 +47,6 @@ type entryTurn struct {
 	events    []audit.Event
 }
 
-// rollActor is who moves what nobody waits for.
-const rollActor = "job:rotation"
-
 // decide says what the entry needs at now. A disabled entry is left alone: what it holds is
 // refused everywhere, and has to go on being so.
 func (r entryRoll) decide(now time.Time) entryTurn {
@@ -82,7 +79,7 @@ func (r *entryRoll) settle(t *entryTurn, now time.Time) {
 		if !there {
 			continue
 		}
-		t.events = append(t.events, r.event(rollActor, audit.RollPromoted, slot, leftAlone, nil, now))
+		t.events = append(t.events, r.event(jobRotation, audit.RollPromoted, slot, leftAlone, nil, now))
 		t.moved = true
 		c := r.pair.Cell(slot)
 		c.State, c.RetireAt = rotation.Active, time.Time{}
@@ -109,7 +106,7 @@ func (r *entryRoll) see(t *entryTurn, now time.Time) {
 		if former := r.pair.Cell(slot.Other()); former.State == rotation.Retiring {
 			facts["retireAt"] = former.RetireAt
 		}
-		t.events = append(t.events, r.event(rollActor, audit.RollSeen, slot, inUse, facts, now))
+		t.events = append(t.events, r.event(jobRotation, audit.RollSeen, slot, inUse, facts, now))
 	}
 }
 
@@ -121,7 +118,7 @@ func (r *entryRoll) retire(t *entryTurn, now time.Time) rotation.Reason {
 	}
 	if held := r.held(slot, now); held != "" {
 		if !t.was.DueAt.After(r.pair.Cell(slot).RetireAt) { // it is told once
-			t.events = append(t.events, r.event(rollActor, audit.RollStuck, slot, held, nil, now))
+			t.events = append(t.events, r.event(jobRotation, audit.RollStuck, slot, held, nil, now))
 		}
 		return held
 	}
@@ -129,7 +126,7 @@ func (r *entryRoll) retire(t *entryTurn, now time.Time) rotation.Reason {
 	if r.used[slot] {
 		reason = deadlineOver
 	}
-	t.events = append(t.events, r.event(rollActor, audit.RollRetired, slot, reason, nil, now))
+	t.events = append(t.events, r.event(jobRotation, audit.RollRetired, slot, reason, nil, now))
 	t.moved, t.left = true, true
 	r.pair = r.pair.Drop(r.pair.Cell(slot).Ref)
 	return ""
@@ -165,7 +162,7 @@ func (r *entryRoll) dropExpired(t *entryTurn, now time.Time) {
 	if !there || now.Before(r.pair.Cell(slot).NotAfter) || !r.good(slot.Other(), now) {
 		return
 	}
-	t.events = append(t.events, r.event(rollActor, audit.RollDropped, slot, rotation.StagedExpired, nil, now))
+	t.events = append(t.events, r.event(jobRotation, audit.RollDropped, slot, rotation.StagedExpired, nil, now))
 	t.moved, t.left = true, true
 	r.pair = r.pair.Drop(r.pair.Cell(slot).Ref)
 }
@@ -184,7 +181,7 @@ func (r *entryRoll) tell(t *entryTurn, held rotation.Reason, now time.Time) {
 	if before == slot && was == reason && t.was.DueAt.After(c.Since) {
 		return
 	}
-	t.events = append(t.events, r.event(rollActor, audit.RollTold, slot, reason, map[string]any{"notAfter": r.pair.Cell(slot).NotAfter}, now))
+	t.events = append(t.events, r.event(jobRotation, audit.RollTold, slot, reason, map[string]any{"notAfter": r.pair.Cell(slot).NotAfter}, now))
 }
 
 // late says which slot needs a successor, and why; nothing when none does.

@@ -2,8 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"crypto/rand"
-	"net/url"
 	"strings"
 	"time"
 
@@ -21,8 +19,6 @@ type LinkedHub struct {
 	Since    time.Time // the oldest of them waits for so long
 }
 
-const hubKeySize = 32
-
 // LinkHub links a hub, or changes a linked one. A hub that lives elsewhere has an address,
 // which "" keeps; when it is linked the key that signs what it is sent is answered, once.
 //
@@ -37,7 +33,7 @@ func (e *Engine) LinkHub(ctx context.Context, actor string, h Hub, address strin
 	if err := e.checkHubAddress(h, address); err != nil {
 		return is, nil, err
 	}
-	made := newHubKey()
+	made := newReceiverKey()
 	err = e.store.UpdateTrust(ctx, func(tx Tx) error {
 		is, key = LinkedHub{Hub: h}, nil
 		was, err := tx.Hub(h.Name)
@@ -129,7 +125,7 @@ func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte) (key []b
 // RollHubKey gives a hub that lives elsewhere a new key, which signs from now on.
 func (e *Engine) RollHubKey(ctx context.Context, actor, name string, pre Precondition) (h LinkedHub, key []byte, err error) {
 	now, name := e.now(), strings.ToLower(name)
-	key = newHubKey()
+	key = newReceiverKey()
 	err = e.store.Update(ctx, func(tx Tx) error {
 		if h.Hub, err = tx.Hub(name); err != nil {
 			return err
@@ -194,17 +190,9 @@ func (e *Engine) fill(tx Tx, h *LinkedHub) (err error) {
 }
 
 // show fills in what may be shown of the address.
-func (e *Engine) show(h *LinkedHub) error {
-	address, err := e.box.Open(hubLinkPurpose(h.Name, "url"), h.Link.SealedURL)
-	if err != nil {
-		return err
-	}
-	u, err := url.Parse(string(address))
-	if err != nil {
-		return err
-	}
-	h.Endpoint = u.Scheme + "://" + u.Host
-	return nil
+func (e *Engine) show(h *LinkedHub) (err error) {
+	h.Endpoint, err = e.originOf(hubLinkPurpose(h.Name, "url"), h.Link.SealedURL)
+	return err
 }
 
 // hubAccess opens how a hub is reached.
@@ -238,12 +226,6 @@ func (e *Engine) askHub(ctx context.Context, l HubLink, driver string) error {
 // noDriver is for a hub that was linked by a server with other drivers.
 func noDriver(hub, driver string) error {
 	return fault.New(fault.Unavailable, "hub-driver-missing", "this server does not have the driver %s", driver).About("hub " + hub)
-}
-
-func newHubKey() []byte {
-	key := make([]byte, hubKeySize)
-	_, _ = rand.Read(key) // never fails (crypto/rand)
-	return key
 }
 
 // hubLinkPurpose binds what is sealed to its row and column (INV-K2).

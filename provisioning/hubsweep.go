@@ -134,7 +134,7 @@ func (e *Engine) serveHub(ctx context.Context, jobs Store, link HubLink, driver 
 		next.NextTry = link.NextTry
 	case why != nil:
 		next.Tries, next.Problem = link.Tries+1, why.Detail
-		next.NextTry = e.now().Add(max(hubBackoff(next.Tries), why.RetryAfter))
+		next.NextTry = e.now().Add(max(backoff(next.Tries), why.RetryAfter))
 	case t.answered.Load():
 		next.Tries, next.NextTry, next.Problem, next.Answered = 0, time.Time{}, "", e.now()
 	default:

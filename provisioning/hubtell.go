@@ -3,9 +3,6 @@ package provisioning
 import (
 	"context"
 	"errors"
-	"hash/fnv"
-	"io"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,7 +168,7 @@ func (t *telling) put(ctx context.Context, d tellingOf, problem string, wait tim
 	t.observeHub(t.to.Hub, outcome)
 	rec := d.HubIdentityRecord
 	rec.Tries, rec.Problem = rec.Tries+1, problem
-	rec.NextTry = t.Engine.now().Add(max(wait, spread(hubBackoff(rec.Tries), rec.Device)))
+	rec.NextTry = t.Engine.now().Add(max(wait, spread(backoff(rec.Tries), rec.Device)))
 	return t.jobs.Update(ctx, func(tx Tx) error { return tx.LeaveHubIdentity(d.HubIdentityRecord, rec) })
 }
 
@@ -247,7 +244,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 func endOverlap(tx Tx, reg Registration, now time.Time) error {
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		if c := reg.Pair.Cell(slot); c.State == rotation.Retiring && !now.Before(c.RetireAt) {
-			return tx.TouchRegistration(reg.ID, now)
+			return tx.MakeDue(reg.ID, now)
 		}
 	}
 	return nil
@@ -260,18 +257,7 @@ func ignoreHubMoved(err error) error {
 	return err
 }
 
-// hubBackoff is how long after so many failures in a row: a second, then twice as long each
-// time, to an hour.
-func hubBackoff(tries int) time.Duration {
-	if tries > 12 {
-		return time.Hour
-	}
-	return min(time.Hour, time.Second<<(tries-1))
-}
-
 // spread puts a pause off by up to a half, the same for a device each time.
 func spread(pause time.Duration, device verify.RegistrationID) time.Duration {
-	h := fnv.New32a()
-	_, _ = io.WriteString(h, device.String()) // a hash does not fail
-	return pause + time.Duration(float64(pause)/2*float64(h.Sum32())/math.MaxUint32)
+	return pause + time.Duration(float64(pause)/2*placeOf(device.String()))
 }

@@ -83,8 +83,6 @@ type HubIdentityTx interface {
 	LeaveHubIdentity(was, is HubIdentityRecord) error
 	DeleteHubIdentity(HubPlace) error
 
-	// TouchRegistration is MakeDue.
-	TouchRegistration(id verify.RegistrationID, due time.Time) error
 	// Barred says that a certificate or key that attested a registration is disallowed.
 	Barred(Registration) (bool, error)
 

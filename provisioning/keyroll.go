@@ -64,7 +64,7 @@ func nextKeyStep(en Enrollment, p *policies.RotationPlan, users keyUsers, now ti
 	if p.Paused {
 		return keyStep{due: again}
 	}
-	rolls := current.Since.Add(p.Every - time.Duration(p.Jitter*spreadOf(en.Owner.String())*float64(p.Every)))
+	rolls := current.Since.Add(p.Every - time.Duration(p.Jitter*placeOf(en.Owner.String())*float64(p.Every)))
 	old, behind := !now.Before(rolls), users.hang[standby.Slot] > 0
 	renew := func(r rotation.Reason) keyStep {
 		return keyStep{act: keyRenew, slot: standby.Slot, reason: r, tell: old}
@@ -120,4 +120,17 @@ func saidAt(en Enrollment, moment time.Time, r rotation.Reason) rotation.Reason 
 		return r
 	}
 	return ""
+}
+
+// keyOverlap is how long the former of two keys stands at the least.
+func keyOverlap(p *policies.RotationPlan) time.Duration {
+	overlap := policies.DefaultRotationPolicy().Overlap
+	switch {
+	case p == nil:
+	case p.Overlap != 0:
+		overlap = p.Overlap
+	case p.Every != 0:
+		overlap = min(overlap, p.Every/4)
+	}
+	return overlap
 }

@@ -20,56 +20,45 @@ const (
 	every   = 30 * keysDay
 )
 
-// book is rotation plans that a test writes down, with a count of moves.
-type book struct {
-	plans []policies.RotationPlan
-	moved map[string]int
-}
-
-func (b *book) open() provisioning.PlanBook {
-	return provisioning.PlanBook{
-		Plans: func(provisioning.Tx) ([]policies.RotationPlan, error) { return b.plans, nil },
-		Count: func(_ provisioning.Tx, plan string, now time.Time) (bool, error) {
-			for _, p := range b.plans {
-				hour := plan + now.Format(time.DateOnly+"15")
-				if p.Name == plan && (p.MaxPerHour == 0 || b.moved[hour] < p.MaxPerHour) {
-					b.moved[hour]++
-					return true, nil
-				}
-			}
-			return false, nil
-		},
+// planned writes rotation plans.
+func (w *world) planned(plans ...policies.RotationPlan) {
+	w.t.Helper()
+	for _, p := range plans {
+		w.plan(p)
 	}
 }
 
-func planned(plans ...policies.RotationPlan) *book { return &book{plans, map[string]int{}} }
+// spend counts a move of a plan, so that its rate is less in this hour.
+func (w *world) spend(plan string) {
+	w.t.Helper()
+	w.must(w.db.Provisioning().Update(w.ctx, func(tx provisioning.Tx) error {
+		return tx.CountMoves(plan, policies.HourOf(w.clock), 1)
+	}))
+}
 
 func keysPlan() policies.RotationPlan {
 	return policies.RotationPlan{Name: "keys", Role: policies.RollKeys, Every: every, Overlap: 2 * keysDay}
 }
 
-// planWritten is what writing a plan for keys does to their entries.
-func (w *world) planWritten() {
-	w.t.Helper()
-	w.must(w.db.Provisioning().Update(w.ctx, func(tx provisioning.Tx) error { return tx.KeyEntriesDue(w.clock) }))
-}
-
-func (w *world) sweepKeys(b *book) {
+func (w *world) sweepKeys() {
 	w.t.Helper()
 	for more := true; more; {
 		var err error
-		more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs(), b.open())
+		more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs())
 		w.must(err)
 	}
 	w.check()
 }
 
-// sweepFor sweeps four times a day for a time.
-func (w *world) sweepFor(b *book, d time.Duration) {
+// sweepFor sweeps four times a day for a time, and lets something happen before each.
+func (w *world) sweepFor(d time.Duration, before ...func()) {
 	w.t.Helper()
 	for end := w.clock.Add(d); w.clock.Before(end); w.pass(6 * time.Hour) {
-		more, err := w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs(), b.open())
-		for ; err == nil && more; more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs(), b.open()) {
+		for _, happens := range before {
+			happens()
+		}
+		more, err := w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs())
+		for ; err == nil && more; more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs()) {
 		}
 		w.must(err)
 	}
@@ -148,14 +137,13 @@ func TestKeysRollOnSchedule(t *testing.T) {
 	o := provisioning.Owner{ID: id(w, "dev")}
 	before := w.slotKeys(o)
 	w.assigned(w.signing("dev", first))
-	b := planned(keysPlan())
-	w.planWritten()
+	w.planned(keysPlan())
 
-	w.sweepFor(b, every-keysDay)
+	w.sweepFor(every - keysDay)
 	if got := w.slotKeys(o); string(got[0]) != string(before[0]) || string(got[1]) != string(before[1]) {
 		t.Fatal("a key was made anew before its time")
 	}
-	w.sweepFor(b, 2*keysDay)
+	w.sweepFor(2 * keysDay)
 	staged := w.slotKeys(o)
 	if string(staged[0]) != string(first) || string(staged[1]) == string(before[1]) || len(staged[1]) != 64 {
 		t.Fatal("at its age the secondary was to be made anew, and nothing else")
@@ -165,24 +153,24 @@ func TestKeysRollOnSchedule(t *testing.T) {
 	wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollDropped: 1, audit.RollTold: 1, audit.RollSeen: 0})
 
 	// Nobody takes it up: both keys stay, and that is said once.
-	w.sweepFor(b, 40*keysDay)
+	w.sweepFor(40 * keysDay)
 	wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollStuck: 1})
 	w.assigned(w.signing("dev", first))
 
 	// The device comes with it: seen at the next sweep, the former one stands for the overlap.
 	w.assigned(w.signing("dev", staged[1]))
-	w.sweepKeys(b)
+	w.sweepKeys()
 	if got := w.standing(o); got != "retiring active" {
 		t.Fatalf("keys stand %s", got)
 	}
-	w.sweepFor(b, keysDay)
+	w.sweepFor(keysDay)
 	w.assigned(w.signing("dev", first)) // and back: it still admits
-	w.sweepFor(b, 3*keysDay)
+	w.sweepFor(3 * keysDay)
 	if got := w.slotKeys(o); string(got[0]) != string(first) {
 		t.Fatal("the key the device came with last was taken from it")
 	}
 	w.assigned(w.signing("dev", staged[1]))
-	w.sweepFor(b, 12*time.Hour)
+	w.sweepFor(12 * time.Hour)
 	if got := w.slotKeys(o); string(got[0]) == string(first) || string(got[1]) != string(staged[1]) || w.standing(o) != "staged active" {
 		t.Fatalf("the former key was to be made anew; keys stand %s", w.standing(o))
 	}
@@ -195,22 +183,21 @@ func TestKeysRollThereAndBackTenTimes(t *testing.T) {
 	w := newWorld(t)
 	w.keyed(provisioning.Individual, "dev")
 	o := provisioning.Owner{ID: id(w, "dev")}
-	b := planned(keysPlan())
-	w.planWritten()
+	w.planned(keysPlan())
 	created := w.clock
 	for n := range 10 {
 		current := rotation.Slot(n % 2)
 		w.assigned(w.signing("dev", w.slotKeys(o)[current]))
 		for range 10 {
 			w.pass(4 * keysDay)
-			w.sweepKeys(b)
+			w.sweepKeys()
 			w.assigned(w.signing("dev", w.slotKeys(o)[current]))
 		}
 		w.assigned(w.signing("dev", w.slotKeys(o)[current.Other()]))
-		w.sweepKeys(b)
+		w.sweepKeys()
 		for range 3 {
 			w.pass(keysDay)
-			w.sweepKeys(b)
+			w.sweepKeys()
 		}
 		if got, want := w.standing(o), [2]string{"staged active", "active staged"}[n%2]; got != want {
 			t.Fatalf("after roll %d keys stand %s, want %s", n+1, got, want)
@@ -239,15 +226,14 @@ func TestAGroupsKeyWaitsForItsLastDevice(t *testing.T) {
 			w.assigned(device("b", first))
 			p := keysPlan()
 			p.Deadline = tt.deadline
-			b := planned(p)
-			w.planWritten()
-			w.sweepFor(b, every+keysDay)
+			w.planned(p)
+			w.sweepFor(every + keysDay)
 			second := w.slotKeys(o)[1]
 			w.assigned(device("a", second))
-			w.sweepKeys(b)
-			w.sweepFor(b, 9*keysDay)
+			w.sweepKeys()
+			w.sweepFor(9 * keysDay)
 			w.assigned(device("b", first))
-			w.sweepFor(b, 2*keysDay)
+			w.sweepFor(2 * keysDay)
 			wantRolls(t, w.rolls("group:line"), map[audit.Action]int{audit.RollSeen: 1, audit.RollStuck: 1})
 			w.assigned(device("a", second))
 			if tt.taken {
@@ -264,6 +250,7 @@ func TestWhatHoldsAKeysRollBack(t *testing.T) {
 	for name, tt := range map[string]struct {
 		plan  func(*policies.RotationPlan)
 		entry func(*world)
+		spent bool // before each sweep
 		moves bool
 	}{
 		"nothing":                               {moves: true},
@@ -273,7 +260,8 @@ func TestWhatHoldsAKeysRollBack(t *testing.T) {
 		"a plan that rolls nothing by its age":  {plan: func(p *policies.RotationPlan) { p.Every = 0 }},
 		"a paused plan":                         {plan: func(p *policies.RotationPlan) { p.Paused = true }},
 		"a closed window":                       {plan: func(p *policies.RotationPlan) { p.Windows = night }},
-		"a rate that is spent":                  {plan: func(p *policies.RotationPlan) { p.MaxPerHour = -1 }},
+		"a rate that is spent":                  {plan: func(p *policies.RotationPlan) { p.MaxPerHour = 1 }, spent: true},
+		"a rate that is not":                    {plan: func(p *policies.RotationPlan) { p.MaxPerHour = 1 }, moves: true},
 		"a disabled entry":                      {entry: func(w *world) { w.enable(provisioning.Owner{ID: id(w, "dev")}, false) }},
 		"a device that may be on the other key": {entry: func(w *world) { w.unknown("dev") }},
 	} {
@@ -288,8 +276,12 @@ func TestWhatHoldsAKeysRollBack(t *testing.T) {
 			if tt.plan != nil {
 				tt.plan(&p)
 			}
-			w.planWritten()
-			w.sweepFor(planned(p), every+2*keysDay)
+			w.planned(p)
+			w.sweepFor(every+2*keysDay, func() {
+				if tt.spent {
+					w.spend(p.Name)
+				}
+			})
 			if moved := w.rolls("enrollment:dev")[audit.RollStaged] > 0; moved != tt.moves {
 				t.Errorf("a key was made anew: %v", moved)
 			}
@@ -312,13 +304,12 @@ func TestARateHoldsForAllEntries(t *testing.T) {
 	}
 	p := keysPlan()
 	p.MaxPerHour = 1
-	b := planned(p)
-	w.planWritten()
-	w.sweepKeys(b)
+	w.planned(p)
+	w.sweepKeys()
 	w.pass(every)
 	for hour := 1; hour <= 3; hour++ {
-		w.sweepKeys(b)
-		w.sweepKeys(b)
+		w.sweepKeys()
+		w.sweepKeys()
 		total := 0
 		for _, name := range []string{"a", "b", "c"} {
 			total += w.rolls("enrollment:" + name)[audit.RollTold]
@@ -334,14 +325,13 @@ func TestTwoProcessesMakeAMoveOnce(t *testing.T) {
 	w := newWorld(t)
 	key := w.keyed(provisioning.Individual, "dev")
 	w.assigned(w.signing("dev", key))
-	b := planned(keysPlan())
-	w.planWritten()
-	w.sweepKeys(b)
+	w.planned(keysPlan())
+	w.sweepKeys()
 	w.pass(every)
 	w.sweep() // the clock is looked at: what follows is the keys' own writes
 	// The second process decides on what it read before the first moved.
-	racing := &racingStore{Store: w.db.ProvisioningJobs(), before: func() { w.sweepKeys(b) }}
-	_, err := w.engine.SweepKeys(w.ctx, racing, b.open())
+	racing := &racingStore{Store: w.db.ProvisioningJobs(), before: func() { w.sweepKeys() }}
+	_, err := w.engine.SweepKeys(w.ctx, racing)
 	w.must(err)
 	wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollTold: 1})
 }
@@ -373,9 +363,8 @@ func TestAKeyThatDoesNotOpenHoldsUpNobodyElse(t *testing.T) {
 	w := newWorld(t)
 	w.keyed(provisioning.Individual, "a-bad")
 	w.keyed(provisioning.Individual, "good")
-	b := planned(keysPlan())
-	w.planWritten()
-	w.sweepKeys(b)
+	w.planned(keysPlan())
+	w.sweepKeys()
 	w.pass(every)
 	w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
 		en, err := tx.Enrollment(provisioning.Owner{ID: id(w, "a-bad")})
@@ -388,7 +377,7 @@ func TestAKeyThatDoesNotOpenHoldsUpNobodyElse(t *testing.T) {
 		en.Version++
 		return tx.UpdateEnrollment(en, en.Version-1)
 	}))
-	if _, err := w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs(), b.open()); err == nil {
+	if _, err := w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs()); err == nil {
 		t.Error("nobody is told that a key does not open")
 	}
 	wantRolls(t, w.rolls("enrollment:good"), map[audit.Action]int{audit.RollStaged: 1})
@@ -451,16 +440,15 @@ func TestAWriteThatFailsLeavesTheKeysAndOneThatWasKeptIsNotRepeated(t *testing.T
 			w := newWorld(t)
 			key := w.keyed(provisioning.Individual, "dev")
 			w.assigned(w.signing("dev", key))
-			b := planned(keysPlan())
-			w.planWritten()
-			w.sweepKeys(b)
+			w.planned(keysPlan())
+			w.sweepKeys()
 			w.pass(every)
 			broken := &brokenStore{Store: w.db.ProvisioningJobs(), kept: kept}
-			if _, err := w.engine.SweepKeys(w.ctx, broken, b.open()); !fault.Is(err, fault.Unavailable) {
+			if _, err := w.engine.SweepKeys(w.ctx, broken); !fault.Is(err, fault.Unavailable) {
 				t.Fatalf("the failure is not told: %v", err)
 			}
 			w.check()
-			w.sweepKeys(b)
+			w.sweepKeys()
 			wantRolls(t, w.rolls("enrollment:dev"), map[audit.Action]int{audit.RollStaged: 1, audit.RollTold: 1})
 			w.assigned(w.signing("dev", key))
 		})

@@ -10,9 +10,6 @@ import (
 	"github.com/passmuster/muster/policies"
 )
 
-// rotationActor is who moves pairs on schedule, in the ledger.
-const rotationActor = "job:rotation"
-
 // keysPage is how many entries with symmetric keys are looked at in one step. A look at a
 // group reads its registrations, so it is done in a View that holds nobody up.
 const keysPage = 20
@@ -29,7 +26,7 @@ type keyLook struct {
 // SweepKeys looks at the entries with symmetric keys that are due, one page of them, and
 // makes the move each needs: see nextKeyStep. A move rests on the version that was read, so
 // of several processes one makes it. more says that others are due.
-func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more bool, err error) {
+func (e *Engine) SweepKeys(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
 	if going, _, err := e.steady(ctx, jobs, now); err != nil || !going {
 		return false, err
@@ -38,7 +35,7 @@ func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more
 	var plans []policies.RotationPlan
 	err = jobs.View(ctx, func(tx Tx) (err error) {
 		if due, err = tx.DueKeyEntries(now, keysPage); err == nil && len(due) > 0 {
-			plans, err = book.Plans(tx)
+			plans, err = PlansOnRecord(tx)
 		}
 		return err
 	})
@@ -53,7 +50,7 @@ func (e *Engine) SweepKeys(ctx context.Context, jobs Store, book PlanBook) (more
 		}
 		look, err := e.lookAtKeys(ctx, jobs, en, plan, now)
 		if err == nil {
-			err = e.stepKeys(ctx, jobs, book, look, now)
+			err = e.stepKeys(ctx, jobs, look, now)
 		} else {
 			// What cannot be read now does not stand in the way of the others.
 			failed = append(failed, err)
@@ -98,7 +95,7 @@ func (e *Engine) keyUsers(ctx context.Context, jobs Store, en Enrollment) (users
 	return users, err
 }
 
-func (e *Engine) stepKeys(ctx context.Context, jobs Store, book PlanBook, look keyLook, now time.Time) error {
+func (e *Engine) stepKeys(ctx context.Context, jobs Store, look keyLook, now time.Time) error {
 	if look.step.act == keyKeep {
 		return e.keepKeys(ctx, jobs, look, now)
 	}
@@ -108,12 +105,12 @@ func (e *Engine) stepKeys(ctx context.Context, jobs Store, book PlanBook, look k
 			return skipGone(err)
 		}
 		if look.step.reason == keyTooOld {
-			allowed, err := book.Count(tx, look.plan.Name, now)
+			allowed, err := countMove(tx, look.plan.Name, now)
 			if err != nil || !allowed {
 				return first(err, tx.NextLook(en.Owner, en.DueAt, now.Truncate(time.Hour).Add(time.Hour)))
 			}
 		}
-		m := e.moveKeys(en, rotationActor, now)
+		m := e.moveKeys(en, jobRotation, now)
 		if look.step.act == keyPromote {
 			err = m.promote(look.step.slot, look.step.reason, keyOverlap(look.plan))
 		} else if err = m.renew(look.step.slot, look.made, look.step.reason, look.devices); err == nil && look.step.tell {
@@ -132,7 +129,7 @@ func (e *Engine) keepKeys(ctx context.Context, jobs Store, look keyLook, now tim
 			return err
 		}
 		_, standby := en.keys()
-		m := e.moveKeys(en, rotationActor, now)
+		m := e.moveKeys(en, jobRotation, now)
 		if err := m.tell(audit.RollStuck, standby, look.step.stuck, map[string]any{"devices": look.devices}); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/seal"
@@ -26,25 +25,19 @@ func TestTenProcessesRollEachKeyOnce(t *testing.T) {
 			w.keyed(provisioning.Individual, "dev-"+strconv.Itoa(n))
 		}
 		w.policy(provisioning.ServicePlane, "reader", policies.EnrollmentRead)
-		plans := []policies.RotationPlan{keysPlan(), accessPlan()}
-		b := planned(plans...)
-		w.planWritten()
-		w.sweepKeys(b)
+		w.planned(keysPlan(), accessPlan())
+		w.sweepKeys()
 		w.pass(every)
 		var running sync.WaitGroup
 		for range 10 {
 			running.Go(func() {
-				book := provisioning.PlanBook{
-					Plans: func(provisioning.Tx) ([]policies.RotationPlan, error) { return plans, nil },
-					Count: func(provisioning.Tx, string, time.Time) (bool, error) { return true, nil },
-				}
 				for more, err := true, error(nil); more; {
-					if more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs(), book); err != nil {
+					if more, err = w.engine.SweepKeys(w.ctx, w.db.ProvisioningJobs()); err != nil {
 						t.Error(err)
 						return
 					}
 				}
-				if _, err := w.engine.SweepAccessKeys(w.ctx, w.db.ProvisioningJobs(), book); err != nil {
+				if _, err := w.engine.SweepAccessKeys(w.ctx, w.db.ProvisioningJobs()); err != nil {
 					t.Error(err)
 				}
 			})

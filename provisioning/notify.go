@@ -143,14 +143,10 @@ func (s Subscription) wants(a audit.Action) bool {
 	return false
 }
 
-// fail notes a refusal: the next try is due after a second, then twice as long each time, to
-// an hour.
+// fail notes a refusal, and when the next try is due.
 func (s *Subscription) fail(was Subscription, err error, now time.Time) {
 	s.Tries, s.Problem = was.Tries+1, err.Error()
-	pause := time.Hour
-	if s.Tries <= 12 {
-		pause = min(pause, time.Second<<(s.Tries-1))
-	}
+	pause := backoff(s.Tries)
 	if f := fault.As(err); f != nil {
 		pause, s.Problem = max(pause, f.RetryAfter), f.Detail
 	}

@@ -108,7 +108,7 @@ func TestTheNearestPlanDecides(t *testing.T) {
 	}
 	var plans []policies.RotationPlan
 	w.must(w.db.Provisioning().View(w.ctx, func(tx provisioning.Tx) (err error) {
-		plans, err = provisioning.PlansOnRecord().Plans(tx)
+		plans, err = provisioning.PlansOnRecord(tx)
 		return err
 	}))
 	line, other := provisioning.Owner{Kind: provisioning.Group, ID: id(w, "line-1")}, provisioning.Owner{Kind: provisioning.Group, ID: id(w, "line-2")}

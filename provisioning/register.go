@@ -235,7 +235,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		if err := first(settleHub(tx, d.facts.Registration, plan.next), plan.home.write(tx, plan.next.Updated)); err != nil {
 			return err
 		}
-		if d.cutsOver(plan, newChain) {
+		if d.cutsOver(plan, newChain) || d.takesUpKey() {
 			if err := tx.WakeEntry(d.entry.Owner, plan.next.Updated); err != nil {
 				return err
 			}
@@ -249,11 +249,6 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 			}
 		} else if err := tx.Append(plan.event); err != nil {
 			return err
-		}
-		if d.takesUpKey() {
-			if err := tx.WakeEntry(d.entry.Owner, plan.next.Updated); err != nil {
-				return err
-			}
 		}
 		return first(plan.keep(tx, d), tx.PutRegistration(plan.next))
 	})

@@ -152,7 +152,7 @@ func errNotRetained(id verify.RegistrationID) error {
 func (e *Engine) judgeRetained(d *decision, a Attempt, s resigning, now time.Time) (policies.Profile, error) {
 	object := "registration " + s.id.String()
 	reg := d.facts.Registration
-	if s.reason == ca.KeyCompromise || d.csrKeyDisallowed() {
+	if s.reason == ca.KeyCompromise || d.csrKeyDisallowed() != nil {
 		return policies.Profile{}, fault.New(fault.Conflict, "same-key", "the request on record is for the key that is compromised: the device has to make another key and ask for itself").About(object)
 	}
 	if reg == nil || len(a.Evidence.Chain) == 0 {
@@ -176,15 +176,6 @@ func (e *Engine) judgeRetained(d *decision, a Attempt, s resigning, now time.Tim
 		return profile, fault.New(fault.Conflict, "not-due", "no successor is due yet").About(object)
 	}
 	return profile, first(e.checkBlocked(d.csrKey, d.csr), d.checkReuse(profile.KeyReuse))
-}
-
-func (d *decision) csrKeyDisallowed() bool {
-	for _, x := range d.facts.Disallowances {
-		if x.Key && verify.KeyHash(x.Digest) == d.csrKey {
-			return true
-		}
-	}
-	return false
 }
 
 // commitResigned writes what was signed if the facts are still those that decided.

@@ -43,8 +43,8 @@ func (e *Engine) SweepRegistrations(ctx context.Context, jobs Store) (more bool,
 	if moved(err) {
 		return true, nil
 	}
-	if err == nil && e.resign != nil && len(page.prepare) > 0 {
-		err = e.resign(ctx, jobs, page.prepare)
+	if err == nil && len(page.prepare) > 0 {
+		err = e.resignPage(ctx, jobs, page.prepare)
 	}
 	return err == nil && page.full, err
 }

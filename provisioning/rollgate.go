@@ -122,11 +122,11 @@ func (g *rollGate) reserve(tx Tx) error {
 			continue
 		}
 		// Read behind the lock that counting took: now it holds on every process.
-		over, err := overRate(tx, p.Plan)
+		counted, err := tx.Plan(p.Name)
 		if err != nil {
 			return err
 		}
-		if over = min(over, p.wants); over > 0 {
+		if over := min(counted.Moved-int64(p.MaxPerHour), p.wants); over > 0 {
 			short = true
 			p.left -= over
 			if err := tx.CountMoves(p.Name, hour, -over); err != nil {
@@ -140,16 +140,6 @@ func (g *rollGate) reserve(tx Tx) error {
 	var err error
 	g.backlog, err = tx.CountDue(g.now, maxBacklog)
 	return err
-}
-
-// overRate is by how much a plan has moved more than it may.
-func overRate(tx Tx, p Plan) (int64, error) {
-	plans, err := tx.Plans()
-	i := slices.IndexFunc(plans, func(q Plan) bool { return q.Name == p.Name })
-	if err != nil || i < 0 {
-		return 0, err
-	}
-	return max(0, plans[i].Moved-int64(p.MaxPerHour)), nil
 }
 
 // admits says whether a registration goes through, and if not when to look again. What is

@@ -34,7 +34,7 @@ func (e *Engine) Slots(ctx context.Context, o Owner) (list []SlotView, err error
 		if err != nil {
 			return err
 		}
-		plans, err := plansOnRecord(tx)
+		plans, err := PlansOnRecord(tx)
 		if err != nil {
 			return err
 		}

@@ -121,7 +121,7 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 // Errors: Conflict "not-staged", PreconditionFailed.
 func (e *Engine) PromoteCredential(ctx context.Context, actor string, o Owner, pre Precondition) (en Enrollment, err error) {
 	err = e.changeSlots(ctx, o, pre, func(tx Tx, s entrySlots, now time.Time) (Enrollment, []audit.Event, error) {
-		plans, err := plansOnRecord(tx)
+		plans, err := PlansOnRecord(tx)
 		if err != nil {
 			return s.entry, nil, err
 		}

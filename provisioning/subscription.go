@@ -2,8 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"crypto/rand"
-	"net/url"
 	"strings"
 	"time"
 
@@ -57,7 +55,6 @@ type SubscriptionTx interface {
 const (
 	maxSubscriptions       = 32
 	maxSubscriptionActions = 32
-	subscriptionKeySize    = 32
 )
 
 // PutSubscription creates a subscription, which begins with what is written from now on, or
@@ -69,7 +66,7 @@ func (e *Engine) PutSubscription(ctx context.Context, actor string, draft Subscr
 	if err := e.checkSubscription(draft); err != nil {
 		return s, nil, err
 	}
-	made := newSubscriptionKey()
+	made := newReceiverKey()
 	start, err := e.ledger.Horizon(ctx)
 	if err != nil {
 		return s, nil, err
@@ -109,12 +106,6 @@ func (e *Engine) PutSubscription(ctx context.Context, actor string, draft Subscr
 		return first(tx.InsertSubscription(s), tx.Append(s.event(actor, audit.SubscriptionPut, now)))
 	})
 	return s, key, err
-}
-
-func newSubscriptionKey() []byte {
-	key := make([]byte, subscriptionKeySize)
-	_, _ = rand.Read(key) // never fails (crypto/rand)
-	return key
 }
 
 func (s Subscription) event(actor string, action audit.Action, now time.Time) audit.Event {
@@ -161,7 +152,7 @@ func (e *Engine) DeleteSubscription(ctx context.Context, actor, name string, pre
 // RollSubscriptionKey gives a subscription a new key, which signs from now on.
 func (e *Engine) RollSubscriptionKey(ctx context.Context, actor, name string, pre Precondition) (s Subscription, key []byte, err error) {
 	now := e.now()
-	key = newSubscriptionKey()
+	key = newReceiverKey()
 	err = e.store.Update(ctx, func(tx Tx) error {
 		was, err := tx.Subscription(name)
 		if err != nil {
@@ -223,16 +214,9 @@ func (e *Engine) Subscriptions(ctx context.Context) (list []SubscriptionStatus, 
 
 // withEndpoint fills in what may be shown of the address.
 func (e *Engine) withEndpoint(s Subscription) (Subscription, error) {
-	address, err := e.box.Open(subscriptionPurpose(s.Name, "url"), s.SealedURL)
-	if err != nil {
-		return s, err
-	}
-	u, err := url.Parse(string(address))
-	if err != nil {
-		return s, err
-	}
-	s.Endpoint = u.Scheme + "://" + u.Host
-	return s, nil
+	origin, err := e.originOf(subscriptionPurpose(s.Name, "url"), s.SealedURL)
+	s.Endpoint = origin
+	return s, err
 }
 
 // subscriptionPurpose binds what is sealed to its row and column (INV-K2).

@@ -197,7 +197,7 @@ func (s *surveying) few(ctx context.Context, jobs Store) error {
 		for _, p := range profiles {
 			s.profiles[p.Name] = p.Renewal
 		}
-		if s.plans, err = plansOnRecord(tx); err != nil {
+		if s.plans, err = PlansOnRecord(tx); err != nil {
 			return err
 		}
 		access, err := tx.AccessPolicies()

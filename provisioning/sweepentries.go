@@ -23,7 +23,7 @@ func (e *Engine) SweepEntries(ctx context.Context, jobs Store) (more bool, err e
 	}
 	var quiet, trust []entryTurn
 	err = jobs.View(ctx, func(tx Tx) error {
-		plans, err := plansOnRecord(tx)
+		plans, err := PlansOnRecord(tx)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	plans, err := plansOnRecord(tx)
+	plans, err := PlansOnRecord(tx)
 	if err != nil {
 		return nil, err
 	}

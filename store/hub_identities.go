@@ -153,10 +153,6 @@ func (t *tx) DeleteHubIdentity(at provisioning.HubPlace) error {
 	return t.exec(deleteHubIdentity, at.Hub, at.Device.String())
 }
 
-func (t *tx) TouchRegistration(id verify.RegistrationID, due time.Time) error {
-	return t.MakeDue(id, due)
-}
-
 func (t *tx) PutHubEntry(o provisioning.Owner) error {
 	return t.exec(putHubEntry, int64(o.Kind), o.ID.String())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/passmuster/muster/provisioning"
 )
 
 // sweep finds in an id scope's tables what is due and does it, in bounded steps: run
@@ -27,14 +26,14 @@ var sweeps = []sweep{
 		return h.engine.SweepCampaigns(ctx, h.db.ProvisioningJobs())
 	}},
 	{"keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
-		return h.engine.SweepKeys(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
+		return h.engine.SweepKeys(ctx, h.db.ProvisioningJobs())
 	}},
 	{"access-keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
-		return h.engine.SweepAccessKeys(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
+		return h.engine.SweepAccessKeys(ctx, h.db.ProvisioningJobs())
 	}},
 	{"issuer-roll", time.Minute, sweepIssuerRoll},
 	{"anchors", time.Hour, func(ctx context.Context, h *house) (bool, error) {
-		return h.engine.SweepAnchors(ctx, h.db.ProvisioningJobs(), provisioning.PlansOnRecord())
+		return h.engine.SweepAnchors(ctx, h.db.ProvisioningJobs())
 	}},
 	{"expiry", time.Hour, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepExpiry(ctx, h.db.ProvisioningJobs())

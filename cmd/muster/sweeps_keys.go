@@ -17,7 +17,7 @@ func sweepIssuerRoll(ctx context.Context, h *house) (more bool, err error) {
 		return false, err
 	}
 	err = h.db.ProvisioningJobs().View(ctx, func(tx provisioning.Tx) error {
-		s.Plans, err = provisioning.PlansOnRecord().Plans(tx)
+		s.Plans, err = provisioning.PlansOnRecord(tx)
 		return err
 	})
 	if err != nil {
