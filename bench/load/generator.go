@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/passmuster/muster/bench/internal/usage"
 )
 
 // report is what is measured.
@@ -61,13 +63,13 @@ func (g *generator) measure() (report, error) {
 		return report{}, fmt.Errorf("warming up: %w", g.first)
 	}
 	g.took, g.said = nil, map[int]int{}
-	before := usageOf(g.pid)
+	before := usage.Of(g.pid)
 	began := time.Now()
 	g.send(g.count)
 	wall := time.Since(began)
-	after := usageOf(g.pid)
+	after := usage.Of(g.pid)
 
-	r := report{Count: len(g.took), Errors: g.bad, RSSBeforeMB: before.rss, RSSPeakMB: after.peak, Statuses: g.said}
+	r := report{Count: len(g.took), Errors: g.bad, RSSBeforeMB: before.RSS, RSSPeakMB: after.Peak, Statuses: g.said}
 	if g.first != nil {
 		r.FirstError = g.first.Error()
 	}
@@ -77,7 +79,7 @@ func (g *generator) measure() (report, error) {
 			return float64(g.took[int(part*float64(r.Count-1))]) / float64(time.Millisecond)
 		}
 		r.PerSecond, r.P50ms, r.P99ms = float64(r.Count)/wall.Seconds(), at(.50), at(.99)
-		r.ServerCPUus = float64((after.cpu - before.cpu).Microseconds()) / float64(r.Count)
+		r.ServerCPUus = float64((after.CPU - before.CPU).Microseconds()) / float64(r.Count)
 	}
 	return r, nil
 }

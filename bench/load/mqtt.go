@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/passmuster/muster/bench/internal/usage"
 )
 
 // holding is what connections cost that have registered and idle.
@@ -23,7 +25,7 @@ type holding struct {
 // hold has every device of the pool connect, register and stay, and looks at the server's
 // memory before the first and after the last.
 func (g *generator) hold() (holding, error) {
-	before := usageOf(g.pid)
+	before := usage.Of(g.pid)
 	open := make([]net.Conn, len(g.pool))
 	defer func() {
 		for _, c := range open {
@@ -47,7 +49,7 @@ func (g *generator) hold() (holding, error) {
 		return holding{}, err
 	}
 	time.Sleep(g.settle)
-	return holding{Connections: len(open), RSSBeforeMB: before.rss, RSSAfterMB: usageOf(g.pid).rss}, nil
+	return holding{Connections: len(open), RSSBeforeMB: before.RSS, RSSAfterMB: usage.Of(g.pid).RSS}, nil
 }
 
 const (

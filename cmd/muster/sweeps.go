@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"time"
-
 )
 
 // sweep finds in an id scope's tables what is due and does it, in bounded steps: run

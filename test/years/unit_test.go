@@ -14,6 +14,7 @@ import (
 type unit struct {
 	name    string
 	est     bool            // renews as EST does; the others register again
+	drowsy  bool            // is always away when its certificate ends, and back within the grace
 	factory *testkit.Entity // what it left the line with, or was serviced with since
 	leaf    *x509.Certificate
 	unused  bool      // the leaf was not shown to anybody yet
@@ -112,11 +113,14 @@ func (f *fleet) use(u *unit) {
 	u.unused = false
 	life := u.leaf.NotAfter.Sub(u.leaf.NotBefore)
 	u.next = u.leaf.NotBefore.Add(time.Duration(float64(life) * 2 / 3 * (0.9 + 0.2*rand.Float64())))
-	switch rand.IntN(30) {
-	case 0: // a season in the drawer
+	switch roll := rand.IntN(30); {
+	case u.drowsy:
+		u.asleep, u.next = true, u.leaf.NotAfter.Add(10*day)
+		f.count.slept++
+	case roll == 0: // a season in the drawer
 		u.asleep, u.next = true, u.next.Add(30*day+time.Duration(rand.Int64N(int64(370*day))))
 		f.count.slept++
-	case 1: // a few weeks
+	case roll == 1: // a few weeks
 		u.asleep, u.next = true, u.next.Add(20*day+time.Duration(rand.Int64N(int64(35*day))))
 		f.count.slept++
 	}

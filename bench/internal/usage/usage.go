@@ -1,4 +1,5 @@
-package main
+// Package usage reads what a process has used of the machine, for the benchmarks.
+package usage
 
 import (
 	"bytes"
@@ -9,15 +10,15 @@ import (
 	"time"
 )
 
-// usage is what a process has used so far. The kernel counts CPU time in ticks of
+// Usage is what a process has used so far. The kernel counts CPU time in ticks of
 // 10 ms: measure many requests.
-type usage struct {
-	cpu       time.Duration
-	rss, peak float64 // MiB
+type Usage struct {
+	CPU       time.Duration
+	RSS, Peak float64 // MiB
 }
 
-// usageOf reads /proc; the zero usage for pid 0 and where there is no such process.
-func usageOf(pid int) (u usage) {
+// Of reads /proc; the zero Usage for pid 0 and where there is no such process.
+func Of(pid int) (u Usage) {
 	const tick = 10 * time.Millisecond
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -27,7 +28,7 @@ func usageOf(pid int) (u usage) {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	for _, f := range fields[11:13] { // utime, stime: proc(5)
 		n, _ := strconv.ParseInt(f, 10, 64) // the kernel writes numbers
-		u.cpu += time.Duration(n) * tick
+		u.CPU += time.Duration(n) * tick
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // as above
 	for line := range strings.Lines(string(status)) {
@@ -35,9 +36,9 @@ func usageOf(pid int) (u usage) {
 		kib, _ := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64) // 0 for lines of other kinds
 		switch name {
 		case "VmRSS":
-			u.rss = kib / 1024
+			u.RSS = kib / 1024
 		case "VmHWM":
-			u.peak = kib / 1024
+			u.Peak = kib / 1024
 		}
 	}
 	return u
