@@ -89,6 +89,12 @@ func (p RotationPlan) Validate(now time.Time) error {
 	if !(p.Jitter >= 0 && p.Jitter <= maxJitter) {
 		bad.add("/jitter", "moves are spread over a share between 0 and 0.3 of the life")
 	}
+	if p.Jitter != 0 && p.Role != RollDevices && p.Role != RollKeys && p.Role != RollAccess {
+		bad.add("/jitter", "only devices and keys are spread: certificates in slots roll when they were seen in use")
+	}
+	if p.MaxPerHour > 0 && p.Role == RollIssuers {
+		bad.add("/maxPerHour", "issuers follow each other one at a time")
+	}
 	p.checkDates(&bad)
 	return bad.fault("plan-invalid")
 }
