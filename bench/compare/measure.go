@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/passmuster/muster/bench/internal/usage"
 	"github.com/passmuster/muster/test/instance"
 )
 
@@ -137,14 +136,14 @@ func (b *bench) align() error {
 // pays for another: the devices here ask many times a second, and of what was issued to one
 // all but the last two are revoked as superseded. It answers the CPU time that took.
 func (b *bench) settle() (time.Duration, error) {
-	before := usage.Of(b.muster.PID).CPU
+	before := instance.UsageOf(b.muster.PID).CPU
 	for range 600 {
 		var due struct{ Items []json.RawMessage }
 		if err := b.muster.Call(context.Background(), http.MethodGet, "/rotation/due?role=device&limit=1&before="+time.Now().Add(time.Second).UTC().Format(time.RFC3339), nil, &due); err != nil {
 			return 0, err
 		}
 		if len(due.Items) == 0 {
-			return usage.Of(b.muster.PID).CPU - before, nil
+			return instance.UsageOf(b.muster.PID).CPU - before, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

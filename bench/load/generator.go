@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/passmuster/muster/bench/internal/usage"
+	"github.com/passmuster/muster/test/instance"
 )
 
 // report is what is measured.
@@ -63,11 +63,11 @@ func (g *generator) measure() (report, error) {
 		return report{}, fmt.Errorf("warming up: %w", g.first)
 	}
 	g.took, g.said = nil, map[int]int{}
-	before := usage.Of(g.pid)
+	before := instance.UsageOf(g.pid)
 	began := time.Now()
 	g.send(g.count)
 	wall := time.Since(began)
-	after := usage.Of(g.pid)
+	after := instance.UsageOf(g.pid)
 
 	r := report{Count: len(g.took), Errors: g.bad, RSSBeforeMB: before.RSS, RSSPeakMB: after.Peak, Statuses: g.said}
 	if g.first != nil {

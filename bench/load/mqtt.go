@@ -12,7 +12,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/passmuster/muster/bench/internal/usage"
+	"github.com/passmuster/muster/test/instance"
 )
 
 // holding is what connections cost that have registered and idle.
@@ -25,7 +25,7 @@ type holding struct {
 // hold has every device of the pool connect, register and stay, and looks at the server's
 // memory before the first and after the last.
 func (g *generator) hold() (holding, error) {
-	before := usage.Of(g.pid)
+	before := instance.UsageOf(g.pid)
 	open := make([]net.Conn, len(g.pool))
 	defer func() {
 		for _, c := range open {
@@ -49,7 +49,7 @@ func (g *generator) hold() (holding, error) {
 		return holding{}, err
 	}
 	time.Sleep(g.settle)
-	return holding{Connections: len(open), RSSBeforeMB: before.RSS, RSSAfterMB: usage.Of(g.pid).RSS}, nil
+	return holding{Connections: len(open), RSSBeforeMB: before.RSS, RSSAfterMB: instance.UsageOf(g.pid).RSS}, nil
 }
 
 const (

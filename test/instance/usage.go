@@ -1,5 +1,4 @@
-// Package usage reads what a process has used of the machine, for the benchmarks.
-package usage
+package instance
 
 import (
 	"bytes"
@@ -17,8 +16,8 @@ type Usage struct {
 	RSS, Peak float64 // MiB
 }
 
-// Of reads /proc; the zero Usage for pid 0 and where there is no such process.
-func Of(pid int) (u Usage) {
+// UsageOf reads /proc; the zero Usage for pid 0 and where there is no such process.
+func UsageOf(pid int) (u Usage) {
 	const tick = 10 * time.Millisecond
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
