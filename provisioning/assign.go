@@ -53,7 +53,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 	if p.next.State == Failed {
 		p.issue = nil
 	}
-	d.attest(p, now)
+	e.attested(d, p, now)
 	d.comeHome(p, now)
 	if p.issue == nil { // else when the certificate stands in its slot
 		d.conclude(p, r, now)
@@ -94,7 +94,7 @@ func (d *decision) admitCSR(r RegisterRequest, csr *x509.CertificateRequest) (po
 		return policies.Profile{}, err
 	}
 	if by := d.csrKeyDisallowed(); by != nil {
-		return policies.Profile{}, fault.New(fault.Malformed, "key-disallowed", "the key in the CSR is disallowed; make a new one").About("disallowance " + by.ID).At("/csr")
+		return policies.Profile{}, fault.New(fault.Malformed, "key-disallowed", "the key in the CSR is disallowed; make a new one").About(by.object()).At("/csr")
 	}
 	return profile, nil
 }
@@ -280,12 +280,12 @@ func (d *decision) deviceID(next Registration) string {
 	return next.Spelled
 }
 
-// attest records what proved the device: first use of a staged certificate promotes
+// attested records what proved the device: first use of a staged certificate promotes
 // it; outside evidence is kept so that a later renewal still rests on it.
-func (d *decision) attest(p *plan, now time.Time) {
+func (e *Engine) attested(d *decision, p *plan, now time.Time) {
 	next := &p.next
 	path := d.identity.Path()
-	if d.rebases(now) && d.revives() {
+	if d.rebases(now) && e.revives(d) {
 		next.Pair = rotation.Pair{}
 	}
 	switch {

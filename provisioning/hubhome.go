@@ -82,11 +82,12 @@ func (h homecoming) write(tx Tx, now time.Time) error {
 type face struct {
 	owner Owner
 	keys  bool
+	chain ChainID         // what attested it may be disallowed, or not any more
 	refs  [2]rotation.Ref // in no order that a promotion would change
 }
 
 func faceOf(r Registration, now time.Time) face {
-	f := face{owner: r.Owner, keys: r.Mechanism == verify.MechanismSymmetricKey}
+	f := face{owner: r.Owner, keys: r.Mechanism == verify.MechanismSymmetricKey, chain: r.Chain}
 	if f.keys {
 		return f
 	}

@@ -77,6 +77,15 @@ func (r *hubReading) device(rec HubRecord) (d HubDevice, err error) {
 			d.DeviceID, d.Created = c.Spelled, c.Created
 		}
 	}
+	if reg := rec.Registration; reg != nil && reg.State == Assigned {
+		disallowed, err := barred(r.tx, *reg)
+		if err != nil {
+			return d, err
+		}
+		if disallowed {
+			d.Enabled, d.StatusReason = false, "what attested the device is disallowed"
+		}
+	}
 	stored := rec.twin()
 	d.Twin, d.TwinVersion = twinOf(stored, d.Created)
 	if rec.authChanged() {

@@ -247,13 +247,6 @@ func TestADeviceThatWaitsForItsHubIsHeldBackWhenItMayNotBeAssigned(t *testing.T)
 		"its group is deleted": {func(w *world) {
 			w.must(w.engine.Delete(w.ctx, "operator:test", provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, provisioning.Precondition{Any: true}))
 		}, "registration-orphaned"},
-		"what attested it is disallowed": {func(w *world) {
-			reg := w.registration("d1")
-			w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
-				return errors.Join(tx.InsertDisallowance(provisioning.Disallowance{ID: "x", Digest: reg.LeafKey, Key: true, Reason: "keyCompromise", Created: w.now()}),
-					tx.Append(audit.Event{At: w.now(), Actor: "operator:test", Action: audit.KeyDisallowed, Subject: "key:x", Body: []byte("{}")}))
-			}))
-		}, "credential-disallowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -269,6 +262,20 @@ func TestADeviceThatWaitsForItsHubIsHeldBackWhenItMayNotBeAssigned(t *testing.T)
 			}
 		})
 	}
+	t.Run("what attested it is disallowed: its hub may have heard of it, and is told to shut it out", func(t *testing.T) {
+		t.Parallel()
+		w, hub, device := elsewhereFactory(t)
+		_, err := w.enroll(device)
+		w.must(err)
+		reg := w.registration("d1")
+		w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
+			return errors.Join(tx.InsertDisallowance(provisioning.Disallowance{ID: "x", Digest: reg.LeafKey, Key: true, Reason: "keyCompromise", Created: w.now()}),
+				tx.Append(audit.Event{At: w.now(), Actor: "operator:test", Action: audit.KeyDisallowed, Subject: "key:x", Body: []byte("{}")}))
+		}))
+		w.sweepHubs()
+		w.isIn("d1", provisioning.Unassigned)
+		w.barredAt(hub, "d1")
+	})
 	t.Run("and goes on when it may", func(t *testing.T) {
 		t.Parallel()
 		w, hub, device := elsewhereFactory(t)

@@ -56,16 +56,23 @@ func (d *tellingOf) read(r *hubReading) error {
 	if err != nil {
 		return err
 	}
+	disallowed, err := barred(r.tx, reg)
+	if err != nil {
+		return err
+	}
+	// What is disallowed is shut out wherever it is: nothing else is waited for.
 	if reg.place() != d.HubPlace {
-		if reg.State == Assigning { // present on the new hub first, then absent on this
+		if reg.State == Assigning && !disallowed { // present on the new hub first, then absent on this
 			d.held = "hub-move-unconfirmed"
 		}
 		return nil
 	}
-	if d.held, err = r.barred(reg); err != nil {
-		return err
+	if !disallowed {
+		if d.held, err = r.held(reg); err != nil {
+			return err
+		}
 	}
-	d.want.Present, d.want.Enabled = true, true
+	d.want.Present, d.want.Enabled = true, !disallowed
 	if !reg.Owner.IsZero() {
 		entry, err := r.entry(reg.Owner)
 		if err != nil {
@@ -80,10 +87,10 @@ func (d *tellingOf) read(r *hubReading) error {
 	return nil
 }
 
-// barred is the rule word of why a registration that waits for its hub is not to be assigned
-// any more (INV-D5, contained), "" when it is. One that is assigned is left alone: what its
-// hub knows of it changes, and does not come to be (scenarios J1).
-func (r *hubReading) barred(reg Registration) (string, error) {
+// held is the rule word of why a registration that waits for its hub is not to be assigned any
+// more (INV-D5), "" when it is. One that is assigned is left alone: what its hub knows of it
+// changes, and does not come to be (scenarios J1).
+func (r *hubReading) held(reg Registration) (string, error) {
 	if reg.State != Assigning {
 		return "", nil
 	}
@@ -91,16 +98,10 @@ func (r *hubReading) barred(reg Registration) (string, error) {
 		return "registration-orphaned", nil
 	}
 	entry, err := r.entry(reg.Owner)
-	if err != nil {
-		return "", err
-	}
-	if !entry.Enabled {
+	if err == nil && !entry.Enabled {
 		return "enrollment-disabled", nil
 	}
-	if disallowed, err := r.tx.Barred(reg); err != nil || disallowed {
-		return "credential-disallowed", err
-	}
-	return "", nil
+	return "", err
 }
 
 // tell tells the hub, some devices at once, until the hub fails or the step has lasted.
@@ -225,12 +226,16 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 	if err != nil {
 		return "", err
 	}
-	held, err = t.readingHub(tx, d.Hub, false).barred(reg)
-	if held != "" || err != nil {
-		return held, err
-	}
 	if reg.State != Assigning {
 		return "", endOverlap(tx, reg, now)
+	}
+	if disallowed, err := barred(tx, reg); err != nil || disallowed {
+		reg.State, reg.Updated, reg.Version = Unassigned, now, reg.Version+1 // its hub shuts it out
+		return "", first(err, tx.HastenHubIdentities(reg.ID), tx.PutRegistration(reg))
+	}
+	held, err = t.readingHub(tx, d.Hub, false).held(reg)
+	if held != "" || err != nil {
+		return held, err
 	}
 	reg.State, reg.Updated, reg.Version = Assigned, now, reg.Version+1
 	event := audit.Event{At: now, Actor: jobHubs, Action: audit.Registered, Subject: "registration:" + reg.ID.String(), Body: audit.Body(map[string]any{

@@ -72,6 +72,8 @@ type HubIdentityTx interface {
 	// StepHubIdentity makes a device ahead, if it is on a hub that lives elsewhere; on any other
 	// it does nothing.
 	StepHubIdentity(at HubPlace, now time.Time) error
+	// StepHubIdentities is the same wherever a registration is, or is still to leave; it counts them.
+	StepHubIdentities(id verify.RegistrationID, now time.Time) (int64, error)
 	// HastenHubIdentity has a device that is ahead, and waits for longer than to a time, tried
 	// at once; HastenHubIdentities all that a registration has, wherever.
 	HastenHubIdentity(at HubPlace, than time.Time) error

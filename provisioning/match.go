@@ -29,6 +29,8 @@ type decision struct {
 	csr      *x509.CertificateRequest // nil: no certificate is asked for
 	renewal  bool                     // it is asked for by the one it replaces
 	retained bool                     // by us: the device is not here, csr is the request on record
+	rests    []verify.Link            // what the registration rests on, read where a CA is disallowed
+	cut      bool                     // more was sent than could be looked at with what is held above
 	whole    bool                     // all facts are read, also of an ordinary device
 	shown    verify.CodeHash          // a one-time code; zero: none
 	code     *EnrollmentCode          // on record; nil: there is no such code
@@ -103,10 +105,22 @@ func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
 	}
 	for d.facts, err = d.read(tx); err == nil; d.facts, err = d.read(tx) {
 		above, ok := e.continued(d)
-		if !ok || len(d.chain) >= maxQueryThumbs {
-			return nil
+		if !ok {
+			return e.readRests(tx, d)
+		}
+		if d.cut = len(d.chain) >= maxQueryThumbs; d.cut {
+			return nil // what was sent leaves no room for what is held above it
 		}
 		d.cover(above)
+	}
+	return err
+}
+
+// readRests reads what a registration rests on where a CA is disallowed: seldom.
+func (e *Engine) readRests(tx Tx, d *decision) (err error) {
+	reg := d.facts.Registration
+	if reg != nil && slices.ContainsFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Certificate != nil }) {
+		d.rests, err = outsidePath(tx, *reg)
 	}
 	return err
 }
@@ -252,20 +266,23 @@ func (d *decision) vouchedStill(reg Registration) error {
 // in the outside chain that it rests on (invariants 2 and 3).
 func (e *Engine) judgeStanding(d *decision, pinned bool) error {
 	t := &d.trace
+	if d.cut {
+		return t.refuse("chain-too-long", "", "more certificates were sent than can be judged with the CAs held above them")
+	}
 	for _, l := range d.chain {
 		if !pinned && !e.authority.StandsBehind(l.Cert) {
 			return t.refuse("issuer-revoked", "", "a certificate in the chain is signed by an issuer of ours that is revoked")
 		}
 	}
 	for _, x := range d.facts.Disallowances {
-		if !d.counts(x) {
+		if !d.counts(x) && !e.refuses(d, x) {
 			continue
 		}
 		what := "certificate"
 		if x.Key {
 			what = "key"
 		}
-		return t.refuse("disallowed", "disallowance "+x.ID, "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
+		return t.refuse("disallowed", x.object(), "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
 	}
 	for _, h := range d.facts.Holders {
 		if h.Enabled || pinned && h.Owner.Kind == Group {
@@ -287,7 +304,33 @@ func (d *decision) counts(x Disallowance) bool {
 		return slices.Contains(d.query.Thumbs, verify.Thumbprint(x.Digest)) || d.own && d.outside(verify.Thumbprint(x.Digest))
 	}
 	k := verify.KeyHash(x.Digest)
-	return slices.ContainsFunc(d.chain, func(l verify.Link) bool { return l.KeyHash == k }) || d.own && k != d.csrKey
+	return slices.ContainsFunc(d.chain, func(l verify.Link) bool { return l.KeyHash == k }) || d.own && k != d.csrKey && x.Certificate == nil
+}
+
+// refuses says whether a disallowed CA refuses who is speaking: by what was sent and what Muster
+// holds above it, or, with a leaf of ours, by the outside chain that it rests on. It need not be
+// sent, nor held.
+func (e *Engine) refuses(d *decision, x Disallowance) bool {
+	if x.Certificate == nil {
+		return false
+	}
+	authority, err := e.held.link(HeldCA{Thumbprint: verify.ThumbprintOf(x.Certificate), Certificate: x.Certificate})
+	if err != nil {
+		return false
+	}
+	path, held := slices.Clone(d.chain), []verify.Link(nil)
+	for _, h := range d.facts.HeldCAs {
+		if l, err := e.held.link(h); err == nil && d.signedBy(l) {
+			held = append(held, l)
+			if bytes.Equal(l.Cert.RawSubject, l.Cert.RawIssuer) {
+				path = append(path, l) // the climb ends below it
+			}
+		}
+	}
+	if d.own {
+		path = append(path, d.rests...)
+	}
+	return refusedBy(x, authority, path, held)
 }
 
 func (d *decision) outside(x verify.Thumbprint) bool {

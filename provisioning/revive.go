@@ -25,7 +25,7 @@ func (d *decision) rebases(now time.Time) bool {
 // revives says that the certificates in the pair speak for nobody as things stand: their
 // entry is gone, disabled or shadowed, or what attested the device then is refused now. A new
 // attestation is about who shows it, and must not bring them back (INV-D3, D5).
-func (d *decision) revives() bool {
+func (e *Engine) revives(d *decision) bool {
 	reg := d.facts.Registration
 	individual, shadowed := d.facts.Individual(reg.ID)
 	owner, there := d.facts.Entry(reg.Owner)
@@ -33,7 +33,8 @@ func (d *decision) revives() bool {
 		return true
 	}
 	then := decision{query: d.query, facts: d.facts, chain: d.chain, csrKey: d.csrKey, own: true}
-	return slices.ContainsFunc(d.facts.Disallowances, then.counts) ||
+	then.rests = d.rests
+	return slices.ContainsFunc(d.facts.Disallowances, func(x Disallowance) bool { return then.counts(x) || e.refuses(&then, x) }) ||
 		slices.ContainsFunc(d.facts.Holders, func(h Holder) bool { return !h.Enabled && d.outside(h.Thumbprint) }) ||
 		then.vouchedStill(*reg) != nil
 }

@@ -94,6 +94,7 @@ type Tx interface {
 	AccessTx
 	HubDeviceTx
 	HubIdentityTx
+	IncidentTx
 	CodeTx
 	LineageTx
 	SealedTx

@@ -201,6 +201,18 @@ type Disallowance struct {
 	Actor    string
 	Created  time.Time
 	LiftedAt time.Time
+
+	Incident    string   // the id of the act that it is part of; "": a key, with a revocation
+	Certificate []byte   // DER, of a CA that is refused with all below it
+	Subject     [32]byte // its name (verify.NameHash): it refuses where it is left out of a chain
+}
+
+// object is what refusals name: the act, where it is part of one.
+func (d Disallowance) object() string {
+	if d.Incident != "" {
+		return "disallowance " + d.Incident
+	}
+	return "disallowance " + d.ID
 }
 
 // Profile is an issuing profile on record.

@@ -7,7 +7,7 @@ import (
 
 var (
 	insertChain = statement("INSERT INTO chains (id) VALUES (?) ON CONFLICT DO NOTHING")
-	insertLink  = statement("INSERT INTO chain_links (chain, position, thumbprint, key_hash, der) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+	insertLink  = statement("INSERT INTO chain_links (chain, position, thumbprint, key_hash, der, issuer_hash) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
 	selectChain = statement("SELECT der FROM chain_links WHERE chain = ? ORDER BY position")
 )
 
@@ -24,7 +24,8 @@ func (t *tx) PutChain(id provisioning.ChainID, links []verify.Link) error {
 		return err
 	}
 	for i, l := range links {
-		if err := t.exec(insertLink, int64(id), int64(i), l.Thumbprint[:], l.KeyHash[:], l.Cert.Raw); err != nil {
+		issuer := verify.NameHash(l.Cert.RawIssuer)
+		if err := t.exec(insertLink, int64(id), int64(i), l.Thumbprint[:], l.KeyHash[:], l.Cert.Raw, issuer[:]); err != nil {
 			return err
 		}
 	}

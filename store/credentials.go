@@ -13,7 +13,7 @@ import (
 var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key, i state, i since, i seen_at, i retire_at")
 
 var (
-	insertCredential = statement(insert("entry_credentials", credentialColumns)).trust().
+	insertCredential = statement(insert("entry_credentials", append(credentialColumns[:len(credentialColumns):len(credentialColumns)], cols("b issuer_hash")...))).trust().
 				unique(fault.New(fault.Conflict, "slot-taken", "Two credentials of an entry are in one slot.")).
 				foreign(fault.New(fault.Conflict, "anchor-missing", "A CA that the entry refers to does not exist."))
 	deleteCredentials = statement("DELETE FROM entry_credentials WHERE kind = ? AND id = ?").trust()
@@ -38,25 +38,25 @@ func scanCredential(r *row) (c credential) {
 
 func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 	for _, c := range e.Credentials {
-		var thumbprint, subject, anchor any
+		var thumbprint, subject, issuer, anchor any
 		switch c.Role {
-		case provisioning.RoleSigning:
+		case provisioning.RoleSigning, provisioning.RoleClient:
 			cert, err := x509.ParseCertificate(c.Certificate)
 			if err != nil {
-				return fmt.Errorf("storing a signing certificate of %s: %w", e.Owner, err)
+				return fmt.Errorf("storing a certificate of %s: %w", e.Owner, err)
 			}
-			h := verify.NameHash(cert.RawSubject)
-			subject = h[:]
-			fallthrough
-		case provisioning.RoleClient:
-			h := verify.ThumbprintOf(c.Certificate)
-			thumbprint = h[:]
+			h, by := verify.ThumbprintOf(c.Certificate), verify.NameHash(cert.RawIssuer)
+			thumbprint, issuer = h[:], by[:]
+			if c.Role == provisioning.RoleSigning {
+				of := verify.NameHash(cert.RawSubject)
+				subject = of[:]
+			}
 		case provisioning.RoleCARef:
 			anchor = c.Anchor
 		}
 		err := t.exec(insertCredential, int64(e.Kind), e.ID.String(), int64(c.Slot), string(c.Role),
 			thumbprint, subject, orNull(c.Certificate), anchor, orNull(c.SealedKey),
-			int64(c.State), micros(c.Since), micros(c.SeenAt), micros(c.RetireAt))
+			int64(c.State), micros(c.Since), micros(c.SeenAt), micros(c.RetireAt), issuer)
 		if err != nil {
 			return err
 		}

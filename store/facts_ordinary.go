@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"slices"
 	"strings"
 	"sync"
 
@@ -130,8 +131,10 @@ func ordinaryName(reg provisioning.Registration) bool {
 // device was not ordinary.
 func fleetPart(q provisioning.FactsQuery, f provisioning.Facts) provisioning.Facts {
 	_, individual := f.Individual(q.ID)
-	special := individual || len(f.Disallowances) > 0 || f.Issued != nil || len(f.Aliases) > 0 ||
+	special := individual || f.Issued != nil || len(f.Aliases) > 0 ||
 		f.Registration != nil && !ordinaryName(*f.Registration)
+	// Disallowed CAs bear on a fleet as a whole; what is disallowed otherwise is the device's own.
+	special = special || slices.ContainsFunc(f.Disallowances, func(x provisioning.Disallowance) bool { return x.Certificate == nil })
 	for _, h := range f.Holders {
 		special = special || len(q.Thumbs) > 0 && h.Thumbprint == q.Thumbs[0]
 	}

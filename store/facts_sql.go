@@ -82,7 +82,8 @@ var branches = [tags]branch{
 	{tagRegistration, registrationPart(0), "reg x"},
 	{tagRegistrationRest, registrationPart(1), "reg x"},
 	{tagLink, linkColumns, "link x"},
-	{tagDisallowance, disallowanceColumns, "named n CROSS JOIN disallowances x WHERE x.digest = n.digest AND x.lifted_at = 0"},
+	{tagDisallowance, disallowanceColumns, "(SELECT d.* FROM named n CROSS JOIN disallowances d WHERE d.digest = n.digest AND d.lifted_at = 0" +
+		" UNION ALL SELECT d.* FROM disallowances d WHERE d.subject_hash IS NOT NULL AND d.lifted_at = 0) x"}, // all CAs: they are few
 	{tagEntry, entryColumns, "met m CROSS JOIN entries x WHERE x.kind = m.kind AND x.id = m.id"},
 	{tagCredential, credentialColumns, "met m CROSS JOIN entry_credentials x WHERE x.kind = m.kind AND x.id = m.id"},
 	{tagAnchor, factAnchorColumns, "held h CROSS JOIN trust_anchors x WHERE x.name = h.name"},

@@ -51,8 +51,13 @@ var (
 	// A page is of the owner's registrations, whatever their hub: few are elsewhere than the others.
 	ownedDevices = statement("SELECT r.id, r.hub, " + deviceKey + " FROM registrations r WHERE r.owner_kind = ? AND r.owner_id = ? AND r.id > ? ORDER BY r.id LIMIT ?")
 
-	countBarring = statement("SELECT count(*) FROM disallowances WHERE lifted_at = 0 AND (digest IN (?, ?) OR " +
-		"digest IN (SELECT thumbprint FROM chain_links WHERE chain = ?) OR digest IN (SELECT key_hash FROM chain_links WHERE chain = ?))")
+	countBarring = statement("SELECT count(*) FROM (SELECT digest FROM disallowances WHERE digest = ? AND lifted_at = 0 UNION ALL " +
+		"SELECT digest FROM disallowances WHERE digest = ? AND lifted_at = 0 UNION ALL " +
+		"SELECT d.digest FROM chain_links l JOIN disallowances d ON d.digest = l.thumbprint AND d.lifted_at = 0 WHERE l.chain = ? UNION ALL " +
+		"SELECT d.digest FROM chain_links l JOIN disallowances d ON d.digest = l.key_hash AND d.lifted_at = 0 WHERE l.chain = ?) found")
+	stepRegistration = statement("UPDATE hub_identities SET since = CASE WHEN generation > applied THEN since ELSE ? END, generation = generation + 1, " +
+		"tries = 0, next_try = 0, problem = '' WHERE registration_id = ?")
+	countIdentities = statement("SELECT count(*) FROM hub_identities WHERE registration_id = ?")
 )
 
 var errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
@@ -131,6 +136,13 @@ func (t *tx) PutHubIdentity(rec provisioning.HubIdentityRecord) error {
 
 func (t *tx) StepHubIdentity(at provisioning.HubPlace, now time.Time) error {
 	return t.exec(stepHubIdentity, micros(now), at.Hub, at.Device.String())
+}
+
+func (t *tx) StepHubIdentities(id verify.RegistrationID, now time.Time) (int64, error) {
+	if err := t.exec(stepRegistration, micros(now), id.String()); err != nil {
+		return 0, err
+	}
+	return one(t, countIdentities, notFound("count"), (*row).int, id.String())
 }
 
 func (t *tx) HastenHubIdentity(at provisioning.HubPlace, than time.Time) error {

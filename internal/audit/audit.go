@@ -57,6 +57,9 @@ const (
 	CRLPublished        Action = "crl.published"
 	LogStarted          Action = "log.started"
 	KeyDisallowed       Action = "key.disallowed"
+	Disallowed          Action = "disallowance.started"
+	DisallowDone        Action = "disallowance.done" // every hub has confirmed
+	DisallowLifted      Action = "disallowance.lifted"
 	CodeMade            Action = "code.made"
 	CodeSpent           Action = "code.spent"
 	CodeRevoked         Action = "code.revoked"

@@ -51,6 +51,7 @@ func Run(t *testing.T, open Open) {
 		{"rolls", rolls},
 		{"keys", keys},
 		{"retained requests", retained},
+		{"incidents", incidents},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}

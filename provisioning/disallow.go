@@ -1,0 +1,437 @@
+package provisioning
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/verify"
+)
+
+// DisallowRequest says what is compromised: a certificate, as DER, or by what Muster knows it by.
+type DisallowRequest struct {
+	Certificate []byte            // DER; nil: by thumbprint, or issuer and serial
+	Thumbprint  verify.Thumbprint // SHA-256
+	Issuer      ca.IssuerID       // "": whichever has the serial
+	Serial      ca.Serial
+	Scope       DisallowScope // "": below for a CA, else certificate
+	Reason      ca.Reason     // "": cACompromise below a CA, else keyCompromise
+	Since       time.Time     // as Incident.Since
+	AtMost      *int64        // devices that may rest on it, whatever the preview said; nil: as many as it said
+}
+
+// DisallowPreview is what a disallowance would do. ID goes with the act, which is refused when it
+// would do more by then.
+type DisallowPreview struct {
+	ID          string
+	Expires     time.Time
+	Incident           // as it would begin: Entries and Revoked, without ID
+	Known       bool   // it is on record; else it is kept as a block for what may come
+	Ours        bool   // it was issued here
+	AlreadyBy   string // the id of the disallowance that is in force; "": none is
+	Hubs        []HubCount
+	WouldEnter  []Owner // groups above it, by which its devices would come in if only what holds it were deleted
+	IssuedSince int64   // certificates of ours that fall by Since
+	Pinned      int64   // individual enrollments that pin a leaf signed under its name: they are refused, and stay
+
+	seq int64 // what the ledger has behind it came after the preview
+}
+
+// previewLife is how long a preview stands for an act.
+const previewLife = time.Hour
+
+// PreviewDisallow says what Disallow would do, by the same code, and does nothing.
+//
+// Errors: Malformed with the field; NotFound "certificate-unknown" for a thumbprint or serial
+// that was never seen here; Conflict "own-issuer".
+func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p DisallowPreview, err error) {
+	now := e.now()
+	settled, err := e.ledger.Horizon(ctx)
+	if err != nil {
+		return p, err
+	}
+	err = e.store.View(ctx, func(tx Tx) error {
+		if p, err = e.foresee(tx, r, now); err != nil {
+			return err
+		}
+		p.seq = settled
+		c, err := newCompromise(p.Certificate, p.Scope)
+		if err != nil {
+			return err
+		}
+		if p.Hubs, err = tx.CountRestingOn(c.restsOn()); err != nil {
+			return err
+		}
+		for _, h := range p.Hubs {
+			p.Devices += h.Devices
+		}
+		if p.WouldEnter, err = above(tx, c.link, Owner{}); err != nil {
+			return err
+		}
+		if c.link.Cert.IsCA {
+			if p.Pinned, err = tx.CountEntriesSignedBy(verify.NameHash(c.link.Cert.RawSubject), Individual); err != nil {
+				return err
+			}
+		}
+		if !p.Since.IsZero() && c.link.Cert.IsCA {
+			p.IssuedSince, err = tx.CountIssuedSince(c.restsOn(), p.Since)
+		}
+		return err
+	})
+	p.Expires = now.Add(previewLife)
+	p.ID = e.sealPreview(p)
+	return p, err
+}
+
+// foresee is what the preview and the act have in common: what is meant, and what becomes of
+// the entries that hold it.
+func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPreview, err error) {
+	der, ours, err := e.meant(tx, r)
+	if err != nil {
+		return p, err
+	}
+	c, err := newCompromise(der, r.Scope)
+	if err != nil {
+		return p, fault.New(fault.Malformed, "certificate-malformed", "this is no X.509 certificate").At("/certificate").Because(err)
+	}
+	isCA := c.link.Cert.IsCA && c.link.Cert.BasicConstraintsValid
+	if c.scope == "" {
+		if c.scope = DisallowCertificate; isCA {
+			c.scope = DisallowBelow
+		}
+	}
+	switch {
+	case !slices.Contains([]DisallowScope{DisallowCertificate, DisallowKey, DisallowBelow}, c.scope):
+		return p, fault.New(fault.Malformed, "scope-unknown", "a scope is one of certificate, key, below").At("/scope")
+	case c.scope == DisallowBelow && !isCA:
+		return p, fault.New(fault.Malformed, "scope-not-a-ca", "nothing is below a certificate that is no CA: its scope is certificate or key").At("/scope")
+	case !r.Since.IsZero() && r.Since.After(now):
+		return p, fault.New(fault.Malformed, "since-in-future", "it cannot have been stolen later than now").At("/since")
+	}
+	if e.authority.Certifies(c.link.Cert) {
+		return p, fault.New(fault.Conflict, "own-issuer", "this is a CA of ours: revoke it with what it signed (muster ca revoke-issuer)")
+	}
+	reason := r.Reason
+	if reason == "" {
+		if reason = ca.KeyCompromise; isCA {
+			reason = ca.CACompromise
+		}
+	} else if reason, err = ca.ParseReason(string(reason)); err != nil {
+		return p, err
+	}
+	p.Ours = ours != nil
+	p.Incident = Incident{
+		Scope: c.scope, Reason: reason, Subject: c.link.Cert.Subject.String(), Certificate: der, Since: r.Since.UTC().Truncate(time.Microsecond), Created: now,
+	}
+	_, err = tx.KnownCertificate(c.link.Thumbprint)
+	if p.Known = err == nil; err != nil && !fault.Is(err, fault.NotFound) {
+		return p, err
+	}
+	if p.AlreadyBy, err = tx.IncidentInForce(c.scope, der); err != nil {
+		return p, err
+	}
+	fallen, err := c.fallen(tx, p.Since, now)
+	if err != nil {
+		return p, err
+	}
+	p.Revoked = int64(len(fallen))
+	p.Entries, err = c.effects(tx, now)
+	return p, err
+}
+
+// meant finds the certificate of a request; issued is nil when it is not one of ours.
+func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certificate, err error) {
+	switch {
+	case r.Certificate != nil:
+		der = r.Certificate
+	case r.Serial != "":
+		c, err := findCertificate(tx, r.Issuer, r.Serial)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.Thumbprint = c.Thumbprint
+		fallthrough
+	case !r.Thumbprint.IsZero():
+		if der, err = tx.KnownCertificate(r.Thumbprint); fault.Is(err, fault.NotFound) {
+			return nil, nil, fault.New(fault.NotFound, "certificate-unknown", "no certificate of this thumbprint was ever seen here: give the certificate itself")
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	default:
+		return nil, nil, fault.New(fault.Malformed, "certificate-missing", "say what is compromised: the certificate, its thumbprint, or issuer and serial")
+	}
+	found, err := tx.Certificates(CertificateFilter{Thumbprint: verify.ThumbprintOf(der), Limit: 1})
+	if err != nil || len(found) == 0 {
+		return der, nil, err
+	}
+	return der, &found[0], nil
+}
+
+// Disallow refuses what is compromised everywhere: from its commit on no door admits it, on any
+// replica, and the built-in hub lets none of its devices in. What others know of them follows
+// (SweepIncidents). The preview is that of PreviewDisallow; doing it twice is one incident.
+//
+// Errors: as PreviewDisallow; Conflict "preview-needed", "preview-expired", "effect-grew", "more-devices-than-expected",
+// "disallowed-otherwise" for one in force with another Since.
+func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, preview string) (done Incident, err error) {
+	now := e.now()
+	id := fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]) // in the order of time
+	seen, err := e.openPreview(preview)
+	if err != nil {
+		return done, err
+	}
+	grown, err := e.grown(ctx, r, seen, now)
+	if err != nil {
+		return done, err
+	}
+	err = e.store.UpdateTrust(ctx, func(tx Tx) error {
+		p, err := e.foresee(tx, r, now)
+		if err != nil {
+			return err
+		}
+		if p.AlreadyBy != "" {
+			if done, err = tx.Incident(p.AlreadyBy); err == nil && !p.Since.IsZero() && !p.Since.Equal(done.Since) {
+				err = fault.New(fault.Conflict, "disallowed-otherwise", "it is disallowed already, with another time of theft or none: lift that first").About("disallowance " + done.ID)
+			}
+			return err
+		}
+		p.Devices, p.IssuedSince = grown.Devices, grown.IssuedSince
+		if r.AtMost != nil {
+			if p.Devices > *r.AtMost {
+				return fault.New(fault.Conflict, "more-devices-than-expected", "%d devices rest on it, more than the %d expected", p.Devices, *r.AtMost)
+			}
+			seen.devices = p.Devices
+		}
+		if err := seen.covers(p, now); err != nil {
+			return err
+		}
+		done = p.Incident
+		done.ID, done.Actor, done.Devices, done.Revoked = id, actor, 0, 0
+		c, err := newCompromise(done.Certificate, done.Scope)
+		if err != nil {
+			return err
+		}
+		if err := tx.InsertIncident(done); err != nil {
+			return err
+		}
+		for _, row := range c.rows(done) {
+			if err := tx.InsertDisallowance(row); err != nil {
+				return err
+			}
+		}
+		for _, x := range done.Entries {
+			if err := e.applyEffect(tx, x, actor, now); err != nil {
+				return err
+			}
+		}
+		if err := e.revokeFallen(tx, c, &done); err != nil {
+			return err
+		}
+		return tx.Append(done.event(audit.Disallowed, actor, now))
+	})
+	return done, err
+}
+
+// grown counts again what is counted in a preview: of devices those that are new since, so that
+// the act does not read all there are; of certificates issued since a theft all.
+func (e *Engine) grown(ctx context.Context, r DisallowRequest, seen seenEffect, now time.Time) (p DisallowPreview, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		if p, err = e.foresee(tx, r, now); err != nil {
+			return err
+		}
+		c, err := newCompromise(p.Certificate, p.Scope)
+		if err != nil {
+			return err
+		}
+		more, err := tx.CountNewRestingOn(c.restsOn(), seen.seq, seen.made())
+		if err != nil {
+			return err
+		}
+		p.Devices = seen.devices + more
+		if !p.Since.IsZero() && c.link.Cert.IsCA {
+			p.IssuedSince, err = tx.CountIssuedSince(c.restsOn(), p.Since)
+		}
+		return err
+	})
+	return p, err
+}
+
+// fallen are certificates of ours that are revoked in the act itself: the one that is meant and,
+// of its device, those with its key if that is meant, and those issued since it was stolen: a
+// thief may have got them, whatever the device came with later.
+func (c compromise) fallen(tx Tx, since, now time.Time) (list []ca.Certificate, err error) {
+	found, err := tx.Certificates(CertificateFilter{Thumbprint: c.link.Thumbprint, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) > 0 && found[0].RevokedAt.IsZero() {
+		list = append(list, found[0])
+	}
+	id, err := verify.ParseRegistrationID(c.link.Cert.Subject.CommonName)
+	if c.link.Cert.IsCA || err != nil {
+		return list, nil
+	}
+	good, err := tx.GoodCertificates(id, now)
+	for _, x := range good {
+		if x.Thumbprint != c.link.Thumbprint && (c.scope == DisallowKey && x.KeyHash == c.link.KeyHash || !since.IsZero() && !x.Issued.Before(since)) {
+			list = append(list, x)
+		}
+	}
+	return list, err
+}
+
+// revokeFallen revokes them, and has the device's hub told.
+func (e *Engine) revokeFallen(tx Tx, c compromise, i *Incident) error {
+	list, err := c.fallen(tx, i.Since, i.Created)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	was := *i
+	for _, x := range list {
+		if err := e.revokeFor(tx, x, *i, i.Actor, i.Created); err != nil {
+			return err
+		}
+		i.Revoked++
+	}
+	switch reg, err := tx.Registration(list[0].RegistrationID); {
+	case fault.Is(err, fault.NotFound):
+	case err != nil:
+		return err
+	default:
+		i.Devices++
+		if err := receive(tx, i.ID, reg, i.Created); err != nil {
+			return err
+		}
+	}
+	return tx.MoveIncident(was, *i)
+}
+
+// revokeFor revokes a certificate of ours because of an incident: it leaves its device's pair, and
+// what hubs hold of it.
+func (e *Engine) revokeFor(tx Tx, c ca.Certificate, i Incident, actor string, now time.Time) error {
+	event := audit.Event{At: now, Actor: actor, Subject: "certificate:" + string(c.Serial),
+		Body: audit.Body(map[string]any{"registrationId": c.RegistrationID.String(), "disallowance": i.ID})}
+	reason := i.Reason
+	if reason == ca.CACompromise {
+		reason = ca.KeyCompromise // of a leaf: RFC 5280 §5.3.1
+	}
+	if _, err := ca.RevokeIn(tx, c, reason, event, now); err != nil {
+		return err
+	}
+	return first(tx.DropHubThumbprint(thumbprintText(c.Thumbprint[:]), now), dropFromPair(tx, c, now))
+}
+
+func (i Incident) event(action audit.Action, actor string, now time.Time) audit.Event {
+	thumb := verify.ThumbprintOf(i.Certificate)
+	return audit.Event{At: now, Actor: actor, Action: action, Subject: "disallowance:" + i.ID, Body: audit.Body(map[string]any{
+		"sha256": thumb.String(), "scope": string(i.Scope), "reason": string(i.Reason), "entries": len(i.Entries), "devices": i.Devices, "revoked": i.Revoked,
+	})}
+}
+
+// LiftDisallowance ends what a disallowance refuses, for good: it brings back no certificate that
+// was revoked and no slot that was emptied, and enables no entry. Lifting twice is lifting once.
+func (e *Engine) LiftDisallowance(ctx context.Context, actor, id string) (i Incident, err error) {
+	now := e.now()
+	err = e.store.UpdateTrust(ctx, func(tx Tx) error {
+		if i, err = tx.Incident(id); err != nil || !i.LiftedAt.IsZero() {
+			return err
+		}
+		was := i
+		i.LiftedAt, i.LiftedBy = now, actor
+		i.Cursor, i.Passed, i.Done = "", time.Time{}, time.Time{} // hubs are to be told again
+		return first(tx.LiftDisallowances(id, now), tx.MoveIncident(was, i), tx.Append(i.event(audit.DisallowLifted, actor, now)))
+	})
+	return i, err
+}
+
+// seenEffect is what the preview of an id promised.
+type seenEffect struct {
+	what    [sha256.Size]byte // certificate and scope
+	expires time.Time
+	devices int64
+	issued  int64
+	revoked int64
+	seq     int64
+	entries [][8]byte
+}
+
+func effectMark(x EntryEffect) (mark [8]byte) {
+	sum := sha256.Sum256([]byte(x.Owner.String() + "|" + string(x.Act) + "|" + x.Slot.String()))
+	copy(mark[:], sum[:])
+	return mark
+}
+
+func whatOf(i Incident) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write([]byte(string(i.Scope) + "|" + string(i.Reason) + "|" + i.Since.String() + "|"))
+	h.Write(i.Certificate)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+const previewPurpose = "disallow-preview"
+
+// sealPreview makes an id that says what was shown: every replica can read it, nobody else can
+// make one.
+func (e *Engine) sealPreview(p DisallowPreview) string {
+	what := whatOf(p.Incident)
+	b := bytes.NewBuffer(what[:])
+	for _, n := range []int64{p.Expires.UnixMicro(), p.Devices, p.IssuedSince, p.Revoked, p.seq} {
+		_ = binary.Write(b, binary.BigEndian, n) // a buffer takes all
+	}
+	for _, x := range p.Entries {
+		mark := effectMark(x)
+		b.Write(mark[:])
+	}
+	return base64.RawURLEncoding.EncodeToString(e.box.Seal(previewPurpose, b.Bytes()))
+}
+
+func (e *Engine) openPreview(id string) (s seenEffect, err error) {
+	if id == "" {
+		return s, fault.New(fault.Conflict, "preview-needed", "look at what it does first: the act takes the id of a preview")
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(id)
+	if err == nil {
+		sealed, err = e.box.Open(previewPurpose, sealed)
+	}
+	const fixed = sha256.Size + 5*8
+	if err != nil || len(sealed) < fixed || (len(sealed)-fixed)%8 != 0 {
+		return s, fault.New(fault.Malformed, "preview-unknown", "this is no id of a preview").At("/preview")
+	}
+	s.what = [sha256.Size]byte(sealed[:sha256.Size])
+	number := func(n int) int64 { return int64(binary.BigEndian.Uint64(sealed[sha256.Size+8*n:])) }
+	s.expires, s.devices, s.issued, s.revoked, s.seq = time.UnixMicro(number(0)), number(1), number(2), number(3), number(4)
+	for rest := sealed[fixed:]; len(rest) > 0; rest = rest[8:] {
+		s.entries = append(s.entries, [8]byte(rest))
+	}
+	return s, nil
+}
+
+// made is when the preview was.
+func (s seenEffect) made() time.Time { return s.expires.Add(-previewLife) }
+
+// covers says whether what would be done now was all in the preview.
+func (s seenEffect) covers(p DisallowPreview, now time.Time) error {
+	switch {
+	case s.what != whatOf(p.Incident):
+		return fault.New(fault.Malformed, "preview-of-another", "the preview was of another certificate, scope, reason or time").At("/preview")
+	case now.After(s.expires):
+		return fault.New(fault.Conflict, "preview-expired", "the preview is more than an hour old: look again")
+	}
+	grew := p.Devices > s.devices || p.IssuedSince > s.issued || p.Revoked > s.revoked
+	for _, x := range p.Entries {
+		grew = grew || !slices.Contains(s.entries, effectMark(x))
+	}
+	if grew {
+		return fault.New(fault.Conflict, "effect-grew", "it would do more than the preview said: look again")
+	}
+	return nil
+}

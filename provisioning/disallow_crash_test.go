@@ -1,0 +1,140 @@
+package provisioning_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
+)
+
+// dying is a database that fails at a write, once; 0: never. kept: only after the commit.
+type dying struct {
+	store.Engine
+	at   int
+	kept bool
+}
+
+var errCrashed = errors.New("the process was killed")
+
+func (b *dying) Update(ctx context.Context, lane store.Lane, f func(store.Conn) error) error {
+	dies := false
+	err := b.Engine.Update(ctx, lane, func(c store.Conn) error {
+		err := f(&dyingConn{c, b, &dies})
+		if err == nil && dies && !b.kept {
+			err = errCrashed
+		}
+		return err
+	})
+	if err == nil && dies {
+		err = errCrashed
+	}
+	return err
+}
+
+type dyingConn struct {
+	store.Conn
+	of   *dying
+	dies *bool
+}
+
+func (c *dyingConn) Exec(s *store.Stmt, args ...any) error {
+	if c.of.at > 0 {
+		if c.of.at--; c.of.at == 0 {
+			if *c.dies = true; !c.of.kept {
+				return errCrashed
+			}
+		}
+	}
+	return c.Conn.Exec(s, args...)
+}
+
+// INV-D4: whatever write the process ends at, in the act or in what follows it, it is done whole or
+// not at all, and what is left undone is done by the next process: with the same result.
+func TestADisallowanceSurvivesACrashAtEachOfItsWrites(t *testing.T) {
+	t.Parallel()
+	want := ""
+	for _, kept := range []bool{false, true} {
+		for n := 0; ; n++ {
+			got, broke := disallowBreaking(t, n, kept)
+			if want == "" {
+				want = got
+			}
+			if got != want {
+				t.Fatalf("after a crash at write %d (kept: %v):\n%s\nwithout:\n%s", n, kept, got, want)
+			}
+			if n > 0 && !broke {
+				if n < 20 {
+					t.Errorf("there were %d writes only", n)
+				}
+				break
+			}
+		}
+	}
+}
+
+func disallowBreaking(t *testing.T, at int, kept bool) (state string, broke bool) {
+	t.Helper()
+	file := &dying{Engine: newFile(t), kept: kept}
+	w := newWorldOn(t, file, newBox(t))
+	hub := w.linked(elsewhere)
+	f := testkit.Chain(t, "root > mid > d1; mid > d2")
+	w.anchor(f.Get("root"), true)
+	line := w.group("line", f.Get("mid"), livingOn(elsewhere))
+	start := w.now()
+	for _, name := range []string{"d1", "d2"} {
+		_, err := w.enroll(w.presenting(name, f.Get(name).Chain()...))
+		w.must(err)
+	}
+	w.sweepHubs()
+
+	r := provisioning.DisallowRequest{Certificate: f.Get("mid").Cert.Raw, Since: start}
+	preview := w.foresees(r).ID
+	file.at = at
+	i, err := w.engine.Disallow(w.ctx, ann, r, preview)
+	if err != nil {
+		broke = true
+		w.restart()
+		w.check()
+		if list, err := w.engine.Disallowances(w.ctx, "", 10); err != nil || !kept && len(list) != 0 {
+			t.Fatalf("write %d: half an act is on record: %+v, %v", at, list, err)
+		}
+		if !kept {
+			w.assigned(w.presenting("d2", f.Get("d2").Chain()...))
+			preview = w.foresees(r).ID
+		}
+		i, err = w.engine.Disallow(w.ctx, ann, r, preview)
+		w.must(err)
+	}
+	for range 20 {
+		for _, sweep := range []func() error{
+			func() error { _, err := w.engine.SweepIncidents(w.ctx, w.db.ProvisioningJobs()); return err },
+			func() error { _, err := w.engine.SweepHubs(w.ctx, w.db.ProvisioningJobs()); return err },
+		} {
+			if sweep() != nil {
+				broke = true
+				w.restart()
+			}
+			w.check()
+		}
+		w.pass(time.Minute)
+	}
+	got := w.incident(i.ID)
+	for _, name := range []string{"d1", "d2"} {
+		if _, err := w.register(w.presenting(name, f.Get(name).Chain()...)); !fault.Is(err, fault.Unauthenticated) {
+			t.Errorf("write %d: %s: %v", at, name, err)
+		}
+		w.barredAt(hub, name)
+	}
+	group, err := w.engine.Enrollment(w.ctx, line.Owner)
+	w.must(err)
+	return fmt.Sprintf("devices %d, revoked %d, hubs %+v, done %v, entries %v, enabled %v, started %d, ended %d, revocations %d",
+		got.Devices, got.Revoked, got.Hubs, !got.Done.IsZero(), got.Entries, group.Enabled,
+		w.found(audit.Disallowed), w.found(audit.DisallowDone), w.found(audit.Revoked)), broke
+}

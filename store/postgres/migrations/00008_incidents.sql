@@ -1,0 +1,51 @@
+-- +goose Up
+-- Acts against what is compromised, and what came of them. What they name stands in disallowances.
+CREATE TABLE incidents (
+  id          TEXT COLLATE "C" PRIMARY KEY,
+  scope       TEXT COLLATE "C" NOT NULL CHECK (scope IN ('certificate', 'key', 'below')),
+  reason      TEXT COLLATE "C" NOT NULL,
+  subject     TEXT COLLATE "C" NOT NULL, -- the certificate's, for people
+  certificate BYTEA NOT NULL, -- DER
+  since       BIGINT NOT NULL, -- what was issued on its word from then on falls, too; 0: nothing does
+  actor       TEXT COLLATE "C" NOT NULL,
+  created     BIGINT NOT NULL,
+  entries     TEXT COLLATE "C" NOT NULL, -- what became of those that held it; JSON
+  revoked     BIGINT NOT NULL, -- certificates of ours, so far
+  devices     BIGINT NOT NULL, -- registrations that rest on it, so far
+  cursor      TEXT COLLATE "C" NOT NULL, -- the last one that was looked at
+  passed      BIGINT NOT NULL, -- when all had been; 0: not yet
+  done        BIGINT NOT NULL, -- when every hub had confirmed; 0: not yet
+  lifted_at   BIGINT NOT NULL,
+  lifted_by   TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX incidents_open ON incidents (id) WHERE done = 0;
+
+-- Their receipts. awaited: hubs that live elsewhere know the device, and are to confirm what
+-- stood when it was found or later; the built-in one knew at the commit.
+CREATE TABLE incident_devices (
+  incident        TEXT COLLATE "C" NOT NULL REFERENCES incidents (id),
+  registration_id TEXT COLLATE "C" NOT NULL,
+  hub             TEXT COLLATE "C" NOT NULL,
+  device          TEXT COLLATE "C" NOT NULL,
+  awaited         BIGINT NOT NULL CHECK (awaited IN (0, 1)),
+  found           BIGINT NOT NULL,
+  confirmed       BIGINT NOT NULL, -- 0: not yet
+  PRIMARY KEY (incident, registration_id)
+);
+CREATE INDEX incident_devices_pending ON incident_devices (incident, registration_id) WHERE confirmed = 0;
+
+ALTER TABLE disallowances ADD COLUMN incident TEXT COLLATE "C" NOT NULL DEFAULT ''; -- '': a key, with a revocation
+-- Of a CA: it refuses what it signed where a device leaves it out.
+ALTER TABLE disallowances ADD COLUMN subject_hash BYTEA;
+ALTER TABLE disallowances ADD COLUMN certificate BYTEA;
+-- Two acts may name the same: each refuses until it is lifted itself.
+DROP INDEX disallowances_active;
+CREATE UNIQUE INDEX disallowances_active ON disallowances (digest, incident) WHERE lifted_at = 0;
+CREATE INDEX disallowances_subject ON disallowances (subject_hash) WHERE subject_hash IS NOT NULL AND lifted_at = 0;
+
+-- The name of who signed a certificate in a slot: what a disallowed CA signed is found by it.
+ALTER TABLE entry_credentials ADD COLUMN issuer_hash BYTEA;
+CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE issuer_hash IS NOT NULL;
+ALTER TABLE chain_links ADD COLUMN issuer_hash BYTEA;
+CREATE INDEX chain_links_issuer ON chain_links (issuer_hash) WHERE issuer_hash IS NOT NULL;
+CREATE INDEX chain_links_key ON chain_links (key_hash);
