@@ -36,7 +36,7 @@ type Deps struct {
 	IssuanceLog Log
 	// Jobs is how the jobs do; nil where there are none.
 	Jobs Jobs
-	// AfterRevoke is called after a certificate was revoked or an issuer has moved, so that
+	// AfterRevoke is called after a certificate was revoked or disallowed or an issuer has moved, so that
 	// jobs learn of it and the next CRL is signed soon. It must be quick.
 	AfterRevoke func()
 	// Observe is told of every request that was answered.
@@ -118,6 +118,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addCodes()
 	d.addLineage()
 	d.addCampaigns()
+	d.addDisallowances()
 	d.addAudit()
 	d.addLog()
 	d.addJobs()

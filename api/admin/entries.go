@@ -136,6 +136,7 @@ func addEntries[T any](r entries[T]) {
 	add(r.door, route{"put-" + r.noun, http.MethodPut, one, policies.ScopeEnroll, tag, "Create or replace one; keys and certificates that are described and not sent stay", true}, r.put)
 	add(r.door, route{"patch-" + r.noun, http.MethodPatch, one, policies.ScopeEnroll, tag, "Change one", false}, r.patch)
 	add(r.door, route{"delete-" + r.noun, http.MethodDelete, one, policies.ScopeEnroll, tag, "Delete one; its registrations stay, without an owner", false}, r.delete)
+	add(r.door, route{"preview-delete-" + r.noun, http.MethodGet, one + "/leaving", policies.ScopeRead, tag, "Say what deleting one would leave open: a deletion refuses nobody by itself", false}, r.leaving)
 	add(r.door, route{"enable-" + r.noun, http.MethodPost, one + "/enable", policies.ScopeEnroll, tag, "Admit devices again", false}, r.enable)
 	add(r.door, route{"disable-" + r.noun, http.MethodPost, one + "/disable", policies.ScopeEnroll, tag, "Refuse devices from now on", false}, r.disable)
 	add(r.door, route{"get-" + r.noun + "-attestation", http.MethodPost, one + "/attestationmechanism", policies.ScopeSecurity, tag, "Read the attestation with its keys; that is put on record", false}, r.mechanism)
@@ -235,6 +236,32 @@ func (r entries[T]) delete(ctx context.Context, in *entryAct) (*done, error) {
 		return nil, err
 	}
 	return &done{}, r.Engine.Delete(ctx, actor(ctx), o, pre)
+}
+
+// Leaving is what the deletion of an entry leaves open.
+type Leaving struct {
+	Registrations int64        `json:"registrations" doc:"Records that lose their owner. Their devices stay on their hubs."`
+	Hubs          []HubDevices `json:"hubs" nullable:"false" doc:"Those by hub."`
+	WouldEnter    []entryRef   `json:"wouldEnter" nullable:"false" doc:"Enabled groups by which its devices would come in then."`
+}
+
+func (r entries[T]) leaving(ctx context.Context, in *EntryID) (*found[Leaving], error) {
+	o, err := r.owner(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	l, err := r.Engine.Leaving(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	out := Leaving{Registrations: l.Registrations(), Hubs: []HubDevices{}, WouldEnter: []entryRef{}}
+	for _, h := range l.Hubs {
+		out.Hubs = append(out.Hubs, HubDevices(h))
+	}
+	for _, g := range l.WouldEnter {
+		out.WouldEnter = append(out.WouldEnter, *ownerOf(g))
+	}
+	return &found[Leaving]{Body: out}, nil
 }
 
 func (r entries[T]) enable(ctx context.Context, in *entryAct) (*found[T], error) {

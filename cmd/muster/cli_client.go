@@ -34,8 +34,9 @@ type call struct {
 	at     []string // segments below /api/v1, not escaped
 	query  url.Values
 	// match is If-Match; "none" stands for If-None-Match: *.
-	match string
-	body  any // encoded as JSON; nil sends none
+	match  string
+	accept string // a media type other than JSON
+	body   any    // encoded as JSON; nil sends none
 	// next is the command to try after a refusal, if the usual ones do not fit.
 	next string
 }
@@ -79,6 +80,9 @@ func (c *client) do(ctx context.Context, a call) (answer, error) {
 		if a.method == http.MethodPatch {
 			req.Header.Set("Content-Type", "application/merge-patch+json")
 		}
+	}
+	if a.accept != "" {
+		req.Header.Set("Accept", a.accept)
 	}
 	switch a.match {
 	case "":
@@ -170,7 +174,7 @@ func (c *client) printCurl(req *http.Request, body []byte) {
 	if c.token != "" && strings.HasPrefix(req.URL.String(), c.base+apiPrefix) {
 		b.WriteString(` -H "Authorization: Bearer $` + tokenEnv + `"`)
 	}
-	for _, name := range []string{"Content-Type", "If-Match", "If-None-Match"} {
+	for _, name := range []string{"Accept", "Content-Type", "If-Match", "If-None-Match"} {
 		if v := req.Header.Get(name); v != "" {
 			b.WriteString(" -H " + shellWord(name+": "+v))
 		}

@@ -128,14 +128,44 @@ func (c *entryDeleteCmd) Run(ctx context.Context, s streams, api *client, k entr
 	if err != nil {
 		return err
 	}
-	if err := c.confirmed(s, c.ID, fmt.Sprintf("%s %s will be deleted; a group above may admit its devices then", k.noun, c.ID)); err != nil {
+	leaves, err := k.leaves(ctx, api, c.ID)
+	if err != nil {
+		return err
+	}
+	if err := c.confirmed(s, c.ID, fmt.Sprintf("%s %s will be deleted; %s", k.noun, c.ID, leaves)); err != nil {
 		return err
 	}
 	if _, err = api.do(ctx, call{method: http.MethodDelete, at: []string{k.resource, c.ID}, match: got.etag}); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Err, "%s %s deleted; %s\n", k.noun, c.ID, goesOn)
+	fmt.Fprintf(s.Err, "%s %s deleted; %s; %s\n", k.noun, c.ID, leaves, goesOn)
 	return nil
+}
+
+// leaves says what a deletion leaves open.
+func (k entryKind) leaves(ctx context.Context, api *client, id string) (string, error) {
+	got, err := api.do(ctx, call{method: http.MethodGet, at: []string{k.resource, id, "leaving"}})
+	if err != nil {
+		return "", err
+	}
+	var l struct {
+		Registrations int64
+		WouldEnter    []struct{ ID string }
+	}
+	if err := json.Unmarshal(got.body, &l); err != nil {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	text := "no group above admits its devices then"
+	if len(l.WouldEnter) > 0 {
+		text = "its devices come in by a group above then:"
+		for _, g := range l.WouldEnter {
+			text += " " + g.ID
+		}
+	}
+	if l.Registrations > 0 {
+		text = fmt.Sprintf("%d registrations stay without an owner; %s", l.Registrations, text)
+	}
+	return text, nil
 }
 
 // entrySettings are the flags of create and update that enrollments and groups share;

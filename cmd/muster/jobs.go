@@ -68,11 +68,13 @@ func (s *server) closeJobs(ctx context.Context) error {
 	return s.jobs.Stop(ctx)
 }
 
-// nudge has CRLs signed and upstreams told soon, because a certificate was revoked or an
-// issuer has moved in this process; which also takes note of it itself.
+// nudge has CRLs signed, upstreams told and disallowances carried on soon, because a certificate
+// was revoked or disallowed or an issuer has moved in this process; which also takes note of it
+// itself.
 func (s *server) nudge(h *house) {
-	s.jobs.Nudge(h.idScope, tendIssuers)
-	s.jobs.Nudge(h.idScope, tellUpstreams)
+	for _, sweep := range []string{tendIssuers, tellUpstreams, carryDisallowances} {
+		s.jobs.Nudge(h.idScope, sweep)
+	}
 	select {
 	case s.moved <- struct{}{}:
 	default:

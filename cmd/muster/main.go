@@ -40,6 +40,7 @@ type cli struct {
 	Group        groupCmd        `cmd:"" help:"Enrollment groups."`
 	Reg          regCmd          `cmd:"" help:"Registration records."`
 	Roll         rollCmd         `cmd:"" help:"Rotation: plans, what is due, and campaigns that move many devices."`
+	Disallow     disallowCmd     `cmd:"" help:"Shut out what is compromised, everywhere: a certificate, a key, or a CA and all below it."`
 	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
 	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`
 	Profile      profileCmd      `cmd:"" help:"Issuing profiles: what certificates look like."`

@@ -109,7 +109,7 @@ func TestEveryAlertIsExplainedAndTested(t *testing.T) {
 func TestTheHorizonIsInTheMetrics(t *testing.T) {
 	s := newDevServer(t)
 	want := []string{`muster_certificates_expiring{id_scope="`, `muster_certificates_ended{`, `muster_expiry_survey_timestamp_seconds{`, `muster_rotation_overdue{`,
-		`muster_issuer_awaits_successor{`, `muster_crl_lifetime_seconds{`, `muster_server_certificate_not_after_timestamp_seconds `}
+		`muster_issuer_awaits_successor{`, `muster_crl_lifetime_seconds{`, `muster_server_certificate_not_after_timestamp_seconds `, `muster_disallowance_remaining{id_scope="`}
 	for tries := 0; ; tries++ {
 		text := s.ops("/metrics")
 		missing := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return strings.Contains(text, "\n"+name) })

@@ -15,6 +15,9 @@ type sweep struct {
 	run   func(ctx context.Context, h *house) (more bool, err error)
 }
 
+// carryDisallowances is nudged when there is one.
+const carryDisallowances = "disallowances"
+
 // sweeps are all there are beside those that keep CAs (jobs.go).
 var sweeps = []sweep{
 	{"registrations", rotationSweepEvery, sweepRegistrations},
@@ -39,6 +42,9 @@ var sweeps = []sweep{
 	}},
 	{"subscriptions", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepSubscriptions(ctx, h.db.ProvisioningJobs())
+	}},
+	{carryDisallowances, 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepIncidents(ctx, h.db.ProvisioningJobs())
 	}},
 	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
