@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The figures: Muster beside the floor and step-ca; a server with a million certificates beside an empty
 # one; pages of a query among a million enrollments; a device among a thousand groups with
-# keys; the log of a million issuings; the planner among a million and ten million pairs; MQTT connections that idle; and devices that are let in beside a herd that is not.
+# keys; the log of a million issuings; the planner among a million and ten million pairs; a CA that is disallowed
+# with a million devices below it; MQTT connections that idle; and devices that are let in beside a herd that is not.
 # The tables name their goals. They hold on a machine that does nothing else.
 #
 #   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT; and, 0 for none: BENCH_ROWS
@@ -28,7 +29,7 @@ trap 'rm -rf "$work"' EXIT
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
-go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status ./bench/roll
+go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status ./bench/roll ./bench/contain
 
 others=() step=()
 if [ -d ../shared/bench ]; then
@@ -66,6 +67,10 @@ fi
 if [ "$rows" -ge 1000 ]; then
 	echo
 	"$work/roll" -rows "$rows" -large "$((rows * 10))" -due "$((rows / 50))"
+fi
+if [ "$rows" -ge 1000 ]; then
+	echo
+	"$work/contain" -muster "$work/muster" -load "$work/load" -devices "$((rows / 10))" -large "$rows"
 fi
 if [ "$groups" -gt 0 ]; then
 	echo
