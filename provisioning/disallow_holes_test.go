@@ -215,6 +215,18 @@ func TestWhatAThiefGotFallsThoughTheOwnerCameLater(t *testing.T) {
 	w.disallow(r)
 	w.shutOut("what the thief got", w.presenting("d1", got))
 	w.assigned(w.presenting("d1", clean.Cert))
+
+	// The same of a device that still rests on the leaf.
+	d2 := f.Get("root").Issue(t, "d2")
+	w.individual("d2", d2, nil, livingOn(builtIn))
+	w.pass(time.Minute)
+	_, err = w.enroll(w.presenting("d2", d2.Cert))
+	w.must(err)
+	i := w.disallow(provisioning.DisallowRequest{Certificate: d2.Cert.Raw, Since: theft})
+	w.settles()
+	if r := w.isDone(i.ID); r.Revoked != 1 || r.Devices != 1 {
+		t.Errorf("%d revoked, %d devices", r.Revoked, r.Devices)
+	}
 }
 
 func TestALiftIsToldToHubsThatWereNotToldOfTheAct(t *testing.T) {
