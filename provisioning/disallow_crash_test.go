@@ -112,7 +112,7 @@ func disallowBreaking(t *testing.T, at int, kept bool) (state string, broke bool
 		i, err = w.engine.Disallow(w.ctx, ann, r, preview)
 		w.must(err)
 	}
-	for range 20 {
+	for range 8 {
 		for _, sweep := range []func() error{
 			func() error { _, err := w.engine.SweepIncidents(w.ctx, w.db.ProvisioningJobs()); return err },
 			func() error { _, err := w.engine.SweepHubs(w.ctx, w.db.ProvisioningJobs()); return err },
@@ -121,8 +121,8 @@ func disallowBreaking(t *testing.T, at int, kept bool) (state string, broke bool
 				broke = true
 				w.restart()
 			}
-			w.check()
 		}
+		w.check()
 		w.pass(time.Minute)
 	}
 	got := w.incident(i.ID)

@@ -29,7 +29,7 @@ func devices() int {
 	if os.Getenv("MUSTER_SOAK") == "1" {
 		return 2000
 	}
-	return 16
+	return 12
 }
 
 // TestThreeYearsOfAFleet: no device is ever without a working credential while its plan
