@@ -42,7 +42,9 @@ type DisallowPreview struct {
 	IssuedSince int64   // certificates of ours that fall by Since
 	Pinned      int64   // individual enrollments that pin a leaf signed under its name: they are refused, and stay
 
-	seq int64 // what the ledger has behind it came after the preview
+	c    compromise
+	fall []ca.Certificate // Revoked
+	seq  int64            // what the ledger has behind it came after the preview
 }
 
 // previewLife is how long a preview stands for an act.
@@ -63,10 +65,7 @@ func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p Disa
 			return err
 		}
 		p.seq = settled
-		c, err := newCompromise(p.Certificate, p.Scope)
-		if err != nil {
-			return err
-		}
+		c := p.c
 		if p.Hubs, err = tx.CountRestingOn(c.restsOn()); err != nil {
 			return err
 		}
@@ -127,7 +126,7 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 	} else if reason, err = ca.ParseReason(string(reason)); err != nil {
 		return p, err
 	}
-	p.Ours = ours != nil
+	p.c, p.Ours = c, ours != nil
 	p.Incident = Incident{
 		Scope: c.scope, Reason: reason, Subject: c.link.Cert.Subject.String(), Certificate: der, Since: r.Since.UTC().Truncate(time.Microsecond), Created: now,
 	}
@@ -138,11 +137,10 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 	if p.AlreadyBy, err = tx.IncidentInForce(c.scope, der); err != nil {
 		return p, err
 	}
-	fallen, err := c.fallen(tx, p.Since, now)
-	if err != nil {
+	if p.fall, err = c.fallen(tx, ours, p.Since, now); err != nil {
 		return p, err
 	}
-	p.Revoked = int64(len(fallen))
+	p.Revoked = int64(len(p.fall))
 	p.Entries, err = c.effects(tx, now)
 	return p, err
 }
@@ -169,11 +167,8 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 	default:
 		return nil, nil, fault.New(fault.Malformed, "certificate-missing", "say what is compromised: the certificate, its thumbprint, or issuer and serial")
 	}
-	found, err := tx.Certificates(CertificateFilter{Thumbprint: verify.ThumbprintOf(der), Limit: 1})
-	if err != nil || len(found) == 0 {
-		return der, nil, err
-	}
-	return der, &found[0], nil
+	issued, err = issuedAs(tx, verify.ThumbprintOf(der))
+	return der, issued, err
 }
 
 // Disallow refuses what is compromised everywhere: from its commit on no door admits it, on any
@@ -215,28 +210,8 @@ func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, 
 			return err
 		}
 		done = p.Incident
-		done.ID, done.Actor, done.Devices, done.Revoked = id, actor, 0, 0
-		c, err := newCompromise(done.Certificate, done.Scope)
-		if err != nil {
-			return err
-		}
-		if err := tx.InsertIncident(done); err != nil {
-			return err
-		}
-		for _, row := range c.rows(done) {
-			if err := tx.InsertDisallowance(row); err != nil {
-				return err
-			}
-		}
-		for _, x := range done.Entries {
-			if err := e.applyEffect(tx, x, actor, now); err != nil {
-				return err
-			}
-		}
-		if err := e.revokeFallen(tx, c, &done); err != nil {
-			return err
-		}
-		return tx.Append(done.event(audit.Disallowed, actor, now))
+		done.ID, done.Actor, done.Devices = id, actor, 0
+		return e.carryOutDisallowance(tx, p, &done)
 	})
 	return done, err
 }
@@ -248,71 +223,85 @@ func (e *Engine) grown(ctx context.Context, r DisallowRequest, seen seenEffect, 
 		if p, err = e.foresee(tx, r, now); err != nil {
 			return err
 		}
-		c, err := newCompromise(p.Certificate, p.Scope)
-		if err != nil {
-			return err
-		}
-		more, err := tx.CountNewRestingOn(c.restsOn(), seen.seq, seen.made())
+		more, err := tx.CountNewRestingOn(p.c.restsOn(), seen.seq, seen.made())
 		if err != nil {
 			return err
 		}
 		p.Devices = seen.devices + more
-		if !p.Since.IsZero() && c.link.Cert.IsCA {
-			p.IssuedSince, err = tx.CountIssuedSince(c.restsOn(), p.Since)
+		if !p.Since.IsZero() && p.c.link.Cert.IsCA {
+			p.IssuedSince, err = tx.CountIssuedSince(p.c.restsOn(), p.Since)
 		}
 		return err
 	})
 	return p, err
 }
 
-// fallen are certificates of ours that are revoked in the act itself: the one that is meant and,
-// of its device, those with its key if that is meant, and those issued since it was stolen: a
-// thief may have got them, whatever the device came with later.
-func (c compromise) fallen(tx Tx, since, now time.Time) (list []ca.Certificate, err error) {
-	found, err := tx.Certificates(CertificateFilter{Thumbprint: c.link.Thumbprint, Limit: 1})
-	if err != nil {
-		return nil, err
+// carryOutDisallowance writes all that the act is.
+func (e *Engine) carryOutDisallowance(tx Tx, p DisallowPreview, i *Incident) error {
+	for _, x := range p.fall {
+		if err := e.revokeFor(tx, x, *i, i.Actor, i.Created); err != nil {
+			return err
+		}
 	}
-	if len(found) > 0 && found[0].RevokedAt.IsZero() {
-		list = append(list, found[0])
+	var bearer Registration // of what was revoked
+	if len(p.fall) > 0 {
+		reg, err := tx.Registration(p.fall[0].RegistrationID)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err == nil {
+			bearer, i.Devices = reg, 1
+		}
+	}
+	if err := tx.InsertIncident(*i); err != nil {
+		return err
+	}
+	if i.Devices > 0 {
+		if err := receive(tx, i.ID, bearer, i.Created); err != nil {
+			return err
+		}
+	}
+	for _, row := range p.c.rows(*i) {
+		if err := tx.InsertDisallowance(row); err != nil {
+			return err
+		}
+	}
+	for _, x := range i.Entries {
+		if err := e.applyEffect(tx, x, i.Actor, i.Created); err != nil {
+			return err
+		}
+	}
+	return tx.Append(i.event(audit.Disallowed, i.Actor, i.Created))
+}
+
+// fallen are certificates of ours that are revoked in the act itself: the one that is meant and,
+// of its device, those with its key if that is meant, and those that it led to since it was
+// stolen, whatever the device came with later (scenarios I13).
+func (c compromise) fallen(tx Tx, ours *ca.Certificate, since, now time.Time) (list []ca.Certificate, err error) {
+	if ours != nil && ours.RevokedAt.IsZero() {
+		list = append(list, *ours)
 	}
 	id, err := verify.ParseRegistrationID(c.link.Cert.Subject.CommonName)
 	if c.link.Cert.IsCA || err != nil {
 		return list, nil
 	}
+	led := map[verify.Thumbprint]bool{}
+	if !since.IsZero() {
+		err = descendants(tx, id, c.link.Thumbprint, 0, func(d Descendant) bool {
+			led[d.Thumbprint] = !d.Issued.Before(since)
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	good, err := tx.GoodCertificates(id, now)
 	for _, x := range good {
-		if x.Thumbprint != c.link.Thumbprint && (c.scope == DisallowKey && x.KeyHash == c.link.KeyHash || !since.IsZero() && !x.Issued.Before(since)) {
+		if x.Thumbprint != c.link.Thumbprint && (c.scope == DisallowKey && x.KeyHash == c.link.KeyHash || led[x.Thumbprint]) {
 			list = append(list, x)
 		}
 	}
 	return list, err
-}
-
-// revokeFallen revokes them, and has the device's hub told.
-func (e *Engine) revokeFallen(tx Tx, c compromise, i *Incident) error {
-	list, err := c.fallen(tx, i.Since, i.Created)
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	was := *i
-	for _, x := range list {
-		if err := e.revokeFor(tx, x, *i, i.Actor, i.Created); err != nil {
-			return err
-		}
-		i.Revoked++
-	}
-	switch reg, err := tx.Registration(list[0].RegistrationID); {
-	case fault.Is(err, fault.NotFound):
-	case err != nil:
-		return err
-	default:
-		i.Devices++
-		if err := receive(tx, i.ID, reg, i.Created); err != nil {
-			return err
-		}
-	}
-	return tx.MoveIncident(was, *i)
 }
 
 // revokeFor revokes a certificate of ours because of an incident: it leaves its device's pair, and
@@ -377,7 +366,8 @@ func whatOf(i Incident) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-const previewPurpose = "disallow-preview"
+// previewPurpose binds a preview to its id scope.
+func (e *Engine) previewPurpose() string { return "disallow-preview|" + e.idScope }
 
 // sealPreview makes an id that says what was shown: every replica can read it, nobody else can
 // make one.
@@ -391,7 +381,7 @@ func (e *Engine) sealPreview(p DisallowPreview) string {
 		mark := effectMark(x)
 		b.Write(mark[:])
 	}
-	return base64.RawURLEncoding.EncodeToString(e.box.Seal(previewPurpose, b.Bytes()))
+	return base64.RawURLEncoding.EncodeToString(e.box.Seal(e.previewPurpose(), b.Bytes()))
 }
 
 func (e *Engine) openPreview(id string) (s seenEffect, err error) {
@@ -400,7 +390,7 @@ func (e *Engine) openPreview(id string) (s seenEffect, err error) {
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(id)
 	if err == nil {
-		sealed, err = e.box.Open(previewPurpose, sealed)
+		sealed, err = e.box.Open(e.previewPurpose(), sealed)
 	}
 	const fixed = sha256.Size + 5*8
 	if err != nil || len(sealed) < fixed || (len(sealed)-fixed)%8 != 0 {

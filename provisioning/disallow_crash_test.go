@@ -125,7 +125,7 @@ func disallowBreaking(t *testing.T, at int, kept bool) (state string, broke bool
 		w.check()
 		w.pass(time.Minute)
 	}
-	got := w.incident(i.ID)
+	got := w.isDone(i.ID)
 	for _, name := range []string{"d1", "d2"} {
 		if _, err := w.register(w.presenting(name, f.Get(name).Chain()...)); !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("write %d: %s: %v", at, name, err)

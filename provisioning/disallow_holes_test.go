@@ -216,6 +216,12 @@ func TestWhatAThiefGotFallsThoughTheOwnerCameLater(t *testing.T) {
 	w.shutOut("what the thief got", w.presenting("d1", got))
 	w.assigned(w.presenting("d1", clean.Cert))
 
+	// A stranger's leaf of that name led to nothing here.
+	strange := testkit.Root(t, "stranger").Issue(t, "d1")
+	if p := w.foresees(provisioning.DisallowRequest{Certificate: strange.Cert.Raw, Since: theft}); p.Revoked != 0 {
+		t.Errorf("a stranger's leaf takes %d certificates with it", p.Revoked)
+	}
+
 	// The same of a device that still rests on the leaf.
 	d2 := f.Get("root").Issue(t, "d2")
 	w.individual("d2", d2, nil, livingOn(builtIn))

@@ -283,19 +283,13 @@ func TestAnIncidentIsDoneWhenEveryHubHasConfirmed(t *testing.T) {
 	hub.Answers(down)
 	chain := device.Evidence.Chain
 	i := w.disallow(provisioning.DisallowRequest{Certificate: chain[1].Cert.Raw})
-	for range 3 {
-		w.follow()
-		w.sweepHubs()
-		w.pass(time.Hour)
-	}
+	w.settles()
 	r := w.incident(i.ID)
 	if !r.Done.IsZero() || r.Pending() != 1 || r.Hubs[0].Problem == "" {
 		t.Fatalf("the hub is down, and the report says %+v", r)
 	}
 	hub.Answers(nil)
-	w.pass(2 * time.Hour)
-	w.sweepHubs()
-	w.follow()
+	w.settles()
 	r = w.incident(i.ID)
 	if r.Done.IsZero() || r.Pending() != 0 || w.found(audit.DisallowDone) != 1 {
 		t.Errorf("the hub has confirmed, and the report says %+v", r)
@@ -316,18 +310,12 @@ func TestAStolenCertificateOfOursIsDoneWhenItsHubHasConfirmed(t *testing.T) {
 		t.Errorf("foresees %+v", p)
 	}
 	i := w.disallow(r)
-	for range 3 {
-		w.follow()
-		w.sweepHubs()
-		w.pass(time.Hour)
-	}
+	w.settles()
 	if got := w.incident(i.ID); !got.Done.IsZero() || got.Devices != 1 || got.Pending() != 1 {
 		t.Errorf("the hub is down, and the report says %+v", got)
 	}
 	hub.Answers(nil)
-	w.pass(2 * time.Hour)
-	w.sweepHubs()
-	w.follow()
+	w.settles()
 	if got := w.incident(i.ID); got.Done.IsZero() || got.Devices != 1 || got.Revoked != 1 {
 		t.Errorf("the hub has confirmed, and the report says %+v", got)
 	}

@@ -55,10 +55,11 @@ type hubReading struct {
 	keys    bool
 	at      time.Time
 	entries map[Owner]Enrollment
+	bars    bars
 }
 
 func (e *Engine) readingHub(tx Tx, hub string, keys bool) *hubReading {
-	return &hubReading{Engine: e, tx: tx, hub: hub, keys: keys, at: e.now(), entries: map[Owner]Enrollment{}}
+	return &hubReading{Engine: e, tx: tx, hub: hub, keys: keys, at: e.now(), entries: map[Owner]Enrollment{}, bars: bars{tx: tx}}
 }
 
 // device lays a change over its registration.
@@ -78,7 +79,7 @@ func (r *hubReading) device(rec HubRecord) (d HubDevice, err error) {
 		}
 	}
 	if reg := rec.Registration; reg != nil && reg.State == Assigned {
-		disallowed, err := barred(r.tx, *reg)
+		disallowed, err := r.bars.has(*reg)
 		if err != nil {
 			return d, err
 		}

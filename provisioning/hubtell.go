@@ -56,7 +56,7 @@ func (d *tellingOf) read(r *hubReading) error {
 	if err != nil {
 		return err
 	}
-	disallowed, err := barred(r.tx, reg)
+	disallowed, err := r.bars.has(reg)
 	if err != nil {
 		return err
 	}
@@ -229,11 +229,12 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 	if reg.State != Assigning {
 		return "", endOverlap(tx, reg, now)
 	}
-	if disallowed, err := barred(tx, reg); err != nil || disallowed {
+	reading := t.readingHub(tx, d.Hub, false)
+	if disallowed, err := reading.bars.has(reg); err != nil || disallowed {
 		reg.State, reg.Updated, reg.Version = Unassigned, now, reg.Version+1 // its hub shuts it out
 		return "", first(err, tx.HastenHubIdentities(reg.ID), tx.PutRegistration(reg))
 	}
-	held, err = t.readingHub(tx, d.Hub, false).held(reg)
+	held, err = reading.held(reg)
 	if held != "" || err != nil {
 		return held, err
 	}

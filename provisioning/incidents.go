@@ -110,13 +110,13 @@ func (e *Engine) followIncident(ctx context.Context, jobs Store, i Incident) (mo
 		if err != nil {
 			return err
 		}
-		next := i
+		next, barred := i, &bars{tx: tx}
 		for _, d := range page {
 			told := slices.ContainsFunc(links, func(l HubLink) bool { return l.Hub == d.Hub })
 			if !told && !d.Closer && i.Since.IsZero() && i.LiftedAt.IsZero() {
 				err = tx.SettleIncidentDevice(i.ID, d, now) // the built-in hub knew at the commit
 			} else {
-				err = e.followDevice(tx, &next, d.Registration, now)
+				err = e.followDevice(tx, &next, barred, d.Registration, now)
 			}
 			if err != nil {
 				return err
@@ -150,7 +150,7 @@ func (e *Engine) incidentPage(ctx context.Context, jobs Store, i Incident) (page
 }
 
 // followDevice revokes what was issued to a device since, and has its hub told.
-func (e *Engine) followDevice(tx Tx, i *Incident, id verify.RegistrationID, now time.Time) error {
+func (e *Engine) followDevice(tx Tx, i *Incident, barred *bars, id verify.RegistrationID, now time.Time) error {
 	reg, err := tx.Registration(id)
 	if fault.Is(err, fault.NotFound) {
 		return nil
@@ -159,7 +159,7 @@ func (e *Engine) followDevice(tx Tx, i *Incident, id verify.RegistrationID, now 
 		return err
 	}
 	if i.LiftedAt.IsZero() {
-		if rests, err := barred(tx, reg); err != nil || !rests {
+		if rests, err := barred.has(reg); err != nil || !rests {
 			return err // it came with something clean meanwhile
 		}
 	}
@@ -194,17 +194,55 @@ func receive(tx Tx, incident string, reg Registration, now time.Time) error {
 	return tx.PutIncidentDevice(incident, d)
 }
 
-// confirmIncident notes which hubs have confirmed, and ends the incident when all have.
+// confirmIncident notes which hubs have confirmed, a page at a time, and ends the incident when all
+// have. They are found in a View: of a hub that is down every receipt is looked at. None is added
+// once the pass is over, but by a lift, which moves the incident.
 func (e *Engine) confirmIncident(ctx context.Context, jobs Store, i Incident) (more bool, err error) {
 	now := e.now()
-	err = jobs.Update(ctx, func(tx Tx) error {
-		pending, err := tx.ConfirmIncidentDevices(i.ID, now)
-		if err != nil || pending > 0 {
+	var page []verify.RegistrationID
+	var pending []IncidentDevice
+	err = jobs.View(ctx, func(tx Tx) error {
+		if page, err = tx.ConfirmedDevices(i.ID, confirmPage); err != nil || len(page) > 0 {
 			return err
+		}
+		pending, err = tx.IncidentDevices(i.ID, "", 1, true)
+		return err
+	})
+	if err != nil || len(page) == 0 && len(pending) > 0 {
+		return false, err
+	}
+	err = jobs.Update(ctx, func(tx Tx) error {
+		for _, id := range page {
+			if err := tx.ConfirmIncidentDevice(i.ID, id, now); err != nil {
+				return err
+			}
+		}
+		if len(page) > 0 {
+			return nil
 		}
 		next := i
 		next.Done = now
 		return first(tx.MoveIncident(i, next), tx.Append(next.event(audit.DisallowDone, jobIncidents, now)))
 	})
-	return false, err
+	return err == nil && len(page) > 0, err
+}
+
+// confirmPage is how many receipts one transaction confirms.
+const confirmPage = 250
+
+// PendingDisallowed counts the devices, of all incidents, whose hub has not confirmed.
+func (e *Engine) PendingDisallowed(ctx context.Context) (n int64, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		n = 0
+		open, err := tx.OpenIncidents()
+		for _, i := range open {
+			r := IncidentReport{Incident: i}
+			if r.Hubs, err = tx.IncidentHubs(i.ID); err != nil {
+				return err
+			}
+			n += r.Pending()
+		}
+		return err
+	})
+	return n, err
 }

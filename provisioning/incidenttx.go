@@ -143,7 +143,9 @@ type IncidentTx interface {
 	SettleIncidentDevice(incident string, d RestingDevice, now time.Time) error
 	CountIncidentDevices(incident string) (int64, error)
 	IncidentDevices(incident string, after string, limit int, pending bool) ([]IncidentDevice, error)
-	// ConfirmIncidentDevices writes which hubs have confirmed by now, and counts those that have not.
-	ConfirmIncidentDevices(incident string, now time.Time) (pending int64, err error)
+	// ConfirmedDevices lists pending receipts whose hubs have confirmed; ConfirmIncidentDevice
+	// writes that of one.
+	ConfirmedDevices(incident string, limit int) ([]verify.RegistrationID, error)
+	ConfirmIncidentDevice(incident string, id verify.RegistrationID, now time.Time) error
 	IncidentHubs(incident string) ([]IncidentHub, error)
 }

@@ -2,7 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"crypto/x509"
 	"slices"
 	"strings"
 
@@ -55,7 +54,11 @@ func wouldEnter(tx Tx, entry Enrollment) (list []Owner, err error) {
 		}
 	}
 	if entry.Kind == Individual {
-		came, err := cameWith(tx, entry.ID)
+		reg, err := tx.Registration(entry.ID)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		came, err := outsidePath(tx, reg) // of the zero Registration nothing
 		if err != nil {
 			return nil, err
 		}
@@ -77,24 +80,4 @@ func wouldEnter(tx Tx, entry Enrollment) (list []Owner, err error) {
 	}
 	slices.SortFunc(list, func(a, b Owner) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(list), nil
-}
-
-// cameWith is the chain that a device was attested by last.
-func cameWith(tx Tx, id verify.RegistrationID) (links []verify.Link, err error) {
-	reg, err := tx.Registration(id)
-	if fault.Is(err, fault.NotFound) || err == nil && reg.Chain == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	chain, err := tx.Chain(reg.Chain)
-	for _, der := range chain {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		links = append(links, verify.NewLink(cert))
-	}
-	return links, err
 }

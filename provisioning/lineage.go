@@ -145,10 +145,25 @@ func (l *Lineage) climb(tx Tx, parent verify.Thumbprint, limit int) error {
 // descend reads the later certificates of the same device once: a certificate of ours
 // speaks for no other, and comes before what was requested with it.
 func (l *Lineage) descend(tx Tx, q LineageQuery) error {
-	depth := map[verify.Thumbprint]int{q.Thumbprint: 0}
-	at := l.Issued.Position
+	return descendants(tx, l.Issued.RegistrationID, q.Thumbprint, l.Issued.Position, func(d Descendant) bool {
+		switch {
+		case d.Position <= q.After:
+		case len(l.Descendants) == q.Limit:
+			l.Next = l.Descendants[q.Limit-1].Position
+			return false
+		default:
+			l.Descendants = append(l.Descendants, d)
+		}
+		return true
+	})
+}
+
+// descendants walks the certificates of a device behind a position that another one led to, in the
+// order of issue, until each says false.
+func descendants(tx Tx, id verify.RegistrationID, of verify.Thumbprint, at int64, each func(Descendant) bool) error {
+	depth := map[verify.Thumbprint]int{of: 0}
 	for {
-		rows, err := tx.CertificatesAfter(l.Issued.RegistrationID, at, lineagePage)
+		rows, err := tx.CertificatesAfter(id, at, lineagePage)
 		if err != nil {
 			return err
 		}
@@ -159,14 +174,9 @@ func (l *Lineage) descend(tx Tx, q LineageQuery) error {
 				continue
 			}
 			depth[c.Thumbprint] = above + 1
-			if c.Position <= q.After {
-				continue
-			}
-			if len(l.Descendants) == q.Limit {
-				l.Next = l.Descendants[q.Limit-1].Position
+			if !each(Descendant{c, above + 1}) {
 				return nil
 			}
-			l.Descendants = append(l.Descendants, Descendant{c, above + 1})
 		}
 		if len(rows) < lineagePage {
 			return nil

@@ -106,21 +106,12 @@ func (e *Engine) readFacts(tx Tx, d *decision) (err error) {
 	for d.facts, err = d.read(tx); err == nil; d.facts, err = d.read(tx) {
 		above, ok := e.continued(d)
 		if !ok {
-			return e.readRests(tx, d)
+			return d.readRests(tx)
 		}
 		if d.cut = len(d.chain) >= maxQueryThumbs; d.cut {
 			return nil // what was sent leaves no room for what is held above it
 		}
 		d.cover(above)
-	}
-	return err
-}
-
-// readRests reads what a registration rests on where a CA is disallowed: seldom.
-func (e *Engine) readRests(tx Tx, d *decision) (err error) {
-	reg := d.facts.Registration
-	if reg != nil && slices.ContainsFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Certificate != nil }) {
-		d.rests, err = outsidePath(tx, *reg)
 	}
 	return err
 }
@@ -259,93 +250,6 @@ func (d *decision) vouchedStill(reg Registration) error {
 		}
 	}
 	return d.trace.refuse("anchor-not-verified", "", "the chain that first attested this device leads to no verified anchor any more")
-}
-
-// judgeStanding refuses what is disallowed, and what any disabled entry holds, in the
-// chain sent, in its continuation by CAs that Muster holds, and, with a leaf of ours,
-// in the outside chain that it rests on (invariants 2 and 3).
-func (e *Engine) judgeStanding(d *decision, pinned bool) error {
-	t := &d.trace
-	if d.cut {
-		return t.refuse("chain-too-long", "", "more certificates were sent than can be judged with the CAs held above them")
-	}
-	for _, l := range d.chain {
-		if !pinned && !e.authority.StandsBehind(l.Cert) {
-			return t.refuse("issuer-revoked", "", "a certificate in the chain is signed by an issuer of ours that is revoked")
-		}
-	}
-	for _, x := range d.facts.Disallowances {
-		if !d.counts(x) && !e.refuses(d, x) {
-			continue
-		}
-		what := "certificate"
-		if x.Key {
-			what = "key"
-		}
-		return t.refuse("disallowed", x.object(), "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
-	}
-	for _, h := range d.facts.Holders {
-		if h.Enabled || pinned && h.Owner.Kind == Group {
-			// The one exception of invariant 3: a pinned leaf does not rest on the CA above it.
-			continue
-		}
-		if slices.Contains(d.query.Thumbs, h.Thumbprint) || d.own && d.outside(h.Thumbprint) || e.above(d, h) {
-			return t.refuse("held-by-disabled", h.Owner.String(), "a certificate in the chain is held by a disabled entry")
-		}
-	}
-	t.pass("standing", "", "nothing in the chain is disallowed or held by a disabled entry")
-	return nil
-}
-
-// counts says whether a disallowance met bears on who is speaking: on what was sent or,
-// with a leaf of ours, on the outside chain. The key of a CSR is judged with the CSR.
-func (d *decision) counts(x Disallowance) bool {
-	if !x.Key {
-		return slices.Contains(d.query.Thumbs, verify.Thumbprint(x.Digest)) || d.own && d.outside(verify.Thumbprint(x.Digest))
-	}
-	k := verify.KeyHash(x.Digest)
-	return slices.ContainsFunc(d.chain, func(l verify.Link) bool { return l.KeyHash == k }) || d.own && k != d.csrKey && x.Certificate == nil
-}
-
-// refuses says whether a disallowed CA refuses who is speaking: by what was sent and what Muster
-// holds above it, or, with a leaf of ours, by the outside chain that it rests on. It need not be
-// sent, nor held.
-func (e *Engine) refuses(d *decision, x Disallowance) bool {
-	if x.Certificate == nil {
-		return false
-	}
-	authority, err := e.held.link(HeldCA{Thumbprint: verify.ThumbprintOf(x.Certificate), Certificate: x.Certificate})
-	if err != nil {
-		return false
-	}
-	path, held := slices.Clone(d.chain), []verify.Link(nil)
-	for _, h := range d.facts.HeldCAs {
-		if l, err := e.held.link(h); err == nil && d.signedBy(l) {
-			held = append(held, l)
-			if bytes.Equal(l.Cert.RawSubject, l.Cert.RawIssuer) {
-				path = append(path, l) // the climb ends below it
-			}
-		}
-	}
-	if d.own {
-		path = append(path, d.rests...)
-	}
-	return refusedBy(x, authority, path, held)
-}
-
-func (d *decision) outside(x verify.Thumbprint) bool {
-	return slices.Contains(d.facts.ChainLinks, x) || d.facts.Registration != nil && d.facts.Registration.Leaf == x
-}
-
-// above says whether a holder's CA, not sent, verifies a certificate of the chain.
-func (e *Engine) above(d *decision, h Holder) bool {
-	for _, held := range d.facts.HeldCAs {
-		if held.Thumbprint == h.Thumbprint {
-			l, err := e.held.link(held)
-			return err == nil && d.signedBy(l)
-		}
-	}
-	return false
 }
 
 // judgeGroups proves the chain up to a verified anchor and takes the group nearest

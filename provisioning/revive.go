@@ -34,7 +34,7 @@ func (e *Engine) revives(d *decision) bool {
 	}
 	then := decision{query: d.query, facts: d.facts, chain: d.chain, csrKey: d.csrKey, own: true}
 	then.rests = d.rests
-	return slices.ContainsFunc(d.facts.Disallowances, func(x Disallowance) bool { return then.counts(x) || e.refuses(&then, x) }) ||
+	return e.refusal(&then) != nil ||
 		slices.ContainsFunc(d.facts.Holders, func(h Holder) bool { return !h.Enabled && d.outside(h.Thumbprint) }) ||
 		then.vouchedStill(*reg) != nil
 }

@@ -171,24 +171,22 @@ func incidents(t *testing.T, open Open) {
 		}
 		same(w, list(false), receipts)
 		same(w, list(true), receipts[:1])
-		confirm := func(want int64) {
+		confirmed := func() []verify.RegistrationID {
 			w.Helper()
-			w.update(func(tx provisioning.Tx) error {
-				pending, err := tx.ConfirmIncidentDevices("01", w.now.Add(time.Minute))
-				if err == nil {
-					same(w, pending, want)
-				}
-				return err
-			})
+			return view(w, func(tx provisioning.Tx) ([]verify.RegistrationID, error) { return tx.ConfirmedDevices("01", 9) })
 		}
-		confirm(1)
+		same(w, confirmed(), nil)
 		hubs := func() []provisioning.IncidentHub {
 			w.Helper()
 			return view(w, func(tx provisioning.Tx) ([]provisioning.IncidentHub, error) { return tx.IncidentHubs("01") })
 		}
 		same(w, hubs(), []provisioning.IncidentHub{{Hub: far, Devices: 1, Pending: 1}, {Hub: "near.example.net", Devices: 1}})
 		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now) })
-		confirm(0)
+		same(w, confirmed(), []verify.RegistrationID{w.id("d1")})
+		w.update(func(tx provisioning.Tx) error {
+			return tx.ConfirmIncidentDevice("01", w.id("d1"), w.now.Add(time.Minute))
+		})
+		same(w, confirmed(), nil)
 		near := provisioning.RestingDevice{Registration: w.id("d3"), HubPlace: provisioning.HubPlace{Hub: "near.example.net", Device: w.id("d3")}, Version: 1}
 		w.put(w.assigned("d3", near.Hub, "d3", provisioning.Owner{}))
 		w.update(func(tx provisioning.Tx) error { return tx.SettleIncidentDevice("01", near, w.now) })
