@@ -42,10 +42,10 @@ type OCSPAnswer struct {
 	NextUpdate time.Time
 }
 
-// AnswerOCSP says what the inventory says at this moment. Every answer reads the
-// certificate's row: an answer signed before is given again only if it says just that, so
-// the commit that revokes is the moment from which no replica says good, and nothing has to
-// be told to a cache.
+// AnswerOCSP says what the inventory says at this moment. An answer reads the certificate's
+// row, unless nothing was revoked since that was read last (see [Store].TrustChanges); one signed
+// before is given again only if it says just what the row says. So the commit that revokes is
+// the moment from which no replica says good, and nothing has to be told to a cache.
 //
 // A certificate that is not in the inventory is unknown (INV-S7), and none of a Revoked issuer's
 // is good, whatever its row says (RFC 6960 §2.7). An issuer is found by its
@@ -68,9 +68,10 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		}
 		unknown = r
 		// An issuer that was renewed with its key has the name and key of the one before.
-		switch status, err := a.status(ctx, i.ID, q.serial); {
+		kept := a.ocsp.answers.get(answerKey{i.ID, string(q.certID)})
+		switch row, err := a.status(ctx, i.ID, q.serial, kept.row); {
 		case err == nil:
-			return a.answer(r, q, i.fallen(status), now)
+			return a.answer(r, q, kept, row, i.fallen(row.Revocation), now)
 		case !fault.Is(err, fault.NotFound):
 			return OCSPAnswer{}, err
 		}
@@ -100,31 +101,48 @@ func (i *issuer) named(q OCSPRequest) bool {
 
 var errNoSuchSerial = fault.New(fault.NotFound, "certificate-not-found", "No certificate has such a serial number.")
 
-func (a *Authority) status(ctx context.Context, id IssuerID, serial Serial) (status Revocation, err error) {
-	if serial == "" {
-		return status, errNoSuchSerial
-	}
-	err = a.store.View(ctx, func(tx Tx) (err error) {
-		status, err = tx.CertificateStatus(id, serial)
-		return err
-	})
-	return status, err
+// statusRow is what a certificate's row said when so many commits had changed trust. exact
+// is false where others may have done so too.
+type statusRow struct {
+	Revocation
+	changes uint64
+	exact   bool
 }
 
-// answer gives an answer signed before that says the same, or signs one. An answer is
+// status reads a certificate's row, unless the one read before still stands.
+func (a *Authority) status(ctx context.Context, id IssuerID, serial Serial, before statusRow) (row statusRow, err error) {
+	if serial == "" {
+		return row, errNoSuchSerial
+	}
+	// Counted before it is read: what changes meanwhile is read again next time.
+	row.changes, row.exact = a.store.TrustChanges()
+	if row.exact && before.exact && row.changes == before.changes {
+		return before, nil
+	}
+	err = a.store.View(ctx, func(tx Tx) (err error) {
+		row.Revocation, err = tx.CertificateStatus(id, serial)
+		return err
+	})
+	return row, err
+}
+
+// answer gives the answer signed before if it says the same, or signs one. An answer is
 // signed anew when half its life is over.
-func (a *Authority) answer(r *responder, q OCSPRequest, status Revocation, now time.Time) (OCSPAnswer, error) {
+func (a *Authority) answer(r *responder, q OCSPRequest, kept keptAnswer, row statusRow, status Revocation, now time.Time) (OCSPAnswer, error) {
 	lifetime := a.config.OCSPLifetime
 	if q.HasNonce() {
 		return r.answer(ocspStatement{request: q, known: true, revocation: status}, now, lifetime)
 	}
-	key := answerKey{r.issuer, string(q.certID)}
-	if kept, is := a.ocsp.answers.get(key); is && kept.by == r.keyHash && kept.says == status && !now.Before(kept.ThisUpdate) && now.Before(kept.ThisUpdate.Add(lifetime/2)) {
+	if kept.by == r.keyHash && kept.says == status && !now.Before(kept.ThisUpdate) && now.Before(kept.ThisUpdate.Add(lifetime/2)) {
+		if kept.row != row {
+			kept.row = row
+			a.ocsp.answers.put(kept)
+		}
 		return kept.OCSPAnswer, nil
 	}
 	made, err := r.answer(ocspStatement{request: q, known: true, revocation: status}, now, lifetime)
 	if err == nil {
-		a.ocsp.answers.put(key, keptAnswer{made, status, r.keyHash})
+		a.ocsp.answers.put(keptAnswer{made, kept.key, row, status, r.keyHash})
 	}
 	return made, err
 }

@@ -12,7 +12,7 @@ type answerCache struct {
 
 	mu    sync.Mutex
 	size  int
-	byKey map[answerKey]*list.Element // of keyed
+	byKey map[answerKey]*list.Element // of keptAnswer
 	order *list.List                  // the one used last is in front
 }
 
@@ -22,53 +22,50 @@ type answerKey struct {
 	certID string
 }
 
-// keptAnswer is an answer, what it says, and who signed it.
+// keptAnswer is an answer, what it says and of which row, and who signed it.
 type keptAnswer struct {
 	OCSPAnswer
+	key  answerKey
+	row  statusRow
 	says Revocation
 	by   [sha1.Size]byte
 }
 
-type keyed struct {
-	key answerKey
-	keptAnswer
-}
+// answerSize is about what one takes beside its answer.
+const answerSize = 440
 
-// entrySize is about what an entry takes beside its answer.
-const entrySize = 400
-
-func (k keyed) size() int { return len(k.DER) + len(k.key.certID) + entrySize }
+func (k keptAnswer) size() int { return len(k.DER) + len(k.key.certID) + answerSize }
 
 func newAnswerCache(most int) *answerCache {
 	return &answerCache{most: most, byKey: map[answerKey]*list.Element{}, order: list.New()}
 }
 
-func (c *answerCache) get(key answerKey) (keptAnswer, bool) {
+// get returns what is kept for key: nothing but the key where nobody asked yet.
+func (c *answerCache) get(key answerKey) keptAnswer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, is := c.byKey[key]
 	if !is {
-		return keptAnswer{}, false
+		return keptAnswer{key: key}
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(keyed).keptAnswer, true
+	return e.Value.(keptAnswer)
 }
 
-func (c *answerCache) put(key answerKey, a keptAnswer) {
+func (c *answerCache) put(k keptAnswer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, is := c.byKey[key]; is {
+	if e, is := c.byKey[k.key]; is {
 		c.remove(e)
 	}
-	k := keyed{key, a}
-	c.byKey[key] = c.order.PushFront(k)
+	c.byKey[k.key] = c.order.PushFront(k)
 	for c.size += k.size(); c.size > c.most; {
 		c.remove(c.order.Back())
 	}
 }
 
 func (c *answerCache) remove(e *list.Element) {
-	k := c.order.Remove(e).(keyed)
+	k := c.order.Remove(e).(keptAnswer)
 	delete(c.byKey, k.key)
 	c.size -= k.size()
 }

@@ -155,6 +155,57 @@ func TestAnAnswerIsGivenAgainUntilHalfItsLifeIsOver(t *testing.T) {
 	}
 }
 
+func TestARowIsReadAgainWhereSomethingMayHaveChanged(t *testing.T) {
+	for name, shared := range map[string]bool{"one process writes": false, "several do": true} {
+		t.Run(name, func(t *testing.T) {
+			w, issuing := newResponding(t, "")
+			c, leaf := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+			other, _ := w.enroll(t, "other", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())
+			der := w.question(t, issuing.ID, leaf.SerialNumber, crypto.SHA1)
+			w.store.shared = shared
+			reads := func() int {
+				before := w.store.views
+				if _, got := w.ask(t, w.Authority, issuing.ID, der); got.Status != ocsp.Good {
+					t.Errorf("%+v", got)
+				}
+				return w.store.views - before
+			}
+			reads() // the responder's row too
+			again := 0
+			if shared {
+				again = 1
+			}
+			if got := reads(); got != again {
+				t.Errorf("%d reads, want %d", got, again)
+			}
+			if err := w.revoke(t.Context(), other, ca.Superseded); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []int{1, again} {
+				if got := reads(); got != want {
+					t.Errorf("answer %d after another was revoked: %d reads, want %d", i, got, want)
+				}
+			}
+			// What is committed behind the back of a read is seen by the next answer.
+			w.store.afterView = func() {
+				w.store.afterView = nil
+				if err := w.revoke(t.Context(), c, ca.KeyCompromise); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.revoke(t.Context(), other, ca.KeyCompromise); err != nil { // so that there is a read
+				t.Fatal(err)
+			}
+			if reads(); w.store.afterView != nil {
+				t.Fatal("the row was not read")
+			}
+			if _, got := w.ask(t, w.Authority, issuing.ID, der); got.Status != ocsp.Revoked {
+				t.Errorf("after the commit: %+v", got)
+			}
+		})
+	}
+}
+
 func TestANonceIsAnsweredAndSuchAnAnswerIsNeverGivenAgain(t *testing.T) {
 	w, issuing := newResponding(t, "")
 	_, leaf := w.enroll(t, "dev", deviceKey(t, policies.KeyECP256), policies.DefaultProfile())

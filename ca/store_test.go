@@ -20,6 +20,12 @@ type memStore struct {
 	rows         rows
 	beforeCommit func() error
 	afterCommit  func() error
+
+	changes uint64 // Updates
+	shared  bool   // another process may write
+	views   int
+	// afterView runs when a View has read, before its caller goes on.
+	afterView func()
 }
 
 type rows struct {
@@ -42,8 +48,14 @@ func (r rows) clone() *rows {
 
 func (s *memStore) View(_ context.Context, f func(ca.Tx) error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return f(s.rows.clone())
+	s.views++
+	err := f(s.rows.clone())
+	after := s.afterView
+	s.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	return err
 }
 
 func (s *memStore) Update(_ context.Context, f func(ca.Tx) error) error {
@@ -60,10 +72,17 @@ func (s *memStore) Update(_ context.Context, f func(ca.Tx) error) error {
 		}
 	}
 	s.rows = *next
+	s.changes++
 	if s.afterCommit != nil {
 		return s.afterCommit()
 	}
 	return nil
+}
+
+func (s *memStore) TrustChanges() (uint64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changes, !s.shared
 }
 
 func (s *memStore) read() *rows {

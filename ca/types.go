@@ -151,4 +151,8 @@ type Store interface {
 	// UpdateTrust is Update for a change that must be ordered before every later
 	// registration (INV-D1).
 	UpdateTrust(ctx context.Context, f func(Tx) error) error
+	// TrustChanges counts the commits that changed trust, each before its caller is answered:
+	// while it stands still, no certificate was revoked. It is exact where no other process
+	// writes to the database.
+	TrustChanges() (n uint64, exact bool)
 }

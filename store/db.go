@@ -62,7 +62,9 @@ func (db *DB) view(ctx context.Context, f func(*tx) error) error {
 	return db.engine.View(ctx, db.run(f))
 }
 
-var moveEpoch = statement("UPDATE trust_epoch SET value = value + 1")
+func (d domain[T]) TrustChanges() (uint64, bool) { return d.db.engine.TrustChanges() }
+
+var moveEpoch = statement("UPDATE trust_epoch SET value = value + 1").trust()
 
 func (db *DB) update(ctx context.Context, lane Lane, f func(*tx) error) error {
 	return db.engine.Update(ctx, lane, db.run(func(t *tx) error {

@@ -34,6 +34,9 @@ func (l Lane) String() string {
 type Engine interface {
 	View(ctx context.Context, f func(Conn) error) error
 	Update(ctx context.Context, lane Lane, f func(Conn) error) error
+	// TrustChanges counts the commits with a write that is marked [Stmt].Trust, each before
+	// its caller is answered. It is exact where no other process writes.
+	TrustChanges() (n uint64, exact bool)
 	Stats() Stats
 	Close() error
 }

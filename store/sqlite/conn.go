@@ -24,6 +24,7 @@ type conn struct {
 	args  []driver.NamedValue
 	count int   // statements run for the function at work
 	wrote bool  // one of them may have written
+	trust bool  // a statement since the last COMMIT was a change of trust
 	lost  error // one of them failed so that the transaction may be gone
 	// waiting says that a View's snapshot begins with the next read that is not apart.
 	waiting bool
@@ -143,7 +144,7 @@ func (c *conn) Query(s *store.Stmt, each func([]any) error, args ...any) (err er
 
 func (c *conn) Exec(s *store.Stmt, args ...any) (err error) {
 	c.count++
-	c.wrote = true
+	c.wrote, c.trust = true, c.trust || s.Trust
 	p, done, err := c.statement(s)
 	if err != nil {
 		return err

@@ -119,6 +119,14 @@ func (e *Engine) close() error {
 	return errors.Join(errs...)
 }
 
+// TrustChanges is exact in the process that writes: the lock file sees to that.
+func (e *Engine) TrustChanges() (uint64, bool) {
+	if e.writer == nil {
+		return 0, false
+	}
+	return e.writer.changes.Load(), true
+}
+
 // Stats are the counters since Open.
 func (e *Engine) Stats() store.Stats { return e.meter.Stats() }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -41,6 +42,7 @@ type writer struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
+	changes atomic.Uint64 // commits that changed trust
 
 	conn *conn // run's alone; nil while it cannot be opened
 	err  error // of the last close of conn; read after stopped
@@ -194,7 +196,7 @@ func (w *writer) batch(first *update) {
 	}
 	committing := time.Now()
 	if err == nil {
-		err = w.conn.run("COMMIT")
+		err = w.commit()
 	}
 	w.meter.Commit(err == nil)
 	if err != nil {
@@ -227,7 +229,7 @@ func (w *writer) alone(batch []*update, cause error) {
 			w.rollback(err)
 			continue // with the function's own error
 		}
-		err = w.conn.run("COMMIT")
+		err = w.commit()
 		w.meter.Commit(err == nil)
 		if err != nil {
 			w.rollback(err)
@@ -243,6 +245,17 @@ func (w *writer) begin() error {
 		}
 	}
 	return w.conn.run("BEGIN IMMEDIATE")
+}
+
+// commit counts a change of trust even when it could not be committed: what a failed COMMIT
+// left is not known.
+func (w *writer) commit() error {
+	err := w.conn.run("COMMIT")
+	if w.conn.trust {
+		w.conn.trust = false
+		w.changes.Add(1)
+	}
+	return err
 }
 
 // connect opens the writing connection and reads its settings back (INV-S1).

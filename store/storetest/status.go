@@ -201,8 +201,17 @@ func certificateStatus(open Open) func(*testing.T) {
 		absent(w, read(other.ID, c.Serial))
 		absent(w, read(i.ID, "7f"))
 		absent(w, read(i.ID, "no hex"))
+		quiet, exact := w.engine.TrustChanges()
+		device := w.certificate(i, "dev-2")
+		w.update(func(tx provisioning.Tx) error { return w.record(tx, device) })
+		if n, _ := w.engine.TrustChanges(); n != quiet {
+			t.Errorf("a certificate that is issued counts as a change of trust: %d, then %d", quiet, n)
+		}
 		c.RevokedAt, c.Reason = w.now, "keyCompromise"
 		w.update(func(tx provisioning.Tx) error { return errors.Join(tx.MarkRevoked(c), tx.Append(w.revoked(c))) })
+		if n, _ := w.engine.TrustChanges(); exact && n == quiet {
+			t.Error("a revocation does not count as a change of trust")
+		}
 		same(w, view(w, read(i.ID, c.Serial)), ca.Revocation{Serial: c.Serial, RevokedAt: w.now, Reason: "keyCompromise"})
 	}
 }
