@@ -9,16 +9,27 @@ import (
 // HubDriver makes linked hubs of one kind agree with what is wanted of their devices. The
 // built-in hub needs none: its devices are read from the tables that say what is wanted.
 type HubDriver interface {
-	// Apply makes it so: it creates, updates, disables or removes the device. It may be called
-	// again with the same identity, and by several processes: the hub goes by the generation,
-	// and leaves alone what it has a later one of.
+	// Traits are the same for all its hubs.
+	Traits() HubTraits
+	// Endpoint reads the address that a hub is linked by, and returns what may be shown of it:
+	// the rest may be a secret. Malformed, at "/url", when no hub could be worked with by it.
+	Endpoint(address string) (string, error)
+	// Apply makes it so: it creates, updates, disables or removes each device, no more of them
+	// than one call takes. It may be called again with the same identity, and by several
+	// processes: the hub goes by the generation, and leaves alone what it has a later one of.
 	//
-	// It returns nil when the hub confirmed. Rule [RuleHubRefused] says that the hub refuses
-	// this one device; any other error, that it cannot be worked with now. RetryAfter of an
-	// error is heeded.
-	Apply(ctx context.Context, to HubAccess, want HubIdentity) error
+	// It answers for each in turn, nil when the hub confirmed. Rule [RuleHubRefused] says that
+	// the hub refuses this one device; any other error, that it cannot be worked with now.
+	// RetryAfter of an error is heeded.
+	Apply(ctx context.Context, to HubAccess, want []HubIdentity) []error
 	// Test returns nil when the hub answers and takes what it is sent. It changes nothing there.
 	Test(ctx context.Context, to HubAccess) error
+}
+
+// HubTraits are what all hubs of a driver have in common.
+type HubTraits struct {
+	Batch  int  // devices that one call takes, at least 1
+	Signed bool // what it is sent is signed with HubAccess.Key, which Muster makes
 }
 
 // RuleHubRefused is the rule of a driver's error that is about one device.

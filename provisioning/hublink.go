@@ -81,7 +81,11 @@ func (e *Engine) checkHubAddress(h Hub, address string) error {
 	if h.Driver == BuiltIn {
 		return fault.New(fault.Malformed, "hub-address", "the built-in hub has no address").At("/url")
 	}
-	return e.checkWebhookURL(address, "/url")
+	if len(address) > maxWebhookURL {
+		return fault.New(fault.Malformed, "hub-address", "a hub's address has at most %d characters", maxWebhookURL).At("/url")
+	}
+	_, err := e.hubDrivers[h.Driver].Endpoint(address)
+	return err
 }
 
 // keepsDriver refuses another driver to a hub that devices live on: nobody would tell it, or
@@ -110,7 +114,10 @@ func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte) (key []b
 		h.Link.SealedURL = e.box.Seal(hubLinkPurpose(h.Name, "url"), []byte(address))
 	}
 	if absent {
-		h.Link.Hub, key = h.Name, made
+		h.Link.Hub = h.Name
+		if e.hubDrivers[h.Driver].Traits().Signed {
+			key = made
+		}
 		h.Link.SealedKey = e.box.Seal(hubLinkPurpose(h.Name, "key"), made)
 		err = tx.InsertHubLink(h.Link)
 	} else if err = nil; address != "" {
@@ -133,8 +140,8 @@ func (e *Engine) RollHubKey(ctx context.Context, actor, name string, pre Precond
 		if err := pre.check(h.Version); err != nil {
 			return err
 		}
-		if h.Driver == BuiltIn {
-			return fault.New(fault.Conflict, "hub-address", "the built-in hub is sent nothing, so there is no key").About("hub " + name)
+		if by := e.hubDrivers[h.Driver]; by == nil || !by.Traits().Signed {
+			return fault.New(fault.Conflict, "hub-address", "nothing that the hub is sent is signed, so there is no key").About("hub " + name)
 		}
 		if h.Link, err = tx.HubLink(name); err != nil {
 			return err
@@ -191,7 +198,15 @@ func (e *Engine) fill(tx Tx, h *LinkedHub) (err error) {
 
 // show fills in what may be shown of the address.
 func (e *Engine) show(h *LinkedHub) (err error) {
-	h.Endpoint, err = e.originOf(hubLinkPurpose(h.Name, "url"), h.Link.SealedURL)
+	by := e.hubDrivers[h.Driver]
+	if by == nil {
+		return nil // linked by a server with other drivers
+	}
+	address, err := e.box.Open(hubLinkPurpose(h.Name, "url"), h.Link.SealedURL)
+	if err != nil {
+		return err
+	}
+	h.Endpoint, err = by.Endpoint(string(address))
 	return err
 }
 

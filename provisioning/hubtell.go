@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,12 +112,12 @@ func (t *telling) tell(ctx context.Context, list []tellingOf) error {
 	var mu sync.Mutex
 	var calling sync.WaitGroup
 	turn := make(chan struct{}, hubCalls)
-	for i := range list {
+	for batch := range slices.Chunk(list, t.driver.Traits().Batch) {
 		turn <- struct{}{}
 		calling.Go(func() {
 			defer func() { <-turn }()
 			late := t.Engine.now().Sub(began) > hubStep
-			if err := t.one(ctx, list[i], late); err != nil {
+			if err := t.batch(ctx, batch, late); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				first = err
@@ -127,21 +128,41 @@ func (t *telling) tell(ctx context.Context, list []tellingOf) error {
 	return first
 }
 
-// one tells the hub of one device, and writes how that went. From here on a crash is
-// recoverable: the device stays ahead, and is told again when its lease is over.
-func (t *telling) one(ctx context.Context, d tellingOf, late bool) error {
+// batch tells the hub of some devices in one call, and writes how that went. From here on a
+// crash is recoverable: a device stays ahead, and is told again when its lease is over.
+func (t *telling) batch(ctx context.Context, list []tellingOf, late bool) error {
 	over := context.WithoutCancel(ctx)
-	if d.held != "" {
-		return t.put(over, d, d.held, 0, "held")
+	var errs []error
+	var told []tellingOf
+	var want []HubIdentity
+	for _, d := range list {
+		if d.held != "" {
+			errs = append(errs, t.put(over, d, d.held, 0, "held"))
+			continue
+		}
+		told, want = append(told, d), append(want, d.want)
 	}
 	if late || t.failed.Load() != nil || ctx.Err() != nil {
-		return t.release(over, d)
+		for _, d := range told {
+			errs = append(errs, t.release(over, d))
+		}
+		return errors.Join(errs...)
 	}
-	limited, cancel := context.WithTimeout(ctx, hubLimit)
-	defer cancel()
-	err := t.driver.Apply(limited, t.to, d.want)
+	if len(told) > 0 {
+		limited, cancel := context.WithTimeout(ctx, hubLimit)
+		defer cancel()
+		for i, answer := range t.driver.Apply(limited, t.to, want) {
+			errs = append(errs, t.took(ctx, told[i], answer))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// took writes what a hub answered about a device.
+func (t *telling) took(ctx context.Context, d tellingOf, answer error) error {
+	over := context.WithoutCancel(ctx)
 	switch {
-	case err == nil:
+	case answer == nil:
 		t.answered.Store(true)
 		held, err := t.confirm(over, d)
 		if err != nil || held == "" {
@@ -151,14 +172,14 @@ func (t *telling) one(ctx context.Context, d tellingOf, late bool) error {
 		return t.put(over, d, held, 0, "held")
 	case ctx.Err() != nil:
 		return t.release(over, d)
-	case fault.RuleOf(err) == RuleHubRefused:
+	case fault.RuleOf(answer) == RuleHubRefused:
 		t.answered.Store(true)
-		f := fault.As(err)
+		f := fault.As(answer)
 		return t.put(over, d, f.Detail, f.RetryAfter, "refused")
 	}
-	f := fault.As(err)
+	f := fault.As(answer)
 	if f == nil {
-		f = fault.New(fault.Unavailable, "hub-unreachable", "the hub could not be told").Because(err)
+		f = fault.New(fault.Unavailable, "hub-unreachable", "the hub could not be told").Because(answer)
 	}
 	t.failed.CompareAndSwap(nil, f)
 	return t.put(over, d, f.Detail, f.RetryAfter, "failed")

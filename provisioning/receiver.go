@@ -16,14 +16,18 @@ func newReceiverKey() []byte {
 	return key
 }
 
-// originOf is what may be shown of a receiver's address, sealed for a purpose: its scheme and
-// host.
+// originOf is what may be shown of an address sealed for a purpose.
 func (e *Engine) originOf(purpose string, sealed []byte) (string, error) {
 	address, err := e.box.Open(purpose, sealed)
 	if err != nil {
 		return "", err
 	}
-	u, err := url.Parse(string(address))
+	return WebhookOrigin(string(address))
+}
+
+// WebhookOrigin is what may be shown of a receiver's address: its scheme and host.
+func WebhookOrigin(address string) (string, error) {
+	u, err := url.Parse(address)
 	if err != nil {
 		return "", err
 	}

@@ -128,7 +128,7 @@ func (e *Engine) checkSubscription(d SubscriptionDraft) error {
 	if d.URL == "" {
 		return nil
 	}
-	return e.checkWebhookURL(d.URL, "/url")
+	return CheckWebhookURL(d.URL, "/url", e.localWebhooks)
 }
 
 // DeleteSubscription ends a subscription.

@@ -109,7 +109,7 @@ func (w *world) restart() {
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})},
+		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, true)},
 	})
 }
 

@@ -5,6 +5,7 @@
 package hubtest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,7 +97,7 @@ func Run(t *testing.T, driver provisioning.HubDriver, open func(testing.TB) Hub)
 				t.Fatal(err)
 			}
 			for _, want := range c.says {
-				if err := driver.Apply(t.Context(), hub.Access(), want); err != nil {
+				if err := errors.Join(driver.Apply(t.Context(), hub.Access(), []provisioning.HubIdentity{want})...); err != nil {
 					t.Fatal(err)
 				}
 			}

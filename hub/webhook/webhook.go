@@ -35,10 +35,26 @@ const (
 )
 
 // Driver is a provisioning.HubDriver.
-type Driver struct{ http *http.Client }
+type Driver struct {
+	http  *http.Client
+	local bool
+}
 
-// New makes a Driver.
-func New(o callout.Options) *Driver { return &Driver{http: o.Client()} }
+// New makes a Driver; local lets hubs be on this host, over plain HTTP.
+func New(o callout.Options, local bool) *Driver { return &Driver{http: o.Client(), local: local} }
+
+// Traits are those of signed POSTs, one for each device.
+func (*Driver) Traits() provisioning.HubTraits {
+	return provisioning.HubTraits{Batch: 1, Signed: true}
+}
+
+// Endpoint is the origin of a receiver's address.
+func (d *Driver) Endpoint(address string) (string, error) {
+	if err := provisioning.CheckWebhookURL(address, "/url", d.local); err != nil {
+		return "", err
+	}
+	return provisioning.WebhookOrigin(address)
+}
 
 // message is the shape that Standard Webhooks advise.
 type message struct {
@@ -104,7 +120,15 @@ func authenticationOf(a provisioning.HubAuth) *authentication {
 // the device, anything else about the hub.
 //
 // Errors: [provisioning.RuleHubRefused]; Unavailable "hub-unreachable" and "hub-unavailable".
-func (d *Driver) Apply(ctx context.Context, to provisioning.HubAccess, want provisioning.HubIdentity) error {
+func (d *Driver) Apply(ctx context.Context, to provisioning.HubAccess, list []provisioning.HubIdentity) []error {
+	answers := make([]error, len(list))
+	for i, want := range list {
+		answers[i] = d.apply(ctx, to, want)
+	}
+	return answers
+}
+
+func (d *Driver) apply(ctx context.Context, to provisioning.HubAccess, want provisioning.HubIdentity) error {
 	return d.post(ctx, to, typeIdentity, to.IDScope+"/"+want.Hub+"/"+strings.ToLower(want.DeviceID)+"/"+strconv.FormatInt(want.Generation, 10), identityOf(to, want))
 }
 

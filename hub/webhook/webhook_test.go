@@ -19,15 +19,15 @@ import (
 var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
 func TestAHubIsToldOfItsDevices(t *testing.T) {
-	hubtest.Run(t, webhook.New(loopback), func(t testing.TB) hubtest.Hub { return hubtest.NewReceiver(t) })
+	hubtest.Run(t, webhook.New(loopback, true), func(t testing.TB) hubtest.Hub { return hubtest.NewReceiver(t) })
 }
 
-func identity(t *testing.T) provisioning.HubIdentity {
+func identity(t *testing.T) []provisioning.HubIdentity {
 	id, err := verify.ParseRegistrationID("press-01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return provisioning.HubIdentity{Hub: "hub-1.example.net", DeviceID: "press-01", RegistrationID: id, Generation: 1, Present: true, Enabled: true}
+	return []provisioning.HubIdentity{{Hub: "hub-1.example.net", DeviceID: "press-01", RegistrationID: id, Generation: 1, Present: true, Enabled: true}}
 }
 
 func TestWhatAHubAnswersIsAboutTheDeviceOrAboutTheHub(t *testing.T) {
@@ -56,11 +56,11 @@ func TestWhatAHubAnswersIsAboutTheDeviceOrAboutTheHub(t *testing.T) {
 				w.WriteHeader(c.status)
 				return true
 			})
-			err := webhook.New(loopback).Apply(t.Context(), hub.Access(), identity(t))
+			err := webhook.New(loopback, true).Apply(t.Context(), hub.Access(), identity(t))[0]
 			if f := fault.As(err); f == nil || f.Rule != c.rule || f.RetryAfter != c.wait {
 				t.Errorf("%v %+v", err, f)
 			}
-			if err := webhook.New(loopback).Test(t.Context(), hub.Access()); err == nil {
+			if err := webhook.New(loopback, true).Test(t.Context(), hub.Access()); err == nil {
 				t.Error("a test was taken")
 			}
 		})
@@ -75,14 +75,14 @@ func TestNoErrorHoldsAHubsAddress(t *testing.T) {
 		url    string
 		says   string
 	}{
-		"nobody listens":       {webhook.New(loopback), hub.URL + "/?code=secret", "could not be reached"},
-		"the address is ours":  {webhook.New(callout.Options{}), hub.URL + "/?code=secret", "does not call"},
-		"the address is cloud": {webhook.New(loopback), "http://169.254.169.254/?code=secret", "does not call"},
+		"nobody listens":       {webhook.New(loopback, true), hub.URL + "/?code=secret", "could not be reached"},
+		"the address is ours":  {webhook.New(callout.Options{}, true), hub.URL + "/?code=secret", "does not call"},
+		"the address is cloud": {webhook.New(loopback, true), "http://169.254.169.254/?code=secret", "does not call"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			to := hub.Access()
 			to.URL = c.url
-			err := c.driver.Apply(t.Context(), to, identity(t))
+			err := c.driver.Apply(t.Context(), to, identity(t))[0]
 			if fault.RuleOf(err) != "hub-unreachable" || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), c.says) {
 				t.Error(err)
 			}
@@ -97,7 +97,7 @@ func TestAHubThatHangsIsLeft(t *testing.T) {
 	hub.Answers(func(http.ResponseWriter) bool { <-hang; return true })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := webhook.New(loopback).Apply(ctx, hub.Access(), identity(t)); fault.RuleOf(err) != "hub-unreachable" {
+	if err := webhook.New(loopback, true).Apply(ctx, hub.Access(), identity(t))[0]; fault.RuleOf(err) != "hub-unreachable" {
 		t.Error(err)
 	}
 }
