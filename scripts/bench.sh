@@ -71,6 +71,8 @@ fi
 if [ "$rows" -ge 1000 ]; then
 	echo
 	"$work/contain" -muster "$work/muster" -load "$work/load" -devices "$((rows / 10))" -large "$rows"
+	echo
+	scripts/with-postgres.sh bash -c '"$0" -dsn "$MUSTER_TEST_PG_DSN" "$@"' "$work/contain" -muster "$work/muster" -load "$work/load" -devices "$((rows / 10))" -large 0
 fi
 if [ "$groups" -gt 0 ]; then
 	echo
@@ -90,4 +92,6 @@ fi
 if [ "$herd" -gt 0 ]; then
 	echo
 	"$work/herd" -muster "$work/muster" -load "$work/load" -seconds "$herd"
+	echo
+	"$work/herd" -muster "$work/muster" -load "$work/load" -seconds "$herd" -rate 50 -disabled 100000 -every 100s
 fi

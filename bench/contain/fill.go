@@ -8,14 +8,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"time"
 
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
-	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -49,14 +48,9 @@ func newDevice(base, name string) (d device, err error) {
 // page is how many registrations one transaction writes.
 const page = 400
 
-// fill writes registrations like that of one device, which came with the same chain. The server
-// must not be running.
-func fill(ctx context.Context, path, pattern string, n int) (err error) {
-	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
+// fill writes registrations like that of one device, which came with the same chain. No server
+// must be running.
+func fill(ctx context.Context, engine store.Engine, pattern string, n int) (err error) {
 	jobs := store.New(engine).ProvisioningJobs()
 	id, err := verify.ParseRegistrationID(pattern)
 	if err != nil {
@@ -82,6 +76,10 @@ func fill(ctx context.Context, path, pattern string, n int) (err error) {
 		})
 	}
 	return err
+}
+
+func pemOf(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // variant is a registration as another device would have it, without a certificate of ours.
