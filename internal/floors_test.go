@@ -24,7 +24,7 @@ var places = []struct {
 	{5, []string{"cmd/*", "bench/*", "test/*"}},
 	{4, []string{
 		"api", "api/internal/*",
-		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook", "api/log",
+		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook", "api/log", "api/check", "api/nats",
 		"store", "store/sqlite", "store/postgres",
 		"hub/registry", "hub/azure", "hub/webhook",
 		"ca/keys", "ca/ceremony", "ca/upstream/*", "ca/ctlog",
@@ -78,6 +78,7 @@ var outside = []string{
 	"github.com/gin-gonic/", "github.com/danielgtaylor/huma/",
 	"github.com/jackc/", "modernc.org/sqlite", "github.com/uptrace/", "github.com/pressly/goose", "github.com/riverqueue/",
 	"github.com/mochi-mqtt/", "github.com/eclipse/",
+	"github.com/nats-io/",
 	"github.com/Azure/", "github.com/coder/websocket", "github.com/gorilla/websocket",
 }
 

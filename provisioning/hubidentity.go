@@ -18,6 +18,7 @@ type HubDevice struct {
 	DeviceID     string                // as first written
 	Registration verify.RegistrationID // zero: it has none
 	Enabled      bool
+	Disallowed   bool // what attested it is; then it is not enabled either
 	StatusReason string
 	StatusBy     string // the actor who set the status; "" when nobody did
 	StatusAt     time.Time
@@ -84,7 +85,7 @@ func (r *hubReading) device(rec HubRecord) (d HubDevice, err error) {
 			return d, err
 		}
 		if disallowed {
-			d.Enabled, d.StatusReason = false, "what attested the device is disallowed"
+			d.Enabled, d.Disallowed, d.StatusReason = false, true, "what attested the device is disallowed"
 		}
 	}
 	stored := rec.twin()

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"slices"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
@@ -122,6 +123,10 @@ func (d *decision) readRests(tx Tx) (err error) {
 	return err
 }
 
+func signs(by, l verify.Link) bool {
+	return bytes.Equal(l.Cert.RawIssuer, by.Cert.RawSubject) && verify.SignedBy(l, by)
+}
+
 // disallowedCA is an active disallowance of a CA, its certificate read.
 type disallowedCA struct {
 	Disallowance
@@ -132,9 +137,6 @@ type disallowedCA struct {
 // is disallowed alone, and not its key, does not refuse what another certificate for its key, in
 // the path or held, may have signed as well.
 func (x disallowedCA) refuses(path, held []verify.Link) bool {
-	signs := func(by, l verify.Link) bool {
-		return bytes.Equal(l.Cert.RawIssuer, by.Cert.RawSubject) && verify.SignedBy(l, by)
-	}
 	return slices.ContainsFunc(path, func(l verify.Link) bool {
 		switch {
 		case x.Key:
@@ -193,6 +195,40 @@ func (b *bars) has(reg Registration) (bool, error) {
 	}
 	path, err := outsidePath(b.tx, reg)
 	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(path, nil) }), err
+}
+
+// shown says whether what a client shows, leaf first, is disallowed in any part, or below a CA that is.
+func (b *bars) shown(chain verify.Chain) (bool, error) {
+	for _, l := range chain {
+		if disallowed, err := b.tx.Barred(Registration{Leaf: l.Thumbprint, LeafKey: l.KeyHash}); disallowed || err != nil {
+			return disallowed, err
+		}
+	}
+	err := b.readCAs()
+	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(chain, nil) }), err
+}
+
+// revoked says whether any part of what a client shows is signed by an issuer of ours that is
+// revoked, whether this process has heard of that or not.
+func (b *bars) revoked(chain verify.Chain) (bool, error) {
+	issuers, err := b.tx.Issuers()
+	if err != nil {
+		return false, err
+	}
+	for _, i := range issuers {
+		if i.State != ca.IssuerRevoked {
+			continue
+		}
+		cert, err := x509.ParseCertificate(i.Certificate)
+		if err != nil {
+			return false, err
+		}
+		by := verify.NewLink(cert)
+		if slices.ContainsFunc(chain, func(l verify.Link) bool { return signs(by, l) }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // readCAs reads them once: a hub's devices are asked for by the page.

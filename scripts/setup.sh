@@ -99,5 +99,6 @@ debian_packages
 if [ "$target" = test ]; then
 	npm_packages
 	scripts/step-ca.sh >/dev/null
+	scripts/nats-server.sh >/dev/null
 	scripts/promtool.sh >/dev/null
 fi

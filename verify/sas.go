@@ -117,6 +117,9 @@ func (t SASToken) Target() (host, path string) {
 // KeyName is the policy the token names (skn), decoded; "" when it names none.
 func (t SASToken) KeyName() string { return t.keyName }
 
+// Expires is when the token says that it ends.
+func (t SASToken) Expires() time.Time { return time.Unix(t.expires, 0).UTC() }
+
 // Verify checks the token's time and signature but not what it is for: an expiry
 // that lies ahead (5 minutes of skew), at most 366 days, and the HMAC-SHA256 of the
 // resource as it stands and the expiry, compared in constant time (INV-T1). Refusals

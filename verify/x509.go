@@ -92,6 +92,12 @@ func checkDeviceLeaf(leaf *x509.Certificate, now time.Time) error {
 	return checkLeafDates(leaf, now)
 }
 
+// CheckLeafDates refuses a leaf outside its dates: Unauthenticated, rule "leaf-not-yet-valid" or
+// "leaf-expired".
+func CheckLeafDates(leaf *x509.Certificate, now time.Time) error {
+	return checkLeafDates(leaf, wholeSecond(now))
+}
+
 func checkLeafDates(leaf *x509.Certificate, now time.Time) error {
 	switch {
 	case now.Before(leaf.NotBefore):

@@ -46,6 +46,8 @@ type config struct {
 	// KeyBlockList is a file of keys that get no certificate.
 	KeyBlockList string   `yaml:"keyBlockList"`
 	CT           ctConfig `yaml:"ct,omitempty"`
+	// Brokers are those that ask whether a client may connect.
+	Brokers brokersConfig `yaml:"brokers,omitempty"`
 
 	dev     bool
 	device  *keys.Device // once one is open
@@ -78,6 +80,8 @@ type listenConfig struct {
 	Service      string `yaml:"service"`
 	Certificates string `yaml:"certificates"`
 	Hub          string `yaml:"hub"`
+	// Check moves the checks of brokers from the admin listener to one of their own.
+	Check string `yaml:"check,omitempty"`
 }
 
 // webhooksConfig is about the webhooks of custom allocation.
@@ -166,6 +170,9 @@ func (c config) checked() (config, error) {
 		}
 	}
 	if err := c.Rotation.check(); err != nil {
+		return c, err
+	}
+	if err := c.Brokers.check(); err != nil {
 		return c, err
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

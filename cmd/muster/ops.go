@@ -29,6 +29,7 @@ type ops struct {
 	panics        prometheus.Counter
 	ocsp          *prometheus.CounterVec
 	sweeps        *prometheus.CounterVec
+	brokers       *prometheus.CounterVec
 
 	dev      bool
 	stopping atomic.Bool
@@ -45,9 +46,10 @@ func newOps(dev bool) *ops {
 	o.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_panics_total", Help: "Requests that panicked; each is a bug."})
 	o.ocsp = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_ocsp_responses_total", Help: "OCSP answers, by status."}, []string{"status"})
 	o.sweeps = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_job_runs_total", Help: "Runs of sweeps in this process, by outcome."}, []string{"kind", "outcome"})
+	o.brokers = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "muster_broker_checks_total", Help: "Clients that brokers asked about, by the reason of the refusal."}, []string{"broker", "outcome", "reason"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "muster_build_info", Help: "1, with the version."}, []string{"version", "mode"})
 	build.WithLabelValues(version, mode(dev)).Set(1)
-	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, o.ocsp, o.sweeps, build,
+	o.registry.MustRegister(o.registrations, o.issued, o.requests, o.duration, o.panics, o.ocsp, o.sweeps, o.brokers, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -73,6 +75,15 @@ func (o *ops) watchJobs(j *jobs.Jobs) {
 
 // swept counts one run of a sweep; it is the jobs' observer.
 func (o *ops) swept(r jobs.Run) { o.sweeps.WithLabelValues(r.Sweep, string(r.Outcome)).Inc() }
+
+// checked counts one client that a broker asked about; there are few reasons.
+func (o *ops) checked(broker, reason string) {
+	outcome := "allow"
+	if reason != "" {
+		outcome = "deny"
+	}
+	o.brokers.WithLabelValues(broker, outcome, reason).Inc()
+}
 
 // registered counts one attempt of a device; it is the engine's observer.
 func (o *ops) registered(out provisioning.Outcome) {

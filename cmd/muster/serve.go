@@ -16,6 +16,7 @@ import (
 
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/api/admin"
+	checkdoor "github.com/passmuster/muster/api/check"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/jobs"
 )
@@ -97,8 +98,9 @@ func newLogger(c config, w interface{ Write([]byte) (int, error) }) *slog.Logger
 }
 
 // listeners are the open sockets. ops is nil when the admin listener carries it (--dev);
-// service, certificates and hub are when their doors share the device listener.
-type listeners struct{ devices, admin, pki, ops, mqtt, service, certificates, hub net.Listener }
+// service, certificates and hub are when their doors share the device listener, check when it
+// shares the admin listener.
+type listeners struct{ devices, admin, pki, ops, mqtt, service, certificates, hub, check net.Listener }
 
 // listen opens every socket before anything else, so that a taken port costs nothing,
 // and writes the real addresses into the configuration.
@@ -110,6 +112,7 @@ func listen(c *config) (l listeners, err error) {
 	}{
 		{"devices", &c.Listen.Devices, &l.devices}, {"admin", &c.Listen.Admin, &l.admin}, {"pki", &c.Listen.PKI, &l.pki}, {"ops", &c.Listen.Ops, &l.ops},
 		{"mqtt", &c.Listen.MQTT, &l.mqtt}, {"service", &c.Listen.Service, &l.service}, {"certificates", &c.Listen.Certificates, &l.certificates}, {"hub", &c.Listen.Hub, &l.hub},
+		{"check", &c.Listen.Check, &l.check},
 	} {
 		if *x.addr == "" {
 			continue
@@ -129,7 +132,7 @@ func listen(c *config) (l listeners, err error) {
 }
 
 func (l listeners) close() {
-	for _, x := range []net.Listener{l.devices, l.admin, l.pki, l.ops, l.mqtt, l.service, l.certificates, l.hub} {
+	for _, x := range []net.Listener{l.devices, l.admin, l.pki, l.ops, l.mqtt, l.service, l.certificates, l.hub, l.check} {
 		if x != nil {
 			_ = x.Close() // closed already after an orderly stop
 		}
@@ -229,7 +232,7 @@ func (s *server) ready(out streams, took time.Duration) {
 	}
 	if !c.dev {
 		s.log.Info("ready", "took", took.String(), "devices", c.devicesURL(), "mqtt", c.Listen.MQTT, "admin", c.Listen.Admin, "pki", c.pkiURL(),
-			"service", c.Listen.Service, "certificates", c.Listen.Certificates, "hub", c.Listen.Hub, "idScope", own.idScope, "idScopes", others)
+			"service", c.Listen.Service, "certificates", c.Listen.Certificates, "hub", c.Listen.Hub, "check", c.Listen.Check, "idScope", own.idScope, "idScopes", others)
 		return
 	}
 	fmt.Fprintf(out.Out, "ready in %.1f s · data %s · root and issuer made, CN says DEV · group %q · hub %q (built in)\n", took.Seconds(), c.Data, devGroup, devHub)
@@ -313,6 +316,10 @@ func (s *server) doors() ([]door, error) {
 	if err != nil {
 		return nil, err
 	}
+	checks, err := checkdoor.New(settings, checkdoor.Options{AskAgain: c.Brokers.askAgain(), Checked: s.ops.checked}, tenants...)
+	if err != nil {
+		return nil, err
+	}
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.current.Load(), nil }
 	mux := http.NewServeMux()
 	mux.Handle("/api/", admin.ByIDScope(s.houses[0].idScope, operators))
@@ -333,14 +340,19 @@ func (s *server) doors() ([]door, error) {
 		}
 	}
 	out = append(out, s.door(doors.Shared(), overTLS(s.listeners.devices)))
+	// Operators and brokers show tokens, never device certificates (INV-N2).
+	tokenTLS := api.DeviceTLS(certificate)
+	tokenTLS.ClientAuth = tls.NoClientCert
+	if s.listeners.check != nil {
+		out = append(out, s.door(checks, tls.NewListener(s.listeners.check, tokenTLS)))
+	} else {
+		mux.Handle("/hub/", checks)
+	}
 	if c.dev {
 		mux.Handle("/", s.ops.handler())
 		return append(out, s.door(loopbackHost(mux), s.listeners.admin)), nil
 	}
-	// Operators show tokens, never device certificates (INV-N2).
-	adminTLS := api.DeviceTLS(certificate)
-	adminTLS.ClientAuth = tls.NoClientCert
-	return append(out, s.door(mux, tls.NewListener(s.listeners.admin, adminTLS)), s.door(s.ops.handler(), s.listeners.ops)), nil
+	return append(out, s.door(mux, tls.NewListener(s.listeners.admin, tokenTLS)), s.door(s.ops.handler(), s.listeners.ops)), nil
 }
 
 func (s *server) door(h http.Handler, l net.Listener) door {
