@@ -248,7 +248,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 // removed ends what is kept of a device that its hub has removed. That is put on record of one
 // whose registration is on no hub now; of one that moved the new hub's confirmation is.
 func (d tellingOf) removed(tx Tx, now time.Time) error {
-	if err := tx.DeleteHubIdentity(d.HubPlace); err != nil {
+	if err := first(tx.DeleteHubIdentity(d.HubPlace), tx.ConfirmRetirement(d.Registration, now)); err != nil {
 		return err
 	}
 	reg, err := tx.Registration(d.Registration)

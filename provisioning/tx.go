@@ -95,6 +95,7 @@ type Tx interface {
 	HubDeviceTx
 	HubIdentityTx
 	IncidentTx
+	RetirementTx
 	CodeTx
 	LineageTx
 	SealedTx
