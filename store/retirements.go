@@ -26,11 +26,19 @@ var (
 	countPending      = statement("SELECT count(*)" + fromRetirements + " WHERE t.confirmed = 0 AND NOT " + hasReturned).apart()
 )
 
+// words reads words with a space between them.
+func words(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Fields(text)
+}
+
 func scanRetirement(r *row) provisioning.Retirement {
 	x := provisioning.Retirement{ID: r.id(), Spelled: r.text()}
 	x.Entry, x.Owner = provisioning.EntryFate(r.text()), scanOwner(r)
 	x.HubPlace = provisioning.HubPlace{Hub: r.text(), Device: r.id()}
-	x.Elsewhere, x.Certificates, x.Open = r.bool(), r.int(), strings.Fields(r.text())
+	x.Elsewhere, x.Certificates, x.Open = r.bool(), r.int(), words(r.text())
 	x.Deleted, x.Actor, x.Campaign, x.At = r.bool(), r.text(), r.text(), r.time()
 	x.Awaited, x.Confirmed, x.Returned = r.int(), r.time(), r.bool()
 	return x

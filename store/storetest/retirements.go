@@ -53,7 +53,6 @@ func retirements(t *testing.T, open Open) {
 		put(w, a)
 		put(w, b)
 		same(w, read(w, "dev-1"), a)
-		b.Open = []string{}
 		same(w, read(w, "dev-2"), b)
 		w.refused(fault.NotFound, "retirement-not-found", func(tx provisioning.Tx) error { _, err := tx.Retirement(w.id("dev-3")); return err })
 		same(w, listed(w, provisioning.RetirementFilter{}), []string{"dev-1", "dev-2"})

@@ -58,6 +58,12 @@ CREATE TABLE retirements (
 CREATE INDEX retirements_campaign ON retirements (campaign, registration_id) WHERE campaign <> '';
 CREATE INDEX retirements_pending ON retirements (registration_id) WHERE confirmed = 0;
 
+-- Of a campaign that ends something: what was planned of each device when it was gathered.
+ALTER TABLE campaign_devices ADD COLUMN entry TEXT NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN hub TEXT NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN certificates INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE campaign_devices ADD COLUMN stays_open TEXT NOT NULL DEFAULT '';
+
 ALTER TABLE disallowances ADD COLUMN incident TEXT NOT NULL DEFAULT ''; -- '': a key, with a revocation
 -- Of a CA: it refuses what it signed where a device leaves it out.
 ALTER TABLE disallowances ADD COLUMN subject_hash BLOB;
