@@ -5,15 +5,22 @@ import (
 	"time"
 )
 
-// CampaignAct is what the devices of a campaign are told to do.
+// CampaignAct is what the devices of a campaign are told to do, or what is done to them.
 type CampaignAct string
 
 // The acts. Renewing ends when the certificate a device had is retired, reprovisioning when
-// the device has registered again; no certificate is issued for the latter.
+// the device has registered again; no certificate is issued for the latter. The others ask no
+// device, and end when its hubs have confirmed.
 const (
 	ActRenew       CampaignAct = "renew"
 	ActReprovision CampaignAct = "reprovision"
+	ActRetire      CampaignAct = "retire" // devices are taken out of service
+	ActDelete      CampaignAct = "delete" // registrations' records are deleted
 )
+
+// Ends says that the act ends something, and that nobody is told: its devices are shown first, and
+// an operator has it carried out on those.
+func (a CampaignAct) Ends() bool { return a == ActRetire || a == ActDelete }
 
 // Selection says which devices a campaign is about: those that every given part fits.
 // Something must be given, so that nobody moves a fleet by an empty form.
@@ -23,6 +30,7 @@ type Selection struct {
 	Enrollment string // id of the individual enrollment that does
 	Profile    string // issuing profile of that entry
 	Hub        string
+	Orphaned   bool   // without an owner: its entry was deleted
 	Issuer     string // id of the issuer of the device's last certificate
 	// ExpiresBefore takes devices whose certificates all end before.
 	ExpiresBefore time.Time
@@ -35,6 +43,9 @@ type Campaign struct {
 	Name   string // as a profile's; it is the campaign's id
 	Act    CampaignAct
 	Select Selection
+	// DeleteRecords deletes the registrations of devices that are retired, FromHub removes the devices
+	// of deleted records from the built-in hub, too.
+	DeleteRecords, FromHub bool
 	// Expect pauses the campaign before anybody is told when more devices were found; 0: any.
 	Expect int
 
@@ -103,9 +114,10 @@ func (c Campaign) Validate(now time.Time) error {
 	if !ValidName(c.Name) {
 		bad.add("/name", "a campaign's name is 1 to 64 letters, digits, dots, dashes and underscores, with at least one letter or digit")
 	}
-	if c.Act != ActRenew && c.Act != ActReprovision {
-		bad.add("/act", "a campaign's act is renew or reprovision")
+	if c.Act != ActRenew && c.Act != ActReprovision && !c.Act.Ends() {
+		bad.add("/act", "a campaign's act is renew, reprovision, retire or delete")
 	}
+	c.checkEnd(&bad)
 	c.Select.check(&bad, "/select")
 	c.checkWaves(&bad)
 	c.Windows.check(&bad, "/windows", now)
@@ -127,6 +139,22 @@ func (c Campaign) Validate(now time.Time) error {
 		bad.add("/maxErrorRate", "the share of errors that stops a campaign is above 0 and at most 1, which never does")
 	}
 	return bad.fault("campaign-invalid")
+}
+
+// checkEnd is about what only some acts take.
+func (c Campaign) checkEnd(bad *findings) {
+	if c.DeleteRecords && c.Act != ActRetire {
+		bad.add("/deleteRecords", "records are deleted with devices that are retired")
+	}
+	if c.FromHub && c.Act != ActDelete {
+		bad.add("/fromHub", "a device that is retired leaves its hub anyway; it is said of records that are deleted")
+	}
+	if c.Act.Ends() && c.Select.Everything {
+		bad.add("/select/everything", "not everything is ended at once: say which devices")
+	}
+	if c.Act.Ends() && c.Jitter != 0 {
+		bad.add("/jitter", "no device is told, so none is spread")
+	}
 }
 
 func (c Campaign) checkWaves(bad *findings) {
@@ -151,7 +179,7 @@ func (c Campaign) checkWaves(bad *findings) {
 }
 
 func (s Selection) check(bad *findings, at string) {
-	narrowed := s.Group != "" || s.Enrollment != "" || s.Profile != "" || s.Hub != "" || s.Issuer != "" || !s.ExpiresBefore.IsZero() || len(s.IDs) > 0
+	narrowed := s.Group != "" || s.Enrollment != "" || s.Profile != "" || s.Hub != "" || s.Orphaned || s.Issuer != "" || !s.ExpiresBefore.IsZero() || len(s.IDs) > 0
 	switch {
 	case !narrowed && !s.Everything:
 		bad.add(at, "say which devices are meant, or that all are")
@@ -159,6 +187,8 @@ func (s Selection) check(bad *findings, at string) {
 		bad.add(at, "all devices are meant, or some: not both")
 	case s.Group != "" && s.Enrollment != "":
 		bad.add(at+"/enrollment", "a device is admitted by a group or by an enrollment of its own")
+	case s.Orphaned && (s.Group != "" || s.Enrollment != "" || s.Profile != ""):
+		bad.add(at+"/orphaned", "who has no owner is of no group, enrollment or profile")
 	}
 	if len(s.IDs) > MaxCampaignIDs {
 		bad.add(at+"/ids", "at most 1000 devices are named one by one")

@@ -24,6 +24,14 @@ func TestACampaignIsCheckedWhole(t *testing.T) {
 		{"two owners are none", func(c *Campaign) { c.Select.Enrollment = "dev-1" }, "/select/enrollment"},
 		{"a name is needed", func(c *Campaign) { c.Name = ".." }, "/name"},
 		{"an act is needed", func(c *Campaign) { c.Act = "reboot" }, "/act"},
+		{"devices are retired, their records with them", func(c *Campaign) { c.Act, c.DeleteRecords = ActRetire, true }, ""},
+		{"records are deleted, the devices with them", func(c *Campaign) {
+			c.Act, c.FromHub, c.Select = ActDelete, true, Selection{Orphaned: true}
+		}, ""},
+		{"what is ended is named", func(c *Campaign) { c.Act, c.Select = ActRetire, Selection{Everything: true} }, "/select/everything"},
+		{"who is ended is not told, and not spread", func(c *Campaign) { c.Act, c.Jitter = ActDelete, time.Minute }, "/jitter"},
+		{"a renewal deletes nothing", func(c *Campaign) { c.DeleteRecords, c.FromHub = true, true }, "/deleteRecords /fromHub"},
+		{"who has no owner is of no group", func(c *Campaign) { c.Select.Orphaned = true }, "/select/orphaned"},
 		{"canaries are a share or a number", func(c *Campaign) { c.Canary, c.CanaryDevices = 0.1, 5 }, "/canaryDevices"},
 		{"canaries are not most of all", func(c *Campaign) { c.Canary = 0.6 }, "/canary"},
 		{"a share that is no number", func(c *Campaign) { c.Canary, c.WaveAfter, c.MaxErrorRate = math.NaN(), math.NaN(), math.NaN() }, "/canary /waveAfter /maxErrorRate"},

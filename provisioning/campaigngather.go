@@ -89,7 +89,7 @@ func (s selection) check(tx Tx) error {
 // page begins; zero at the end. What has no index is narrowed by fits.
 func (s selection) page(tx Tx, after verify.RegistrationID) (list []Registration, next verify.RegistrationID, err error) {
 	if s.ids == nil {
-		list, err = tx.Registrations(RegistrationFilter{After: after, Limit: gatherPage, Owner: s.owner})
+		list, err = tx.Registrations(RegistrationFilter{After: after, Limit: gatherPage, Owner: s.owner, Orphaned: s.Orphaned})
 		if len(list) == gatherPage {
 			next = list[gatherPage-1].ID
 		}
@@ -103,12 +103,15 @@ func (s selection) page(tx Tx, after verify.RegistrationID) (list []Registration
 	for _, id := range s.ids[i:end] {
 		reg, err := tx.Registration(id)
 		if fault.Is(err, fault.NotFound) {
-			continue
+			if s.act != policies.ActRetire {
+				continue
+			}
+			reg, err = Registration{ID: id}, nil // it may be enrolled
 		}
 		if err != nil {
 			return nil, next, err
 		}
-		if s.owner.IsZero() || reg.Owner == s.owner {
+		if (s.owner.IsZero() || reg.Owner == s.owner) && (!s.Orphaned || reg.Version > 0 && reg.Owner.IsZero()) {
 			list = append(list, reg)
 		}
 	}
@@ -187,10 +190,15 @@ func (s *campaignStep) gather() (more bool, err error) {
 			continue
 		}
 		d := CampaignDevice{Campaign: s.Name, ID: reg.ID, Place: s.place(reg.ID), State: DeviceDue, Ref: cellInUse(reg.Pair).Ref, Updated: s.now}
+		if err := s.foresee(&d, reg); err != nil {
+			return false, err
+		}
 		if err := s.tx.InsertCampaignDevice(d); err != nil {
 			return false, err
 		}
-		s.Devices++
+		if d.State == DeviceDue {
+			s.Devices++
+		}
 	}
 	if s.Cursor = next; !next.IsZero() {
 		return true, nil
@@ -198,6 +206,9 @@ func (s *campaignStep) gather() (more bool, err error) {
 	s.State, s.Wave = CampaignRunning, 1
 	if s.Expect > 0 && s.Devices > int64(s.Expect) {
 		return false, s.pause(s.tx, RuleMoreDevices, s.now)
+	}
+	if s.Act.Ends() && s.Devices > 0 {
+		return false, s.pause(s.tx, RulePlanned, s.now)
 	}
 	return true, s.advance(s.tx, s.now)
 }

@@ -39,6 +39,9 @@ func (s *campaignStep) look() (n int, err error) {
 }
 
 func (s *campaignStep) lookAt(was CampaignDevice) error {
+	if s.Act.Ends() {
+		return s.lookAtEnd(was)
+	}
 	d := was
 	reg, err := s.tx.Registration(d.ID)
 	switch {

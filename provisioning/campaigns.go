@@ -74,7 +74,17 @@ type CampaignDevice struct {
 	ToldAt   time.Time    // zero: it was not
 	LookAt   time.Time    // when its registration is looked at next; zero: it is due, or has ended
 	Updated  time.Time
-	Reason   string // the rule word of why it failed
+	Reason   string     // the rule word of why it failed
+	Plan     RetirePlan // of a campaign that ends something: Entry, Hub, Certificates and Open, as they were when it was gathered
+}
+
+// CampaignPlanRow sums up the devices of a campaign for which the same is planned.
+type CampaignPlanRow struct {
+	Entry        EntryFate // "": of records that are deleted
+	Hub          string    // that they are on
+	Open         []string
+	Devices      int64
+	Certificates int64
 }
 
 // CampaignCount is how many devices of a wave are in a state.
@@ -123,6 +133,8 @@ type CampaignTx interface {
 	CampaignCounts(name string) ([]CampaignCount, error)
 	// CampaignReasons counts the failed devices by reason.
 	CampaignReasons(name string) (map[string]int64, error)
+	// CampaignPlan sums up what was planned, without those that failed while they were gathered.
+	CampaignPlan(name string) ([]CampaignPlanRow, error)
 }
 
 // CampaignReport is a campaign and how far it is.
@@ -212,6 +224,18 @@ func (e *Engine) CampaignDevices(ctx context.Context, f CampaignDeviceFilter) (l
 	return list, err
 }
 
+// CampaignPlan sums up what a campaign would end, or has ended; NotFound where there is no campaign.
+func (e *Engine) CampaignPlan(ctx context.Context, name string) (rows []CampaignPlanRow, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		if _, err := tx.Campaign(name); err != nil {
+			return err
+		}
+		rows, err = tx.CampaignPlan(name)
+		return err
+	})
+	return rows, err
+}
+
 // PauseCampaign tells nobody any more until the campaign is resumed; who was told goes on.
 // why goes on record. Conflict, "campaign-not-running", unless it gathers or runs.
 func (e *Engine) PauseCampaign(ctx context.Context, actor, name, why string, pre Precondition) (Campaign, error) {
@@ -233,6 +257,11 @@ func (e *Engine) ResumeCampaign(ctx context.Context, actor, name, why string, pr
 			return audit.Event{}, c.conflict("campaign-not-paused", "only a paused campaign can be resumed")
 		}
 		was := c.Reason
+		if was == RulePlanned {
+			if err := pre.check(c.Version); err != nil { // whoever says so has seen it
+				return audit.Event{}, err
+			}
+		}
 		c.State, c.Reason, c.Came, c.Failed = CampaignRunning, "", 0, 0
 		if c.Wave == 0 {
 			c.State = CampaignGathering

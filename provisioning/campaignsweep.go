@@ -15,6 +15,7 @@ const (
 	gatherPage = 250 // registrations read
 	lookPage   = 100 // devices looked at
 	tellPage   = 50  // devices told
+	endPage    = 16  // devices retired, or records deleted: some ten writes each, and others wait
 )
 
 // campaignJob is the actor in the ledger.
@@ -25,6 +26,7 @@ const (
 	RuleErrorRate      = "error-rate"
 	RuleWaveIncomplete = "wave-incomplete" // all of it ended, and too few were seen
 	RuleMoreDevices    = "more-devices-than-expected"
+	RulePlanned        = "planned" // what it would end is on record, and waits for an operator's word
 )
 
 // SweepCampaigns carries every open campaign one page on: gathers its devices, sees who has
@@ -79,6 +81,9 @@ func (c Campaign) room(now time.Time) int {
 		return 0
 	}
 	n := int64(tellPage)
+	if c.Act.Ends() {
+		n = endPage
+	}
 	if left := c.left(now); left >= 0 {
 		n = min(n, left)
 	}
@@ -89,7 +94,14 @@ func (c Campaign) room(now time.Time) int {
 }
 
 func (e *Engine) stepCampaign(ctx context.Context, jobs Store, read Campaign, now time.Time) (more bool, err error) {
-	err = jobs.Update(ctx, func(tx Tx) error {
+	update, keys := jobs.Update, [][2][]byte(nil)
+	if read.Act.Ends() && read.State != CampaignGathering { // who is shut out is so from the commit on
+		update = jobs.UpdateTrust
+		if keys, err = spareKeys(); err != nil {
+			return false, err
+		}
+	}
+	err = update(ctx, func(tx Tx) error {
 		if err := tx.TakeCampaign(read.Name, read.Step); err != nil {
 			return err
 		}
@@ -97,7 +109,7 @@ func (e *Engine) stepCampaign(ctx context.Context, jobs Store, read Campaign, no
 		if err != nil {
 			return err
 		}
-		s := campaignStep{Campaign: &c, engine: e, tx: tx, now: now}
+		s := campaignStep{Campaign: &c, engine: e, tx: tx, now: now, keys: keys}
 		if more, err = s.run(); err != nil {
 			return err
 		}
@@ -118,6 +130,7 @@ type campaignStep struct {
 	engine *Engine
 	tx     Tx
 	now    time.Time
+	keys   [][2][]byte // of exceptions, for a page of devices that are retired
 
 	entries map[Owner]Enrollment // read so far; without an id: there is none
 }

@@ -22,8 +22,13 @@ func (s *campaignStep) tell() (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, d := range page {
-		if err := s.tellOne(d); err != nil {
+	for i, d := range page {
+		if s.Act.Ends() {
+			err = s.endOne(d, s.keys[i])
+		} else {
+			err = s.tellOne(d)
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -6,15 +6,32 @@ import (
 	"github.com/passmuster/muster/rotation"
 )
 
-// leave ends Muster's part in a registration's device, which stays where it is. One on a hub
-// that lives elsewhere is that hub's from then on, as it was told last.
-func (w hubWriting) leave(tx Tx, reg Registration) error {
+// leave ends Muster's part in a registration's device when the record goes. A hub that lives
+// elsewhere is told to remove it: nobody would tell it of the device any more. On the built-in
+// one it stays, unless it is to go there too.
+func (w hubWriting) leave(tx Tx, reg Registration, fromHub bool) error {
 	if _, err := tx.HubIdentity(reg.place()); err == nil {
-		return tx.DeleteHubIdentity(reg.place())
+		return tx.StepHubIdentity(reg.place(), w.at)
 	} else if !fault.Is(err, fault.NotFound) {
 		return err
 	}
+	if fromHub {
+		return w.takeOff(tx, reg)
+	}
 	return w.keep(tx, reg)
+}
+
+// takeOff removes a registration's device from the built-in hub; its twin goes with the record.
+func (w hubWriting) takeOff(tx Tx, reg Registration) error {
+	if reg.Hub == "" {
+		return nil
+	}
+	rec, err := tx.HubRecord(reg.Hub, reg.hubDeviceID())
+	if err != nil {
+		return err
+	}
+	d, err := w.readingHub(tx, reg.Hub, false).device(rec)
+	return first(err, tx.ForgetHubChange(reg.Hub, reg.hubDeviceID()), tx.Append(w.event(audit.HubDeviceDeleted, d)))
 }
 
 // keep leaves a registration's device on its hub when the record goes (contract §4.4): from

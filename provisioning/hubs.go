@@ -46,6 +46,16 @@ func (e *Engine) driverNames() []string {
 // DeleteHub unlinks a hub. While entries name it or devices live on it, that is a
 // Conflict which says how many (scenarios F2).
 func (e *Engine) DeleteHub(ctx context.Context, actor, name string, pre Precondition) error {
+	return e.unlinkHub(ctx, actor, name, pre, false)
+}
+
+// AbandonHub unlinks a hub that will not answer any more. What it was still to remove is given
+// up, and may be there for good; how many devices that are goes on record.
+func (e *Engine) AbandonHub(ctx context.Context, actor, name string, pre Precondition) error {
+	return e.unlinkHub(ctx, actor, name, pre, true)
+}
+
+func (e *Engine) unlinkHub(ctx context.Context, actor, name string, pre Precondition, abandon bool) error {
 	now, name := e.now(), strings.ToLower(name)
 	return e.store.UpdateTrust(ctx, func(tx Tx) error {
 		was, err := tx.Hub(name)
@@ -55,6 +65,12 @@ func (e *Engine) DeleteHub(ctx context.Context, actor, name string, pre Precondi
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
+		facts := map[string]any{"driver": was.Driver}
+		if abandon {
+			if facts["abandoned"], err = tx.AbandonHubIdentities(name); err != nil {
+				return err
+			}
+		}
 		entries, devices, err := tx.HubUse(name)
 		if err != nil {
 			return err
@@ -62,7 +78,7 @@ func (e *Engine) DeleteHub(ctx context.Context, actor, name string, pre Precondi
 		if entries > 0 || devices > 0 {
 			return fault.New(fault.Conflict, "hub-in-use", "%d entries name the hub and %d devices live on it", entries, devices).About("hub " + name)
 		}
-		return first(tx.DeleteHub(name, was.Version), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.HubUnlinked, Subject: "hub:" + name, Body: audit.Body(map[string]any{"driver": was.Driver})}))
+		return first(tx.DeleteHub(name, was.Version), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.HubUnlinked, Subject: "hub:" + name, Body: audit.Body(facts)}))
 	})
 }
 

@@ -365,21 +365,6 @@ func TestADeviceGetsAnotherNameOnItsHub(t *testing.T) {
 	}
 }
 
-func TestADeviceStaysOnItsHubWhenItsRecordGoes(t *testing.T) {
-	t.Parallel()
-	w, hub, device := elsewhereFactory(t)
-	leaf, err := w.enroll(device)
-	w.must(err)
-	w.sweepHubs()
-	w.forget("d1")
-	w.sweepHubs()
-	w.holds(hub, "d1", leaf.Raw)
-	other, err := w.enroll(device) // and is taken over
-	w.must(err)
-	w.sweepHubs()
-	w.holds(hub, "d1", other.Raw)
-}
-
 func TestADeviceThatItsHubRefusesDoesNotKeepOthersWaiting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

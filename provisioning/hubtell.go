@@ -241,7 +241,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 	case rec.Generation != d.Generation: // there is more to tell already
 		return "", nil
 	case !d.want.Present:
-		return "", tx.DeleteHubIdentity(d.HubPlace)
+		return "", d.removed(tx, now)
 	}
 	reg, err := tx.Registration(d.Registration)
 	if err != nil {
@@ -264,6 +264,23 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 		"operation": reg.Operation.ID, "state": string(reg.State), "hub": reg.Hub, "deviceId": reg.DeviceID,
 	})}
 	return "", first(tx.HastenHubIdentities(reg.ID), tx.PutRegistration(reg), endOverlap(tx, reg, now), tx.Append(event))
+}
+
+// removed ends what is kept of a device that its hub has removed. That is put on record of one
+// whose registration is on no hub now; of one that moved the new hub's confirmation is.
+func (d tellingOf) removed(tx Tx, now time.Time) error {
+	if err := first(tx.DeleteHubIdentity(d.HubPlace), tx.ConfirmRetirement(d.Registration, now)); err != nil {
+		return err
+	}
+	reg, err := tx.Registration(d.Registration)
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	if err != nil || reg.Hub != "" {
+		return err
+	}
+	return tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDeviceDeleted, Subject: hubSubject(d.Hub, d.Device),
+		Body: audit.Body(map[string]any{"registration": d.Registration.String(), "generation": d.Generation})})
 }
 
 // endOverlap has the planner look at a registration one of whose certificates waits for its

@@ -84,6 +84,10 @@ type HubIdentityTx interface {
 	// it was made ahead or hastened since.
 	LeaveHubIdentity(was, is HubIdentityRecord) error
 	DeleteHubIdentity(HubPlace) error
+	// AbandonHubIdentities deletes, and counts, those of devices that are to leave a hub.
+	AbandonHubIdentities(hub string) (int64, error)
+	// CountHubIdentities counts those of a registration, wherever.
+	CountHubIdentities(verify.RegistrationID) (int64, error)
 
 	// Barred says that a certificate or key that attested a registration is disallowed.
 	Barred(Registration) (bool, error)

@@ -114,8 +114,6 @@ type IncidentTx interface {
 	// counts them by hub. Both read all registrations.
 	RestingOn(on RestsOn, after string, limit int) ([]RestingDevice, error)
 	CountRestingOn(on RestsOn) ([]HubCount, error)
-	// CountOwned counts the registrations of an entry by hub.
-	CountOwned(Owner) ([]HubCount, error)
 	// CountNewRestingOn counts those that were made after a time, of what the ledger has behind seq.
 	CountNewRestingOn(on RestsOn, seq int64, since time.Time) (int64, error)
 	// CountIssuedSince counts certificates of ours that are good, were issued from a time on, and

@@ -31,7 +31,7 @@ func (e *Engine) Leaving(ctx context.Context, o Owner) (l Leaving, err error) {
 		if err != nil {
 			return err
 		}
-		if l.Hubs, err = tx.CountOwned(o); err != nil {
+		if l.Hubs, err = tx.CountRegistrations(RegistrationFilter{Owner: o}); err != nil {
 			return err
 		}
 		l.WouldEnter, err = wouldEnter(tx, entry)

@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"maps"
 
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
@@ -52,10 +53,28 @@ func (e *Engine) Registrations(ctx context.Context, f RegistrationFilter) (list 
 	return list, err
 }
 
-// DeleteRegistration removes a registration's record. The device stays on its hub
-// (contract §4.4), and a later registration under its name takes it over. The certificates
-// issued to it stay on record, but attest nobody any more.
+// Orphaned counts the registrations without an owner, by hub.
+func (e *Engine) Orphaned(ctx context.Context) (hubs []HubCount, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		hubs, err = tx.CountRegistrations(RegistrationFilter{Orphaned: true})
+		return err
+	})
+	return hubs, err
+}
+
+// DeleteRegistration removes a registration's record. A hub that lives elsewhere is told to
+// remove the device; on the built-in one it stays (contract §4.4), and a later registration under
+// its name takes it over. The certificates issued to it stay on record, but attest nobody any more.
 func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify.RegistrationID, pre Precondition) error {
+	return e.deleteRegistration(ctx, actor, id, pre, false)
+}
+
+// Deregister is DeleteRegistration that removes the device from the built-in hub, too.
+func (e *Engine) Deregister(ctx context.Context, actor string, id verify.RegistrationID, pre Precondition) error {
+	return e.deleteRegistration(ctx, actor, id, pre, true)
+}
+
+func (e *Engine) deleteRegistration(ctx context.Context, actor string, id verify.RegistrationID, pre Precondition, fromHub bool) error {
 	w := e.hubWriting(actor, 0)
 	return e.store.UpdateTrust(ctx, func(tx Tx) error {
 		was, err := tx.Registration(id)
@@ -65,8 +84,14 @@ func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
-		return first(dropRetained(tx, was, w.at), w.leave(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
-			tx.Append(audit.Event{At: w.at, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
-				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))
+		return w.deleteRecord(tx, was, fromHub, nil)
 	})
+}
+
+// deleteRecord removes a registration's record, and says so with facts beside its own.
+func (w hubWriting) deleteRecord(tx Tx, was Registration, fromHub bool, facts map[string]any) error {
+	body := map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()}
+	maps.Copy(body, facts)
+	return first(dropRetained(tx, was, w.at), w.leave(tx, was, fromHub), tx.DeleteTwin(was.ID), tx.DeleteRoll(was.ID), tx.DeleteRegistration(was.ID, was.Version),
+		tx.Append(audit.Event{At: w.at, Actor: w.actor, Action: audit.RegistrationDeleted, Subject: "registration:" + was.ID.String(), Body: audit.Body(body)}))
 }

@@ -95,6 +95,7 @@ type Tx interface {
 	HubDeviceTx
 	HubIdentityTx
 	IncidentTx
+	RetirementTx
 	CodeTx
 	LineageTx
 	SealedTx
@@ -130,6 +131,8 @@ type Tx interface {
 	Chain(ChainID) ([][]byte, error)
 	Registration(verify.RegistrationID) (Registration, error)
 	Registrations(RegistrationFilter) ([]Registration, error)
+	// CountRegistrations counts all that a filter lists, by hub.
+	CountRegistrations(RegistrationFilter) ([]HubCount, error)
 	DeleteRegistration(id verify.RegistrationID, version int64) error
 
 	Twin(verify.RegistrationID) (Twin, error)
@@ -196,12 +199,13 @@ type EnrollmentFilter struct {
 
 // RegistrationFilter narrows a list of registrations.
 type RegistrationFilter struct {
-	After  verify.RegistrationID
-	Limit  int
-	Prefix string
-	Owner  Owner
-	State  State
-	Hub    string
+	After    verify.RegistrationID
+	Limit    int
+	Prefix   string
+	Owner    Owner
+	Orphaned bool // without an owner: its entry was deleted
+	State    State
+	Hub      string
 }
 
 // CertificateFilter narrows a list of issued certificates. The order is newest first;

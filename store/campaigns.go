@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -14,7 +15,7 @@ import (
 var (
 	campaignColumns = cols("t id, t settings, t state, t reason, t cursor, i devices, i wave, i wave_taken, i wave_seen, i wave_ended, " +
 		"i came, i failed, i hour, i moved, i step, i created, t created_by, i updated, i version")
-	campaignDeviceColumns = cols("t campaign, t registration_id, i place, i wave, t state, b ref, i told_at, i look_at, i updated, t reason")
+	campaignDeviceColumns = cols("t campaign, t registration_id, i place, i wave, t state, b ref, i told_at, i look_at, i updated, t reason, t entry, t hub, i certificates, t stays_open")
 )
 
 var (
@@ -37,6 +38,8 @@ var (
 		"WHERE campaign = ? AND look_at <> 0 AND look_at <= ? ORDER BY look_at LIMIT ?")
 	campaignWaits        = statement("SELECT count(*) FROM (SELECT 1 FROM campaign_devices WHERE campaign = ? AND look_at <> 0 LIMIT 1) waits")
 	countCampaignDevices = statement("SELECT wave, state, count(*) FROM campaign_devices WHERE campaign = ? GROUP BY wave, state ORDER BY wave, state")
+	campaignPlan         = statement("SELECT entry, hub, stays_open, count(*), CAST(sum(certificates) AS BIGINT) FROM campaign_devices " +
+		"WHERE campaign = ? AND (state <> 'failed' OR wave <> 0) GROUP BY entry, hub, stays_open ORDER BY entry, hub, stays_open")
 	countCampaignReasons = statement("SELECT reason, count(*) FROM campaign_devices WHERE campaign = ? AND state = 'failed' GROUP BY reason ORDER BY reason")
 )
 
@@ -50,9 +53,12 @@ type campaignSettings struct {
 	Enrollment    string               `json:"enrollment,omitempty"`
 	Profile       string               `json:"profile,omitempty"`
 	Hub           string               `json:"hub,omitempty"`
+	Orphaned      bool                 `json:"orphaned,omitempty"`
 	Issuer        string               `json:"issuer,omitempty"`
 	ExpiresBefore int64                `json:"expiresBefore,omitempty"`
 	IDs           []string             `json:"ids,omitempty"`
+	DeleteRecords bool                 `json:"deleteRecords,omitempty"`
+	FromHub       bool                 `json:"fromHub,omitempty"`
 	Expect        int                  `json:"expect,omitempty"`
 	Canary        float64              `json:"canary,omitempty"`
 	CanaryDevices int                  `json:"canaryDevices,omitempty"`
@@ -70,7 +76,8 @@ type campaignSettings struct {
 func writeCampaign(c policies.Campaign) (string, error) {
 	s, err := json.Marshal(campaignSettings{
 		Act: c.Act, Everything: c.Select.Everything, Group: c.Select.Group, Enrollment: c.Select.Enrollment, Profile: c.Select.Profile,
-		Hub: c.Select.Hub, Issuer: c.Select.Issuer, ExpiresBefore: micros(c.Select.ExpiresBefore), IDs: c.Select.IDs, Expect: c.Expect,
+		Hub: c.Select.Hub, Orphaned: c.Select.Orphaned, Issuer: c.Select.Issuer, ExpiresBefore: micros(c.Select.ExpiresBefore), IDs: c.Select.IDs,
+		DeleteRecords: c.DeleteRecords, FromHub: c.FromHub, Expect: c.Expect,
 		Canary: c.Canary, CanaryDevices: c.CanaryDevices, Waves: c.Waves, Sizes: c.Sizes, WaveAfter: c.WaveAfter,
 		Windows: c.Windows, MaxPerHour: c.MaxPerHour, Jitter: c.Jitter, Patience: c.Patience, MaxErrorRate: c.MaxErrorRate, MinSample: c.MinSample,
 	})
@@ -88,9 +95,9 @@ func readCampaign(r *row, name string) policies.Campaign {
 	}
 	c := policies.Campaign{
 		Name: name, Act: s.Act, Select: policies.Selection{
-			Everything: s.Everything, Group: s.Group, Enrollment: s.Enrollment, Profile: s.Profile, Hub: s.Hub, Issuer: s.Issuer, IDs: s.IDs,
+			Everything: s.Everything, Group: s.Group, Enrollment: s.Enrollment, Profile: s.Profile, Hub: s.Hub, Orphaned: s.Orphaned, Issuer: s.Issuer, IDs: s.IDs,
 		},
-		Expect: s.Expect, Canary: s.Canary, CanaryDevices: s.CanaryDevices, Waves: s.Waves, Sizes: s.Sizes, WaveAfter: s.WaveAfter,
+		DeleteRecords: s.DeleteRecords, FromHub: s.FromHub, Expect: s.Expect, Canary: s.Canary, CanaryDevices: s.CanaryDevices, Waves: s.Waves, Sizes: s.Sizes, WaveAfter: s.WaveAfter,
 		Windows: s.Windows, MaxPerHour: s.MaxPerHour, Jitter: s.Jitter, Patience: s.Patience, MaxErrorRate: s.MaxErrorRate, MinSample: s.MinSample,
 	}
 	if s.ExpiresBefore != 0 {
@@ -112,6 +119,9 @@ func scanCampaignDevice(r *row) provisioning.CampaignDevice {
 	return provisioning.CampaignDevice{
 		Campaign: r.text(), ID: r.id(), Place: r.int(), Wave: r.int(), State: provisioning.DeviceState(r.text()), Ref: rotation.Ref(r.hash()),
 		ToldAt: r.time(), LookAt: r.time(), Updated: r.time(), Reason: r.text(),
+		Plan: provisioning.RetirePlan{
+			Entry: provisioning.EntryFate(r.text()), HubPlace: provisioning.HubPlace{Hub: r.text()}, Certificates: r.int(), Open: words(r.text()),
+		},
 	}
 }
 
@@ -144,7 +154,8 @@ func (t *tx) UpdateCampaign(c provisioning.Campaign) error {
 }
 
 func (t *tx) InsertCampaignDevice(d provisioning.CampaignDevice) error {
-	return t.exec(insertCampaignDevice, d.Campaign, d.ID.String(), d.Place, d.Wave, string(d.State), d.Ref[:], micros(d.ToldAt), micros(d.LookAt), micros(d.Updated), d.Reason)
+	return t.exec(insertCampaignDevice, d.Campaign, d.ID.String(), d.Place, d.Wave, string(d.State), d.Ref[:], micros(d.ToldAt), micros(d.LookAt), micros(d.Updated), d.Reason,
+		string(d.Plan.Entry), d.Plan.Hub, d.Plan.Certificates, strings.Join(d.Plan.Open, " "))
 }
 
 func (t *tx) UpdateCampaignDevice(d provisioning.CampaignDevice) error {
@@ -195,4 +206,10 @@ func (t *tx) CampaignReasons(name string) (map[string]int64, error) {
 		return nil
 	}, name)
 	return reasons, err
+}
+
+func (t *tx) CampaignPlan(name string) ([]provisioning.CampaignPlanRow, error) {
+	return all(t, campaignPlan, func(r *row) provisioning.CampaignPlanRow {
+		return provisioning.CampaignPlanRow{Entry: provisioning.EntryFate(r.text()), Hub: r.text(), Open: words(r.text()), Devices: r.int(), Certificates: r.int()}
+	}, name)
 }

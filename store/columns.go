@@ -33,3 +33,14 @@ func (c columns) list(prefix string) string {
 	}
 	return b.String()
 }
+
+// excluded sets all columns but the key to what an insert brought that met a row of its key.
+func (c columns) excluded(key string) string {
+	var terms []string
+	for _, col := range c {
+		if col.name != key {
+			terms = append(terms, col.name+" = excluded."+col.name)
+		}
+	}
+	return strings.Join(terms, ", ")
+}

@@ -16,6 +16,9 @@ var (
 // ahead is what the sweep works off; the index hub_identities_ahead has its condition.
 const ahead = " FROM hub_identities WHERE hub = ? AND generation > applied"
 
+// leaving are the devices of a hub whose registration is on another, or on none.
+const leaving = " FROM hub_identities WHERE hub = ? AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = hub_identities.registration_id AND r.hub = hub_identities.hub)"
+
 var (
 	selectHubLink  = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links WHERE hub = ?")
 	selectHubLinks = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links ORDER BY hub").apart()
@@ -58,6 +61,8 @@ var (
 	stepRegistration = statement("UPDATE hub_identities SET since = CASE WHEN generation > applied THEN since ELSE ? END, generation = generation + 1, " +
 		"tries = 0, next_try = 0, problem = '' WHERE registration_id = ?")
 	countIdentities = statement("SELECT count(*) FROM hub_identities WHERE registration_id = ?")
+	countLeaving    = statement("SELECT count(*)" + leaving)
+	deleteLeaving   = statement("DELETE" + leaving)
 )
 
 var errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
@@ -142,7 +147,19 @@ func (t *tx) StepHubIdentities(id verify.RegistrationID, now time.Time) (int64, 
 	if err := t.exec(stepRegistration, micros(now), id.String()); err != nil {
 		return 0, err
 	}
+	return t.CountHubIdentities(id)
+}
+
+func (t *tx) CountHubIdentities(id verify.RegistrationID) (int64, error) {
 	return one(t, countIdentities, notFound("count"), (*row).int, id.String())
+}
+
+func (t *tx) AbandonHubIdentities(hub string) (int64, error) {
+	n, err := one(t, countLeaving, notFound("count"), (*row).int, hub)
+	if err != nil {
+		return 0, err
+	}
+	return n, t.exec(deleteLeaving, hub)
 }
 
 func (t *tx) HastenHubIdentity(at provisioning.HubPlace, than time.Time) error {

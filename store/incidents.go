@@ -43,7 +43,6 @@ var (
 	entriesSignedBy      = statement("SELECT DISTINCT kind, id FROM entry_credentials WHERE issuer_hash = ? AND kind = ? ORDER BY kind, id LIMIT ?")
 	countEntriesSignedBy = statement("SELECT count(DISTINCT id) FROM entry_credentials WHERE issuer_hash = ? AND kind = ?")
 	restingOn            = statement("SELECT r.id, r.hub, " + deviceKey + ", r.version, CASE WHEN " + exactly + " THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END FROM registrations r WHERE r.id > ? AND " + restsOn + " ORDER BY r.id LIMIT ?")
-	countOwned           = statement("SELECT hub, count(*) FROM registrations WHERE owner_kind = ? AND owner_id = ? GROUP BY hub ORDER BY hub")
 	countRestingOn       = statement("SELECT r.hub, count(*) FROM registrations r WHERE " + restsOn + " GROUP BY r.hub ORDER BY r.hub")
 	// A registration's subject in the ledger is registration:ID.
 	countNewRestingOn = statement("SELECT count(DISTINCT r.id) FROM ledger l JOIN registrations r ON r.id = substr(l.subject, 14) " +
@@ -139,10 +138,6 @@ func (t *tx) CountRestingOn(on provisioning.RestsOn) ([]provisioning.HubCount, e
 
 func scanHubCount(r *row) provisioning.HubCount {
 	return provisioning.HubCount{Hub: r.text(), Devices: r.int()}
-}
-
-func (t *tx) CountOwned(o provisioning.Owner) ([]provisioning.HubCount, error) {
-	return all(t, countOwned, scanHubCount, int64(o.Kind), o.ID.String())
 }
 
 func (t *tx) CountNewRestingOn(on provisioning.RestsOn, seq int64, since time.Time) (int64, error) {

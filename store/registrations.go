@@ -120,13 +120,28 @@ func (t *tx) Registration(id verify.RegistrationID) (provisioning.Registration, 
 }
 
 func (t *tx) Registrations(f provisioning.RegistrationFilter) ([]provisioning.Registration, error) {
-	var w where
+	w := narrowed(f)
 	if !f.After.IsZero() {
 		w.add("id > ?", f.After.String())
 	}
+	s, args := w.list("SELECT "+registrationColumns.list("")+" FROM registrations", "id", f.Limit)
+	return all(t, s, scanRegistration, args...)
+}
+
+func (t *tx) CountRegistrations(f provisioning.RegistrationFilter) ([]provisioning.HubCount, error) {
+	w := narrowed(f)
+	s, args := w.grouped("SELECT hub, count(*) FROM registrations", "hub")
+	return all(t, s, scanHubCount, args...)
+}
+
+// narrowed are a filter's conditions.
+func narrowed(f provisioning.RegistrationFilter) (w where) {
 	w.prefix("id", strings.ToLower(f.Prefix))
 	if !f.Owner.IsZero() {
 		w.add("owner_kind = ? AND owner_id = ?", int64(f.Owner.Kind), f.Owner.ID.String())
+	}
+	if f.Orphaned {
+		w.add("owner_kind IS NULL AND owner_id IS NULL")
 	}
 	if f.State != "" {
 		w.add("state = ?", string(f.State))
@@ -134,8 +149,7 @@ func (t *tx) Registrations(f provisioning.RegistrationFilter) ([]provisioning.Re
 	if f.Hub != "" {
 		w.add("hub = ?", f.Hub)
 	}
-	s, args := w.list("SELECT "+registrationColumns.list("")+" FROM registrations", "id", f.Limit)
-	return all(t, s, scanRegistration, args...)
+	return w
 }
 
 func (t *tx) DeleteRegistration(id verify.RegistrationID, version int64) error {

@@ -24,14 +24,21 @@ func (w *where) prefix(key, p string) {
 
 // list is a SELECT of these rows in an order, at most limit of them.
 func (w *where) list(selection, order string, limit int) (*Stmt, []any) {
-	text := selection
+	return w.text(selection, " ORDER BY "+order+" LIMIT ?"), append(w.args, atMost(limit))
+}
+
+// grouped is a SELECT that sums these rows up by a column, in its order.
+func (w *where) grouped(selection, by string) (*Stmt, []any) {
+	return w.text(selection, " GROUP BY "+by+" ORDER BY "+by), w.args
+}
+
+func (w *where) text(selection, rest string) *Stmt {
 	if len(w.terms) > 0 {
-		text += " WHERE " + strings.Join(w.terms, " AND ")
+		selection += " WHERE " + strings.Join(w.terms, " AND ")
 	}
-	text += " ORDER BY " + order + " LIMIT ?"
-	s := statement(text)
+	s := statement(selection + rest)
 	s.Kept = false
-	return s, append(w.args, atMost(limit))
+	return s
 }
 
 // maxPage bounds a page whose caller named no limit, or too large a one.

@@ -90,6 +90,11 @@ type (
 		HubName
 		Conditions
 	}
+	hubDelete struct {
+		HubName
+		Conditions
+		Abandon bool `query:"abandon" doc:"Give up what the hub was still to remove: it will not answer any more."`
+	}
 	// hubTest is how a linked hub was found to be.
 	hubTest struct {
 		Name        string `json:"name"`
@@ -183,12 +188,16 @@ func (d *door) patchHub(ctx context.Context, in *hubPatch) (*found[hub], error) 
 	return &found[hub]{ETag: out.ETag, Body: out.Body}, nil
 }
 
-func (d *door) deleteHub(ctx context.Context, in *hubAct) (*done, error) {
+func (d *door) deleteHub(ctx context.Context, in *hubDelete) (*done, error) {
 	pre, err := in.precondition()
 	if err != nil {
 		return nil, err
 	}
-	return &done{}, d.Engine.DeleteHub(ctx, actor(ctx), in.Name, pre)
+	unlink := d.Engine.DeleteHub
+	if in.Abandon {
+		unlink = d.Engine.AbandonHub
+	}
+	return &done{}, unlink(ctx, actor(ctx), in.Name, pre)
 }
 
 func (d *door) rollHubKey(ctx context.Context, in *hubAct) (*found[hub], error) {

@@ -142,21 +142,28 @@ func cellsOf(p rotation.Pair) []cell {
 
 type registrationList struct {
 	Paging
-	Q      string `query:"q" pattern:"^[A-Za-z0-9._:-]{1,128}$" patternDescription:"the beginning of an id" doc:"Ids that begin like this."`
-	Status string `query:"status" enum:"unassigned,assigning,assigned,failed"`
-	Hub    string `query:"hub" maxLength:"253" doc:"Devices on this hub."`
-	Group  string `query:"group" maxLength:"128" doc:"Devices that this group admitted."`
+	Q        string `query:"q" pattern:"^[A-Za-z0-9._:-]{1,128}$" patternDescription:"the beginning of an id" doc:"Ids that begin like this."`
+	Status   string `query:"status" enum:"unassigned,assigning,assigned,failed"`
+	Hub      string `query:"hub" maxLength:"253" doc:"Devices on this hub."`
+	Group    string `query:"group" maxLength:"128" doc:"Devices that this group admitted."`
+	Orphaned bool   `query:"orphaned" doc:"Without an owner: the entry that admitted the device was deleted."`
+}
+
+type registrationDelete struct {
+	EntryID
+	Conditions
+	FromHub bool `query:"fromHub" doc:"Remove the device from the built-in hub, too. A hub that lives elsewhere is told to remove it anyway."`
 }
 
 func (d *door) addRegistrations() {
 	const tag = "registrations"
 	add(d, route{"list-registrations", http.MethodGet, "/registrations", policies.ScopeRead, tag, "List registrations", false}, d.listRegistrations)
 	add(d, route{"get-registration", http.MethodGet, "/registrations/{id}", policies.ScopeRead, tag, "Read a registration, with its twin", false}, d.getRegistration)
-	add(d, route{"delete-registration", http.MethodDelete, "/registrations/{id}", policies.ScopeEnroll, tag, "Delete a registration's record; its device stays on the hub", false}, d.deleteRegistration)
+	add(d, route{"delete-registration", http.MethodDelete, "/registrations/{id}", policies.ScopeEnroll, tag, "Delete a registration's record; a hub that lives elsewhere is told to remove the device", false}, d.deleteRegistration)
 }
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
-	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub)}
+	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned}
 	after, err := in.after(d.Engine, "registrations")
 	if err != nil {
 		return nil, err
@@ -197,7 +204,7 @@ func (d *door) getRegistration(ctx context.Context, in *EntryID) (*found[registr
 	return &found[registration]{ETag: etag(device.Version), Body: body}, err
 }
 
-func (d *door) deleteRegistration(ctx context.Context, in *entryAct) (*done, error) {
+func (d *door) deleteRegistration(ctx context.Context, in *registrationDelete) (*done, error) {
 	id, err := verify.ParseRegistrationID(in.ID)
 	if err != nil {
 		return nil, err
@@ -206,5 +213,9 @@ func (d *door) deleteRegistration(ctx context.Context, in *entryAct) (*done, err
 	if err != nil {
 		return nil, err
 	}
-	return &done{}, d.Engine.DeleteRegistration(ctx, actor(ctx), id, pre)
+	remove := d.Engine.DeleteRegistration
+	if in.FromHub {
+		remove = d.Engine.Deregister
+	}
+	return &done{}, remove(ctx, actor(ctx), id, pre)
 }

@@ -317,11 +317,7 @@ func (c *disallowDevicesCmd) Run(ctx context.Context, s streams, api *client) er
 	if _, err := escaped([]string{c.ID}); err != nil {
 		return err
 	}
-	pending := ""
-	if c.Pending {
-		pending = "true"
-	}
-	return c.print(ctx, api, s, disallowDeviceTable, "disallowances/"+c.ID+"/devices", filters("pending", pending))
+	return c.print(ctx, api, s, disallowDeviceTable, "disallowances/"+c.ID+"/devices", filters("pending", flagged(c.Pending)))
 }
 
 type disallowWatchCmd struct {

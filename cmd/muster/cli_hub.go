@@ -192,7 +192,8 @@ func (c *hubDrainCmd) Run(ctx context.Context, s streams, api *client) error {
 
 type hubUnlinkCmd struct {
 	harm
-	Name string `arg:"" help:"Its host name."`
+	Name    string `arg:"" help:"Its host name."`
+	Abandon bool   `help:"Give up what the hub was still to remove: it will not answer any more."`
 }
 
 // Run unlinks a hub.
@@ -201,10 +202,14 @@ func (c *hubUnlinkCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.confirmed(s, c.Name, fmt.Sprintf("hub %s will be unlinked", c.Name)); err != nil {
+	what := fmt.Sprintf("hub %s will be unlinked", c.Name)
+	if c.Abandon {
+		what += ", and what it was still to remove may be there for good"
+	}
+	if err := c.confirmed(s, c.Name, what); err != nil {
 		return err
 	}
-	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"hubs", c.Name}, match: got.etag, next: "muster hub drain " + c.Name}); err != nil {
+	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"hubs", c.Name}, query: filters("abandon", flagged(c.Abandon)), match: got.etag, next: "muster hub drain " + c.Name}); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Err, "hub %s unlinked\n", c.Name)

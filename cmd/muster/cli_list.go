@@ -92,6 +92,14 @@ func (l listing) Validate() error {
 	return nil
 }
 
+// flagged is the value of a query parameter that is given or not.
+func flagged(given bool) string {
+	if given {
+		return "true"
+	}
+	return ""
+}
+
 // filters are the query parameters that are not empty.
 func filters(pairs ...string) url.Values {
 	query := url.Values{}

@@ -14,7 +14,7 @@ type regCmd struct {
 	Reprovision regReprovisionCmd `cmd:"" help:"Tell a device, or many, to register again."`
 	Pending     regPendingCmd     `cmd:"" help:"Show the certificates that wait for devices, made from their requests on record; or write them into files."`
 	Resign      regResignCmd      `cmd:"" help:"Sign a device's request on record again, due or not."`
-	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record; its device stays on the hub until it is deleted through the hub's registry API."`
+	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record. A hub that lives elsewhere is told to remove the device; on the built-in one it stays, unless --from-hub."`
 }
 
 var registrationTable = table{
@@ -27,15 +27,16 @@ var registrationTable = table{
 
 type regListCmd struct {
 	listing
-	Q      string `help:"Ids that begin like this."`
-	Status string `enum:",unassigned,assigning,assigned,failed" default:"" help:"unassigned, assigning, assigned or failed."`
-	Hub    string `help:"On this hub."`
-	Group  string `help:"Admitted by this group."`
+	Q        string `help:"Ids that begin like this."`
+	Status   string `enum:",unassigned,assigning,assigned,failed" default:"" help:"unassigned, assigning, assigned or failed."`
+	Hub      string `help:"On this hub."`
+	Group    string `help:"Admitted by this group."`
+	Orphaned bool   `help:"Without an owner: the entry that admitted the device was deleted."`
 }
 
 // Run lists registrations.
 func (c *regListCmd) Run(ctx context.Context, s streams, api *client) error {
-	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group))
+	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group, "orphaned", flagged(c.Orphaned)))
 }
 
 func getRegistration(ctx context.Context, api *client, id string) (answer, error) {
@@ -61,7 +62,8 @@ func (c *regShowCmd) Run(ctx context.Context, s streams, api *client) error {
 
 type regDeleteCmd struct {
 	harm
-	ID string `arg:"" help:"Registration id."`
+	FromHub bool   `help:"Remove the device from the built-in hub, too."`
+	ID      string `arg:"" help:"Registration id."`
 }
 
 // Run deletes a registration.
@@ -70,12 +72,20 @@ func (c *regDeleteCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.confirmed(s, c.ID, fmt.Sprintf("the record of registration %s will be deleted; the hub keeps its device until that is deleted through the hub's registry API, and while an entry admits it, it can register anew", c.ID)); err != nil {
+	if err := c.confirmed(s, c.ID, fmt.Sprintf("the record of registration %s will be deleted; %s, and while an entry admits it, it can register anew: muster retire ends that, too", c.ID, c.becomes())); err != nil {
 		return err
 	}
-	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"registrations", c.ID}, match: got.etag}); err != nil {
+	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"registrations", c.ID}, query: filters("fromHub", flagged(c.FromHub)), match: got.etag}); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Err, "registration %s deleted\n", c.ID)
+	fmt.Fprintf(s.Err, "registration %s deleted; %s\n", c.ID, c.becomes())
 	return nil
+}
+
+// becomes says what becomes of the device at its hub.
+func (c *regDeleteCmd) becomes() string {
+	if c.FromHub {
+		return "its hub removes the device"
+	}
+	return "a hub that lives elsewhere is told to remove the device, the built-in one keeps it"
 }

@@ -19,6 +19,7 @@ const (
 	Registered          Action = "registration.assigned"
 	RegistrationFailed  Action = "registration.failed"
 	RegistrationDeleted Action = "registration.deleted"
+	DeviceRetired       Action = "registration.retired" // its device was taken out of service
 	AnchorUploaded      Action = "anchor.uploaded"
 	AnchorCodeMade      Action = "anchor.code-made"
 	AnchorVerified      Action = "anchor.verified"

@@ -35,6 +35,14 @@ func TestPagesAreFoundByTheirKey(t *testing.T) {
 			_, err := tx.Registrations(provisioning.RegistrationFilter{Owner: group, After: after, Limit: 100})
 			return err
 		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=? AND id>?)"},
+		"registrations without an owner": {func(tx provisioning.Tx) error {
+			_, err := tx.Registrations(provisioning.RegistrationFilter{Orphaned: true, After: after, Limit: 100})
+			return err
+		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=? AND id>?)"},
+		"how many of them there are": {func(tx provisioning.Tx) error {
+			_, err := tx.CountRegistrations(provisioning.RegistrationFilter{Orphaned: true})
+			return err
+		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=?)"},
 		"registrations that are due": {func(tx provisioning.Tx) error {
 			_, err := tx.NextRegistrations(now, 100)
 			return err

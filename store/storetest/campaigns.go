@@ -19,9 +19,9 @@ func (w *world) campaign(name string) provisioning.Campaign {
 		Campaign: policies.Campaign{
 			Name: name, Act: policies.ActRenew,
 			Select: policies.Selection{
-				Everything: true, Group: "line", Enrollment: "dev-1", Profile: "p", Hub: "hub-1", Issuer: "0011", ExpiresBefore: w.now.Add(time.Hour), IDs: []string{"dev-1"},
+				Everything: true, Group: "line", Enrollment: "dev-1", Profile: "p", Hub: "hub-1", Orphaned: true, Issuer: "0011", ExpiresBefore: w.now.Add(time.Hour), IDs: []string{"dev-1"},
 			},
-			Expect: 7, Canary: 0.1, CanaryDevices: 2, Waves: 3, Sizes: []int{4, 5}, WaveAfter: 0.8,
+			DeleteRecords: true, FromHub: true, Expect: 7, Canary: 0.1, CanaryDevices: 2, Waves: 3, Sizes: []int{4, 5}, WaveAfter: 0.8,
 			Windows: policies.Windows{{Opens: "0 2 * * *", Length: time.Hour, Zone: "Europe/Berlin"}}, MaxPerHour: 9,
 			Jitter: time.Minute, Patience: time.Hour, MaxErrorRate: 0.2, MinSample: 11,
 		},
@@ -128,6 +128,23 @@ func campaigns(t *testing.T, open Open) {
 		same(w, w.members(provisioning.CampaignDeviceFilter{Campaign: "one", State: provisioning.DeviceDue}), []provisioning.CampaignDevice{c, a})
 		same(w, w.members(provisioning.CampaignDeviceFilter{Campaign: "one", State: provisioning.DeviceDue, After: c.ID, AfterPlace: c.Place}), []provisioning.CampaignDevice{a})
 		same(w, w.members(provisioning.CampaignDeviceFilter{Campaign: "two"}), nil)
+	})
+	t.Run("what is planned of devices is read back, and summed up", func(t *testing.T) {
+		w := newWorld(t, open)
+		gone := provisioning.RetirePlan{Entry: provisioning.FateException, HubPlace: provisioning.HubPlace{Hub: far}, Certificates: 2, Open: []string{provisioning.OpenOutsideCertificate}}
+		a, b, c, d := w.member("one", "dev-a", 1), w.member("one", "dev-b", 2), w.member("one", "dev-c", 3), w.member("one", "dev-d", 4)
+		a.Plan, b.Plan = gone, gone
+		c.Plan.Entry = provisioning.FateDisabled
+		d.State, d.Reason = provisioning.DeviceFailed, "device-unknown"
+		w.gathered(w.campaign("one"), a, b, c, d)
+		w.gathered(w.campaign("two"), w.member("two", "dev-a", 1))
+		same(w, w.members(provisioning.CampaignDeviceFilter{Campaign: "one"}), []provisioning.CampaignDevice{a, b, c, d})
+		b.State, b.Wave = provisioning.DeviceFailed, 1 // it failed when it was its turn
+		w.update(func(tx provisioning.Tx) error { return tx.UpdateCampaignDevice(b) })
+		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.CampaignPlanRow, error) { return tx.CampaignPlan("one") }), []provisioning.CampaignPlanRow{
+			{Entry: provisioning.FateDisabled, Devices: 1},
+			{Entry: provisioning.FateException, Hub: far, Open: gone.Open, Devices: 2, Certificates: 4},
+		})
 	})
 	t.Run("devices are looked at when it is time", func(t *testing.T) {
 		w := newWorld(t, open)

@@ -95,12 +95,24 @@ func listedRegistrations(open Open) func(*testing.T) {
 			{provisioning.RegistrationFilter{Owner: w.individual("g")}, nil},
 			{provisioning.RegistrationFilter{Owner: w.group("g"), State: provisioning.Assigned}, []string{"b-1"}},
 			{provisioning.RegistrationFilter{Hub: "b.example"}, []string{"a-1"}},
+			{provisioning.RegistrationFilter{Orphaned: true}, []string{"a-1"}},
+			{provisioning.RegistrationFilter{Orphaned: true, Hub: "a.example"}, nil},
 		} {
 			var got []string
 			for _, r := range view(w, func(tx provisioning.Tx) ([]provisioning.Registration, error) { return tx.Registrations(c.filter) }) {
 				got = append(got, r.ID.String())
 			}
 			same(w, got, c.want)
+		}
+		for _, c := range []struct {
+			filter provisioning.RegistrationFilter
+			want   []provisioning.HubCount
+		}{
+			{provisioning.RegistrationFilter{Limit: 1}, []provisioning.HubCount{{Hub: "", Devices: 1}, {Hub: "a.example", Devices: 1}, {Hub: "b.example", Devices: 1}}},
+			{provisioning.RegistrationFilter{Orphaned: true}, []provisioning.HubCount{{Hub: "b.example", Devices: 1}}},
+			{provisioning.RegistrationFilter{Owner: w.individual("g")}, nil},
+		} {
+			same(w, view(w, func(tx provisioning.Tx) ([]provisioning.HubCount, error) { return tx.CountRegistrations(c.filter) }), c.want)
 		}
 	}
 }

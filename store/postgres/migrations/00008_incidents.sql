@@ -34,6 +34,36 @@ CREATE TABLE incident_devices (
 );
 CREATE INDEX incident_devices_pending ON incident_devices (incident, registration_id) WHERE confirmed = 0;
 
+-- Devices that were taken out of service, and their receipts. awaited counts the hubs that live
+-- elsewhere and have not confirmed.
+CREATE TABLE retirements (
+  registration_id TEXT COLLATE "C" PRIMARY KEY,
+  spelled         TEXT COLLATE "C" NOT NULL,
+  entry           TEXT COLLATE "C" NOT NULL CHECK (entry IN ('disabled', 'was-disabled', 'exception')),
+  owner_kind      BIGINT NOT NULL,
+  owner_id        TEXT COLLATE "C" NOT NULL, -- of its registration; '': it had none
+  hub             TEXT COLLATE "C" NOT NULL,
+  device          TEXT COLLATE "C" NOT NULL,
+  elsewhere       BIGINT NOT NULL CHECK (elsewhere IN (0, 1)),
+  certificates    BIGINT NOT NULL, -- revoked
+  stays_open      TEXT COLLATE "C" NOT NULL, -- words, a space between them
+  deleted         BIGINT NOT NULL CHECK (deleted IN (0, 1)), -- the registration's record was, too
+  actor           TEXT COLLATE "C" NOT NULL,
+  campaign        TEXT COLLATE "C" NOT NULL, -- '': none
+  retired_at      BIGINT NOT NULL,
+  awaited         BIGINT NOT NULL CHECK (awaited >= 0),
+  confirmed       BIGINT NOT NULL, -- 0: not yet
+  CHECK ((awaited = 0) = (confirmed <> 0))
+);
+CREATE INDEX retirements_campaign ON retirements (campaign, registration_id) WHERE campaign <> '';
+CREATE INDEX retirements_pending ON retirements (registration_id) WHERE confirmed = 0;
+
+-- Of a campaign that ends something: what was planned of each device when it was gathered.
+ALTER TABLE campaign_devices ADD COLUMN entry TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN hub TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN certificates BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE campaign_devices ADD COLUMN stays_open TEXT COLLATE "C" NOT NULL DEFAULT '';
+
 ALTER TABLE disallowances ADD COLUMN incident TEXT COLLATE "C" NOT NULL DEFAULT ''; -- '': a key, with a revocation
 -- Of a CA: it refuses what it signed where a device leaves it out.
 ALTER TABLE disallowances ADD COLUMN subject_hash BYTEA;

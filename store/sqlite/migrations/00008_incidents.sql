@@ -34,6 +34,36 @@ CREATE TABLE incident_devices (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incident_devices_pending ON incident_devices (incident, registration_id) WHERE confirmed = 0;
 
+-- Devices that were taken out of service, and their receipts. awaited counts the hubs that live
+-- elsewhere and have not confirmed.
+CREATE TABLE retirements (
+  registration_id TEXT PRIMARY KEY,
+  spelled         TEXT NOT NULL,
+  entry           TEXT NOT NULL CHECK (entry IN ('disabled', 'was-disabled', 'exception')),
+  owner_kind      INTEGER NOT NULL,
+  owner_id        TEXT NOT NULL, -- of its registration; '': it had none
+  hub             TEXT NOT NULL,
+  device          TEXT NOT NULL,
+  elsewhere       INTEGER NOT NULL CHECK (elsewhere IN (0, 1)),
+  certificates    INTEGER NOT NULL, -- revoked
+  stays_open      TEXT NOT NULL, -- words, a space between them
+  deleted         INTEGER NOT NULL CHECK (deleted IN (0, 1)), -- the registration's record was, too
+  actor           TEXT NOT NULL,
+  campaign        TEXT NOT NULL, -- '': none
+  retired_at      INTEGER NOT NULL,
+  awaited         INTEGER NOT NULL CHECK (awaited >= 0),
+  confirmed       INTEGER NOT NULL, -- 0: not yet
+  CHECK ((awaited = 0) = (confirmed <> 0))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX retirements_campaign ON retirements (campaign, registration_id) WHERE campaign <> '';
+CREATE INDEX retirements_pending ON retirements (registration_id) WHERE confirmed = 0;
+
+-- Of a campaign that ends something: what was planned of each device when it was gathered.
+ALTER TABLE campaign_devices ADD COLUMN entry TEXT NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN hub TEXT NOT NULL DEFAULT '';
+ALTER TABLE campaign_devices ADD COLUMN certificates INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE campaign_devices ADD COLUMN stays_open TEXT NOT NULL DEFAULT '';
+
 ALTER TABLE disallowances ADD COLUMN incident TEXT NOT NULL DEFAULT ''; -- '': a key, with a revocation
 -- Of a CA: it refuses what it signed where a device leaves it out.
 ALTER TABLE disallowances ADD COLUMN subject_hash BLOB;

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// registrationCollector counts registrations that are nobody's: no entry admits their devices, and
+// their hubs let them in as before.
+type registrationCollector []*house
+
+var registrationsOrphaned = prometheus.NewDesc("muster_registrations_orphaned", "Registrations whose entry was deleted.", []string{"id_scope", "hub"}, nil)
+
+func (c registrationCollector) Describe(ch chan<- *prometheus.Desc) { ch <- registrationsOrphaned }
+
+func (c registrationCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for _, h := range c {
+		hubs, err := h.engine.Orphaned(ctx)
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(registrationsOrphaned, err)
+			continue
+		}
+		for _, n := range hubs {
+			ch <- gauge(registrationsOrphaned, float64(n.Devices), h.idScope, n.Hub)
+		}
+	}
+}
