@@ -103,8 +103,14 @@ func (c *hubLinkCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if c.Driver == "webhook" {
+	made, err := decode(got.body)
+	switch {
+	case err != nil:
+		return err
+	case made["key"] != nil:
 		return c.one(s.Out, hubMade, got.body)
+	case made["endpoint"] != nil:
+		return c.one(s.Out, hubMade[:2], got.body)
 	}
 	return c.one(s.Out, hubTable, got.body)
 }

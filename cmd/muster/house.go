@@ -145,7 +145,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Now: time.Now, Log: log, Observe: observe,
 		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
-		Clock:      h.config.Rotation.clock(),
+		Clock: h.config.Rotation.clock(),
 		HubDrivers: map[string]provisioning.HubDriver{
 			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks),
 		}, ObserveHub: h.hubTold.observe,
