@@ -56,3 +56,17 @@ type HubIdentity struct {
 	Auth       HubAuth // a symmetric key that is zero is not known here, and stays as it is
 	IoTEdge    bool
 }
+
+// HubReader is a driver that can also be asked what a hub holds.
+type HubReader interface {
+	// Devices gives each page of a hub's devices to a function, whose error ends it.
+	Devices(ctx context.Context, to HubAccess, each func([]HubFound) error) error
+}
+
+// HubFound is a device as a hub holds it. Keys that a hub does not show are zero.
+type HubFound struct {
+	DeviceID string
+	Enabled  bool
+	Auth     HubAuth
+	IoTEdge  bool
+}

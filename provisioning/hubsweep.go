@@ -99,7 +99,7 @@ func (e *Engine) serveHub(ctx context.Context, jobs Store, link HubLink, driver 
 	if t.to, err = e.hubAccess(link); err != nil {
 		return false, err
 	}
-	page := hubPage
+	page := max(hubPage, t.driver.Traits().Batch)
 	if link.Tries > 0 {
 		page = 1
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/hub/azure"
 	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
@@ -40,7 +41,10 @@ type world struct {
 	webhook   webhook       // answers custom allocation
 	folder    *keys.Folder
 	box       *seal.Box
+	azure     *azure.Driver // trusts no hub but one that was linked
 }
+
+var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
 const (
 	scope   = "0neTEST"
@@ -105,11 +109,14 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 
 // restart makes a new engine on what is stored.
 func (w *world) restart() {
+	if w.azure == nil {
+		w.azure = azure.New(loopback)
+	}
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, true)},
+		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(loopback, true), azure.Name: w.azure},
 	})
 }
 

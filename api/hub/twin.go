@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -139,6 +140,10 @@ func queryTwins(k call) error {
 		Read: k.devicesAfter,
 		ID:   func(d provisioning.HubDevice) verify.RegistrationID { return d.ID },
 		View: func(d provisioning.HubDevice) (any, error) { return twinOf(d) },
+		Key:  "deviceId",
+		One: func(ctx context.Context, id verify.RegistrationID) (provisioning.HubDevice, error) {
+			return k.engine.HubDevice(ctx, k.hub, id, "")
+		},
 	})
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func (c *hubShowCmd) Run(ctx context.Context, s streams, api *client) error {
 // hubFlags are what a hub is made of; what is not given is not sent.
 type hubFlags struct {
 	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices, https."`
-	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret."`
+	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret; of an Azure IoT Hub its connection string."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
 }
@@ -84,7 +84,7 @@ type hubLinkCmd struct {
 	output
 	hubFlags
 	Name   string `arg:"" help:"Its host name, as devices are told."`
-	Driver string `placeholder:"DRIVER" help:"registry, the built-in hub, or webhook, one that is told by signed POSTs."`
+	Driver string `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; or webhook, one that is told by signed POSTs."`
 }
 
 // Run links a hub.
@@ -103,8 +103,14 @@ func (c *hubLinkCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if _, keyed := body["url"]; keyed {
+	made, err := decode(got.body)
+	switch {
+	case err != nil:
+		return err
+	case made["key"] != nil:
 		return c.one(s.Out, hubMade, got.body)
+	case made["endpoint"] != nil:
+		return c.one(s.Out, hubMade[:2], got.body)
 	}
 	return c.one(s.Out, hubTable, got.body)
 }

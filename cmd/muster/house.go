@@ -16,6 +16,7 @@ import (
 	"github.com/passmuster/muster/api/webhook"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
+	"github.com/passmuster/muster/hub/azure"
 	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
@@ -144,8 +145,10 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Now: time.Now, Log: log, Observe: observe,
 		Allocator: webhook.New(webhooks), LocalWebhooks: h.config.dev,
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
-		Clock:      h.config.Rotation.clock(),
-		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev)}, ObserveHub: h.hubTold.observe,
+		Clock: h.config.Rotation.clock(),
+		HubDrivers: map[string]provisioning.HubDriver{
+			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks),
+		}, ObserveHub: h.hubTold.observe,
 	})
 	return nil
 }

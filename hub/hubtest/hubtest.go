@@ -1,11 +1,13 @@
-// Package hubtest holds every driver of hubs to the same behaviour, and has a small real hub
-// for the one that posts.
+// Package hubtest holds every driver of hubs to the same behaviour, and has small real hubs: a
+// receiver of webhooks and an IoT Hub.
 //
 // It is test support: only _test.go files import it.
 package hubtest
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,8 +35,17 @@ type Device struct {
 	Thumbprints [2]string
 }
 
+// Memory is what a kind of hub knows of a device that was removed.
+type Memory bool
+
+// The memories.
+const (
+	RemembersRemoved Memory = true  // what comes late brings nothing back
+	ForgetsRemoved   Memory = false // what comes late brings it back, as the hub has no place for a generation
+)
+
 // Run is the conformance suite of a driver. Each call of open makes an empty hub.
-func Run(t *testing.T, driver provisioning.HubDriver, open func(testing.TB) Hub) {
+func Run(t *testing.T, driver provisioning.HubDriver, memory Memory, open func(testing.TB) Hub) {
 	id, err := verify.ParseRegistrationID("press-01")
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +81,10 @@ func Run(t *testing.T, driver provisioning.HubDriver, open func(testing.TB) Hub)
 	keyed := &Device{Enabled: true, Type: provisioning.HubSAS, Keys: [2]string{"c2l4dGVlbiBvY3RldHMgMQ==", "c2l4dGVlbiBvY3RldHMgMg=="}}
 	off, edged := selfSigned(a, ""), selfSigned(a, "")
 	off.Enabled, edged.IoTEdge = false, true
+	var late *Device
+	if memory == ForgetsRemoved {
+		late = selfSigned(a, b)
+	}
 
 	for _, c := range []struct {
 		name string
@@ -89,7 +104,7 @@ func Run(t *testing.T, driver provisioning.HubDriver, open func(testing.TB) Hub)
 		{"a device that is not there goes", []provisioning.HubIdentity{at(0, gone), at(1, gone)}, nil},
 		{"a device comes back", []provisioning.HubIdentity{at(0), at(1, gone), at(2, both)}, selfSigned(a, b)},
 		{"what comes late changes nothing", []provisioning.HubIdentity{at(2, both), at(1), at(0, gone)}, selfSigned(a, b)},
-		{"what comes late brings nothing back", []provisioning.HubIdentity{at(0), at(2, gone), at(1, both)}, nil},
+		{"what comes late behind a removal", []provisioning.HubIdentity{at(0), at(2, gone), at(1, both)}, late},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hub := open(t)
@@ -101,16 +116,78 @@ func Run(t *testing.T, driver provisioning.HubDriver, open func(testing.TB) Hub)
 					t.Fatal(err)
 				}
 			}
-			got, there := hub.Device(name)
-			if there != (c.want != nil) {
-				t.Fatalf("there: %v", there)
-			}
-			if there {
-				if d := cmp.Diff(*c.want, got); d != "" {
-					t.Error(d)
-				}
-			}
+			holds(t, hub, name, c.want)
 		})
+	}
+
+	t.Run("many devices at once", func(t *testing.T) {
+		hub := open(t)
+		as := func(name string, step int64, edits ...func(*provisioning.HubIdentity)) provisioning.HubIdentity {
+			want := at(step, edits...)
+			want.DeviceID, want.RegistrationID = name, id
+			return want
+		}
+		var all []provisioning.HubIdentity
+		for i := range 7 {
+			all = append(all, as(fmt.Sprintf("Press-1%d", i), 0))
+		}
+		tellAll(t, driver, hub, all)
+		tellAll(t, driver, hub, []provisioning.HubIdentity{
+			as("Press-10", 1, disabled), as("Press-11", 1, gone), as("Press-12", -1, gone), as("Press-13", 1, keys), as("Press-14", -1, disabled),
+			as("Press-15", 0), as("Press-16", 1, both), as("Press-17", 0, edge), as("Press-18", 0, gone), as("Press-19", 0, keys),
+		})
+		for name, want := range map[string]*Device{
+			"Press-10": off, "Press-11": nil, "Press-12": selfSigned(a, ""), "Press-13": keyed, "Press-14": selfSigned(a, ""),
+			"Press-15": selfSigned(a, ""), "Press-16": selfSigned(a, b), "Press-17": edged, "Press-18": nil, "Press-19": keyed,
+		} {
+			holds(t, hub, name, want)
+		}
+		if reader, is := driver.(provisioning.HubReader); is {
+			readsAll(t, reader, hub, 8)
+		}
+	})
+}
+
+// holds wants a hub to have a device so; nil: not to have it.
+func holds(t *testing.T, hub Hub, name string, want *Device) {
+	t.Helper()
+	got, there := hub.Device(name)
+	if there != (want != nil) {
+		t.Fatalf("%s is there: %v", name, there)
+	}
+	if there {
+		if d := cmp.Diff(*want, got); d != "" {
+			t.Error(name, d)
+		}
+	}
+}
+
+func tellAll(t *testing.T, driver provisioning.HubDriver, hub Hub, list []provisioning.HubIdentity) {
+	t.Helper()
+	for batch := range slices.Chunk(list, driver.Traits().Batch) {
+		answers := driver.Apply(t.Context(), hub.Access(), batch)
+		if err := errors.Join(answers...); err != nil || len(answers) != len(batch) {
+			t.Fatalf("%d answers for %d devices: %v", len(answers), len(batch), err)
+		}
+	}
+}
+
+// readsAll wants a reader to find so many devices, each as its hub has it but for the keys.
+func readsAll(t *testing.T, reader provisioning.HubReader, hub Hub, count int) {
+	t.Helper()
+	err := reader.Devices(t.Context(), hub.Access(), func(page []provisioning.HubFound) error {
+		count -= len(page)
+		for _, found := range page {
+			has, _ := hub.Device(found.DeviceID)
+			has.Keys = [2]string{}
+			if d := cmp.Diff(has, Device{Enabled: found.Enabled, IoTEdge: found.IoTEdge, Type: found.Auth.Type, Thumbprints: found.Auth.Thumbprints}); d != "" {
+				t.Error(found.DeviceID, d)
+			}
+		}
+		return nil
+	})
+	if err != nil || count != 0 {
+		t.Errorf("%d devices were not read, %v", count, err)
 	}
 }
 

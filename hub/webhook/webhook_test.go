@@ -19,7 +19,7 @@ import (
 var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
 func TestAHubIsToldOfItsDevices(t *testing.T) {
-	hubtest.Run(t, webhook.New(loopback, true), func(t testing.TB) hubtest.Hub { return hubtest.NewReceiver(t) })
+	hubtest.Run(t, webhook.New(loopback, true), hubtest.RemembersRemoved, func(t testing.TB) hubtest.Hub { return hubtest.NewReceiver(t) })
 }
 
 func identity(t *testing.T) []provisioning.HubIdentity {

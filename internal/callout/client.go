@@ -7,7 +7,7 @@
 // followed, proxies of the environment not used, and no error holds an address, in whose query
 // there may be a key (INV-K4).
 //
-// The doors' and hubs' drivers use it: api/webhook, hub/webhook.
+// The doors' and hubs' drivers use it: api/webhook, hub/webhook, hub/azure.
 package callout
 
 import (

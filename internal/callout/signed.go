@@ -62,12 +62,12 @@ func (m Message) Post(ctx context.Context, client *http.Client) (Answer, error) 
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection is kept
-	return Answer{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"))}, nil
+	return Answer{Status: resp.StatusCode, RetryAfter: RetryAfter(resp.Header)}, nil
 }
 
-// retryAfter reads seconds (RFC 9110 §10.2.3); a date is not heeded.
-func retryAfter(text string) time.Duration {
-	seconds, err := strconv.Atoi(text)
+// RetryAfter is what an answer asks for in seconds (RFC 9110 §10.2.3); a date is not heeded.
+func RetryAfter(of http.Header) time.Duration {
+	seconds, err := strconv.Atoi(of.Get("Retry-After"))
 	if err != nil || seconds <= 0 {
 		return 0
 	}

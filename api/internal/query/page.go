@@ -82,6 +82,9 @@ type Listing[R any] struct {
 	Read func(ctx context.Context, after verify.RegistrationID, limit int) ([]R, error)
 	ID   func(R) verify.RegistrationID
 	View func(R) (any, error) // as it is answered, which is what a WHERE is about
+	// One reads the row of an id, which is called Key in a WHERE; nil where no WHERE is short-cut by it.
+	One func(ctx context.Context, id verify.RegistrationID) (R, error)
+	Key string
 }
 
 // Page is one answer: its headers, and the JSON array that is its body.
@@ -132,10 +135,11 @@ type found struct {
 // were looked at.
 func collect[R any](ctx context.Context, q Query, l Listing[R], after verify.RegistrationID) (found, error) {
 	var p found
+	read := l.read(q)
 	looked, length := 0, 0
 	for batch := 0; ; {
 		batch = q.batch(len(p.items), batch)
-		rows, err := l.Read(ctx, after, batch)
+		rows, err := read(ctx, after, batch)
 		if err != nil {
 			return p, err
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -65,4 +66,62 @@ func TestAPageIsBounded(t *testing.T) {
 	if most > maxBatch {
 		t.Errorf("%d rows were read at once", most)
 	}
+}
+
+// A query that names its rows reads no others, however many there are.
+func TestRowsThatAreNamedAreReadAlone(t *testing.T) {
+	var read []string
+	listing := Listing[string]{
+		Read: func(context.Context, verify.RegistrationID, int) ([]string, error) {
+			read = append(read, "all")
+			return nil, nil
+		},
+		One: func(_ context.Context, id verify.RegistrationID) (string, error) {
+			read = append(read, id.String())
+			if id.String() == "gone" {
+				return "", fault.New(fault.NotFound, "", "")
+			}
+			return id.String(), nil
+		},
+		Key:  "deviceId",
+		ID:   func(s string) verify.RegistrationID { return must(verify.ParseRegistrationID(s)) },
+		View: func(s string) (any, error) { return map[string]string{"deviceId": s, "status": "enabled"}, nil },
+	}
+	for text, want := range map[string]struct {
+		size        int
+		read, found string
+	}{
+		"deviceId = 'B'": {9, "b", "b"},
+		"deviceId IN ['c', 'a', 'B', 'b', 'gone', 'no id', 7]": {9, "a b c gone", "a b c"},
+		"deviceId IN ['c', 'a', 'b']":                          {2, "a b c c", "a b|c"},
+		"deviceId IN ['a', 'b'] AND status = 'disabled'":       {9, "a b", ""},
+		"status = 'enabled' AND (deviceId = 'a')":              {9, "a", "a"},
+		"deviceId = 'a' AND deviceId = 'b'":                    {9, "a", ""},
+		"deviceId = 'a' OR status = 'enabled'":                 {9, "all", ""},
+		"deviceId != 'a'":                                      {9, "all", ""},
+		"tags.deviceId = 'a'":                                  {9, "all", ""},
+		"status = 'enabled'":                                   {9, "all", ""},
+	} {
+		q := Query{size: want.size, where: must(parse("SELECT * WHERE " + text)).where}
+		read = nil
+		var pages []string
+		for after := (verify.RegistrationID{}); len(pages) == 0 || !after.IsZero(); {
+			p := must(collect(t.Context(), q, listing, after))
+			var ids []string
+			for _, item := range p.items {
+				ids = append(ids, fieldsOf(item)["deviceId"].(string))
+			}
+			pages, after = append(pages, strings.Join(ids, " ")), p.last
+		}
+		if got := strings.Join(pages, "|"); got != want.found || strings.Join(read, " ") != want.read {
+			t.Errorf("%s: read %q, found %q", text, read, got)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
