@@ -119,6 +119,11 @@ func (o *Callout) connect(name string, as nkeys.KeyPair) (*nats.Conn, error) {
 	return c, nil
 }
 
+// IsConnected says that questions come, and that clients can be dropped if that is configured.
+func (o *Callout) IsConnected() bool {
+	return o.conn.IsConnected() && (o.system == nil || o.system.IsConnected())
+}
+
 // Close ends the connections, and waits for what is under way.
 func (o *Callout) Close() {
 	o.conn.Close()
