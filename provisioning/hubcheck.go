@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"slices"
@@ -123,11 +124,19 @@ func (r *hubReading) proved(d HubDevice, c HubClient) (reason string, until time
 		if c.Token == nil {
 			return ruleCredentialMissing, until, nil
 		}
-		return fault.RuleOf(r.signed(d, *c.Token)), c.Token.Expires(), nil
+		return reasonOf(r.signed(d, *c.Token)), c.Token.Expires(), nil
 	case HubSelfSigned:
 		return r.shows(d, c)
 	}
 	return ruleCredentialKind, until, nil // nobody here can say who signs for it
+}
+
+// reasonOf is the rule word of a refusal, and never that of none.
+func reasonOf(refusal error) string {
+	if refusal == nil {
+		return ""
+	}
+	return cmp.Or(fault.RuleOf(refusal), "refused")
 }
 
 // signed says whether a token is the device's, by one of its keys.
@@ -166,7 +175,7 @@ func (r *hubReading) shows(d HubDevice, c HubClient) (reason string, until time.
 	}
 	leaf := c.Chain.Leaf().Cert
 	if err := verify.CheckLeafDates(leaf, r.at); err != nil {
-		return fault.RuleOf(err), until, nil
+		return reasonOf(err), until, nil
 	}
 	if revoked, err := r.bars.revoked(c.Chain); revoked || err != nil {
 		return "issuer-revoked", until, err

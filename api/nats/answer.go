@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,13 +30,8 @@ func (o *Callout) answer(ctx context.Context, serverXKey string, sealed []byte) 
 	}
 	out := jwt.NewAuthorizationResponseClaims(q.UserNkey)
 	out.Audience = q.Server.ID
-	v, err := o.judge(ctx, q)
-	switch {
-	case err != nil:
-		out.Error = o.unjudged(err)
-	case v.Reason != "":
-		out.Error = v.Reason
-	default:
+	v := o.judge(ctx, q)
+	if out.Error = v.Reason; v.Reason == "" {
 		if out.Jwt, err = o.user(q.UserNkey, v).Encode(o.Issuer); err != nil {
 			return nil, err
 		}
@@ -71,37 +67,34 @@ func (o *Callout) open(serverXKey string, sealed []byte) (*jwt.AuthorizationRequ
 }
 
 // judge asks about the client of a question.
-func (o *Callout) judge(ctx context.Context, q *jwt.AuthorizationRequestClaims) (v provisioning.HubVerdict, err error) {
-	if q.ClientInformation.Kind != "Client" {
-		return v, fault.New(fault.Malformed, "not-a-client", "Devices are no leaf nodes.")
+func (o *Callout) judge(ctx context.Context, q *jwt.AuthorizationRequestClaims) (v provisioning.HubVerdict) {
+	c, err := clientOf(q)
+	if err == nil {
+		var list []provisioning.HubVerdict
+		if list, err = o.Engine.CheckHub(ctx, o.Hub, c); err != nil {
+			o.Log.Error("a client of NATS could not be judged", "door", "nats", "problem", err)
+			return provisioning.HubVerdict{Reason: "unavailable"}
+		}
+		v = list[0]
+		o.Checked("nats", v.Reason)
+	} else {
+		v.Reason = cmp.Or(fault.RuleOf(err), "refused") // never none
 	}
-	c := provisioning.HubClient{}
-	if c.Chain, err = chainOf(q.TLS); err != nil {
-		return v, err
-	}
-	if c.Device, err = deviceOf(q, c.Chain); err != nil {
-		return v, err
-	}
-	list, err := o.Engine.CheckHub(ctx, o.Hub, c)
-	if err != nil {
-		return v, err
-	}
-	o.Checked("nats", list[0].Reason)
-	if v = list[0]; v.Reason != "" {
+	if v.Reason != "" {
 		o.Log.Debug("client of a broker refused", "door", "nats", "deviceId", c.Device.String(), "reason", v.Reason)
 	}
-	return v, nil
+	return v
 }
 
-// unjudged is what the server is told of a client that could not be judged; it logs that.
-func (o *Callout) unjudged(err error) string {
-	f := fault.As(err)
-	if f == nil || f.Kind == fault.Internal || f.Kind == fault.Unavailable {
-		o.Log.Error("a client of NATS could not be judged", "door", "nats", "problem", err)
-		return "unavailable"
+// clientOf is who is asked about.
+func clientOf(q *jwt.AuthorizationRequestClaims) (c provisioning.HubClient, err error) {
+	if q.ClientInformation.Kind != "Client" {
+		return c, fault.New(fault.Malformed, "not-a-client", "Devices are no leaf nodes.")
 	}
-	o.Log.Debug("client of a broker refused", "door", "nats", "reason", f.Rule)
-	return f.Rule
+	if c.Chain, err = chainOf(q.TLS); err == nil {
+		c.Device, err = deviceOf(q, c.Chain)
+	}
+	return c, err
 }
 
 // chainOf is what the client showed in its TLS handshake, nil where that was nothing.

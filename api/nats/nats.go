@@ -34,9 +34,9 @@ const (
 	queue = "muster"
 	// patience is less than the 2 s that a server waits by default.
 	patience = 1500 * time.Millisecond
-	// maxWorking bounds the questions under way: what cannot start in time is refused, not
-	// kept (INV-R6).
-	maxWorking = 64
+	// maxWorking bounds the questions under way, maxWaiting those behind them: what cannot start
+	// in time is refused, not kept (INV-R6).
+	maxWorking, maxWaiting = 64, 1024
 )
 
 // Config is how a NATS server is reached, and what its clients are let in to.
@@ -88,7 +88,11 @@ func Open(c Config) (*Callout, error) {
 			return nil, err
 		}
 	}
-	if _, err := o.conn.QueueSubscribe(subject, queue, o.serve); err != nil {
+	sub, err := o.conn.QueueSubscribe(subject, queue, o.serve)
+	if err == nil {
+		err = sub.SetPendingLimits(maxWaiting, -1)
+	}
+	if err != nil {
 		o.Close()
 		return nil, err
 	}
@@ -119,6 +123,11 @@ func (o *Callout) connect(name string, as nkeys.KeyPair) (*nats.Conn, error) {
 	return c, nil
 }
 
+// IsConnected says that questions come, and that clients can be dropped if that is configured.
+func (o *Callout) IsConnected() bool {
+	return o.conn.IsConnected() && (o.system == nil || o.system.IsConnected())
+}
+
 // Close ends the connections, and waits for what is under way.
 func (o *Callout) Close() {
 	o.conn.Close()
@@ -130,12 +139,7 @@ func (o *Callout) Close() {
 
 // serve is called for one message after the other, and makes them run side by side.
 func (o *Callout) serve(m *nats.Msg) {
-	select {
-	case o.working <- struct{}{}:
-	default:
-		o.Log.Warn("more NATS clients ask than can be answered", "door", "nats")
-		return
-	}
+	o.working <- struct{}{}
 	o.running.Go(func() {
 		defer func() { <-o.working }()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -146,9 +146,9 @@ func TestNobodyComesInWithoutAnAnswer(t *testing.T) {
 	w.in("with Muster back", d1)
 
 	t.Log("a server that starts again is found again, and what it says anew is what it was told")
-	w.server.stop()
-	w.server.start()
-	await(t, "Muster is connected again", func() bool { return w.callout.conn.IsConnected() && w.callout.system.IsConnected() })
+	w.server.Stop()
+	w.server.Start()
+	await(t, "Muster is connected again", w.callout.IsConnected)
 	w.must(w.callout.conn.Flush())
 	w.in("after the server's restart", d1)
 }
@@ -195,7 +195,7 @@ func TestADeviceComesByMQTT(t *testing.T) {
 	w.must(app.Flush())
 	d1, d2 := w.enroll("d1"), w.enroll("d2")
 	dial := func(clientID, user string, own tls.Certificate) (mqtt.Client, error) {
-		o := mqtt.NewClientOptions().AddBroker("ssl://" + w.server.mqtt).SetTLSConfig(w.tls(own)).SetClientID(clientID).SetUsername(user).
+		o := mqtt.NewClientOptions().AddBroker("ssl://" + w.server.MQTT).SetTLSConfig(w.tls(own)).SetClientID(clientID).SetUsername(user).
 			SetAutoReconnect(false).SetConnectTimeout(10 * time.Second).SetProtocolVersion(4)
 		c := mqtt.NewClient(o)
 		token := c.Connect()

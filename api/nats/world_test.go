@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,18 +43,8 @@ type world struct {
 	plant     *testkit.Entity // signs what is neither Muster's nor the factory's: the server, Muster, an application
 
 	user, system, issuer, xkey nkeys.KeyPair
-	server                     *server
+	server                     *testkit.NATSServer
 	callout                    *Callout
-}
-
-// server is a nats-server of its own.
-type server struct {
-	t       *testing.T
-	dir     string
-	program string
-	cmd     *exec.Cmd
-	url     string
-	mqtt    string
 }
 
 func newWorld(t *testing.T) *world {
@@ -114,37 +101,18 @@ func asking(t *testing.T, edits ...func(*Config)) *world {
 
 func public(k nkeys.KeyPair) string { return must(k.PublicKey()) }
 
-// serve writes a server's configuration and starts it.
+// serve starts a server that asks.
 func (w *world) serve(sealed bool) {
 	w.t.Helper()
-	program, err := exec.Command("../../scripts/nats-server.sh").Output()
-	if err != nil {
-		if os.Getenv("MUSTER_REQUIRE_EXTERNAL") == "1" {
-			w.t.Fatalf("no nats-server: scripts/nats-server.sh: %v", err)
-		}
-		w.t.Skip("no nats-server: scripts/nats-server.sh cannot build it")
-	}
-	s := &server{t: w.t, dir: w.t.TempDir(), program: strings.TrimSpace(string(program))}
-	here := w.plant.Issue(w.t, "nats", testkit.WithPurposes(x509.ExtKeyUsageServerAuth), testkit.WithTemplate(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }))
 	trusted := append(w.plant.PEM(), w.factory.PEM()...)
 	for _, der := range w.authority.Bundle() {
 		trusted = append(trusted, testkit.PEM(must(x509.ParseCertificate(der)))...)
 	}
-	s.write("server.pem", here.PEM())
-	s.write("server.key", testkit.KeyPEM(w.t, here.Key))
-	s.write("trusted.pem", trusted)
 	xkey := ""
 	if sealed {
 		xkey = "xkey: " + public(w.xkey)
 	}
-	mutual := fmt.Sprintf("{cert_file: %q, key_file: %q, ca_file: %q, verify: true}", s.path("server.pem"), s.path("server.key"), s.path("trusted.pem"))
-	s.url, s.mqtt = freeAddress(w.t), freeAddress(w.t)
-	s.write("nats.conf", fmt.Appendf(nil, `
-server_name: test
-listen: %s
-tls: %s
-jetstream: {store_dir: %q}
-mqtt: {listen: %s, tls: %s}
+	w.server = testkit.NewNATSServer(w.t, w.plant, trusted, fmt.Sprintf(`
 system_account: SYS
 accounts: {
   SYS: {users: [{nkey: %s}]}
@@ -152,58 +120,14 @@ accounts: {
   DEVICES: {jetstream: enabled, users: [{user: app, password: of-the-plant}]}
 }
 authorization: {auth_callout: {issuer: %s, account: AUTH, auth_users: [%s, %s, app], %s}}
-`, s.url, mutual, s.path("store"), s.mqtt, mutual, public(w.system), public(w.user), public(w.issuer), public(w.user), public(w.system), xkey))
-	w.server = s
-	s.start()
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *server) write(name string, text []byte) {
-	s.t.Helper()
-	if err := os.WriteFile(s.path(name), text, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// start runs the server until the test ends or it is stopped. That it listens, its file of ports says.
-func (s *server) start() {
-	s.t.Helper()
-	ports := s.t.TempDir()
-	s.cmd = exec.Command(s.program, "-c", s.path("nats.conf"), "--ports_file_dir", ports, "-l", s.path("log"))
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(s.stop)
-	await(s.t, "nats-server listens", func() bool {
-		found, _ := filepath.Glob(filepath.Join(ports, "*.ports"))
-		return len(found) > 0
-	})
-}
-
-func (s *server) stop() {
-	if s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-	}
-	if s.t.Failed() {
-		log, _ := os.ReadFile(s.path("log"))
-		s.t.Logf("nats-server said:\n%s", log)
-	}
+`, public(w.system), public(w.user), public(w.issuer), public(w.user), public(w.system), xkey))
 }
 
 // open has Muster answer.
 func (w *world) open(edits ...func(*Config)) {
 	w.t.Helper()
 	c := Config{
-		Engine: w.engine, Hub: hub, URL: "tls://" + w.server.url, TLS: w.tls(w.plant.Issue(w.t, "muster").TLS()),
+		Engine: w.engine, Hub: hub, URL: "tls://" + w.server.Address, TLS: w.tls(w.plant.Issue(w.t, "muster").TLS()),
 		User: w.user, Issuer: w.issuer, XKey: w.xkey, System: w.system, Account: "DEVICES",
 		Publish: []string{"devices.{device}.>"}, Subscribe: []string{"devices.{device}.>"}, AskAgain: time.Hour,
 		Now: time.Now, Log: slog.New(slog.DiscardHandler), Checked: func(string, string) {},
@@ -213,9 +137,7 @@ func (w *world) open(edits ...func(*Config)) {
 	}
 	w.callout = must(Open(c))
 	w.t.Cleanup(w.callout.Close)
-	await(w.t, "Muster is connected", func() bool {
-		return w.callout.conn.IsConnected() && (w.callout.system == nil || w.callout.system.IsConnected())
-	})
+	await(w.t, "Muster is connected", w.callout.IsConnected)
 	w.must(w.callout.conn.Flush())
 }
 
@@ -253,7 +175,7 @@ func (w *world) connect(own tls.Certificate, options ...nats.Option) (*client, e
 		nats.ClosedHandler(func(conn *nats.Conn) { c.closed <- conn.LastError() }),
 	}, options...)
 	var err error
-	if c.Conn, err = nats.Connect("tls://"+w.server.url, options...); err == nil {
+	if c.Conn, err = nats.Connect("tls://"+w.server.Address, options...); err == nil {
 		w.t.Cleanup(c.Close)
 	}
 	return c, err

@@ -49,6 +49,9 @@ func (s *server) sweepsOf(h *house) []jobs.Sweep {
 			return false, h.sweepUpstreams(ctx)
 		}})
 	}
+	if s.config.Brokers.NATS.URL != "" && h == s.houses[0] {
+		out = append(out, s.dropSweep(h.idScope))
+	}
 	for _, w := range sweeps {
 		every := w.every
 		if s.config.dev {
@@ -68,11 +71,11 @@ func (s *server) closeJobs(ctx context.Context) error {
 	return s.jobs.Stop(ctx)
 }
 
-// nudge has CRLs signed, upstreams told and disallowances carried on soon, because a certificate
+// nudge has CRLs signed, upstreams told, disallowances carried on and clients dropped soon, because a certificate
 // was revoked or disallowed or an issuer has moved in this process; which also takes note of it
 // itself.
 func (s *server) nudge(h *house) {
-	for _, sweep := range []string{tendIssuers, tellUpstreams, carryDisallowances} {
+	for _, sweep := range []string{tendIssuers, tellUpstreams, carryDisallowances, dropSweep} {
 		s.jobs.Nudge(h.idScope, sweep)
 	}
 	select {

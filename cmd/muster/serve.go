@@ -17,6 +17,7 @@ import (
 	"github.com/passmuster/muster/api"
 	"github.com/passmuster/muster/api/admin"
 	checkdoor "github.com/passmuster/muster/api/check"
+	natsdoor "github.com/passmuster/muster/api/nats"
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/jobs"
 )
@@ -151,6 +152,7 @@ type server struct {
 	jobs      *jobs.Jobs
 	moved     chan struct{} // a nudge: an issuer may have moved
 	blocked   blockListFile
+	callout   *natsdoor.Callout // nil: no NATS asks
 }
 
 func (s *server) prepare(ctx context.Context) error {
@@ -347,6 +349,12 @@ func (s *server) doors() ([]door, error) {
 		out = append(out, s.door(checks, tls.NewListener(s.listeners.check, tokenTLS)))
 	} else {
 		mux.Handle("/hub/", checks)
+	}
+	if err := s.openNATS(); err != nil {
+		return nil, err
+	}
+	if s.callout != nil {
+		out = append(out, s.natsDoor())
 	}
 	if c.dev {
 		mux.Handle("/", s.ops.handler())
