@@ -71,7 +71,7 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		kept := a.ocsp.answers.get(answerKey{i.ID, string(q.certID)})
 		switch row, err := a.status(ctx, i.ID, q.serial, kept.row); {
 		case err == nil:
-			return a.answer(r, q, kept, row, i.fallen(row.Revocation), now)
+			return a.answer(r, q, kept, row, now)
 		case !fault.Is(err, fault.NotFound):
 			return OCSPAnswer{}, err
 		}
@@ -80,14 +80,6 @@ func (a *Authority) AnswerOCSP(ctx context.Context, q OCSPRequest, only IssuerID
 		return OCSPAnswer{}, refusal
 	}
 	return unknown.answer(ocspStatement{request: q}, now, unknownLifetime)
-}
-
-// fallen is the status of a certificate that falls with its issuer.
-func (i *issuer) fallen(status Revocation) Revocation {
-	if i.State == IssuerRevoked && status.RevokedAt.IsZero() {
-		status.RevokedAt, status.Reason = later(i.RetireAt, i.certificate.NotBefore).Truncate(time.Second), Unspecified
-	}
-	return status
 }
 
 func (i *issuer) named(q OCSPRequest) bool {
@@ -128,8 +120,8 @@ func (a *Authority) status(ctx context.Context, id IssuerID, serial Serial, befo
 
 // answer gives the answer signed before if it says the same, or signs one. An answer is
 // signed anew when half its life is over.
-func (a *Authority) answer(r *responder, q OCSPRequest, kept keptAnswer, row statusRow, status Revocation, now time.Time) (OCSPAnswer, error) {
-	lifetime := a.config.OCSPLifetime
+func (a *Authority) answer(r *responder, q OCSPRequest, kept keptAnswer, row statusRow, now time.Time) (OCSPAnswer, error) {
+	lifetime, status := a.config.OCSPLifetime, row.Revocation
 	if q.HasNonce() {
 		return r.answer(ocspStatement{request: q, known: true, revocation: status}, now, lifetime)
 	}

@@ -39,10 +39,15 @@ func (a *Authority) RevokeIssuer(ctx context.Context, actor string, id IssuerID,
 		return Revoked{}, err
 	}
 	err = a.Reload(ctx)
-	if parent := a.current.Load().byID(out.Issuer.Parent); parent != nil && parent.ID != id {
-		out.OnCRL = parent.signer != nil && parent.stands()
-	}
+	out.OnCRL = a.OnParentCRL(out.Issuer)
 	return out, err
+}
+
+// OnParentCRL reports whether the next CRL of an issuer's parent, signed here, names it once it is
+// revoked.
+func (a *Authority) OnParentCRL(i Issuer) bool {
+	parent := a.current.Load().byID(i.Parent)
+	return parent != nil && parent.ID != i.ID && parent.signer != nil && parent.stands()
 }
 
 func revokeIssuer(tx Tx, actor string, id IssuerID, reason Reason, now time.Time) (out Revoked, err error) {
@@ -57,52 +62,34 @@ func revokeIssuer(tx Tx, actor string, id IssuerID, reason Reason, now time.Time
 	if rows[at].State == IssuerRevoked {
 		return out, fault.New(fault.Conflict, "issuer-ended", "The issuer is revoked already.").About("issuer " + string(id))
 	}
-	fallen := []IssuerID{id}
-	for n := 0; n < len(fallen); n++ {
-		for _, i := range rows {
-			if i.ID == fallen[n] && i.State != IssuerRevoked {
-				was := i.State
-				i.State, i.RetireAt = IssuerRevoked, now
-				if err := moveIssuer(tx, i, was, actor, audit.IssuerRevoked, reason, now); err != nil {
-					return out, err
-				}
-				if i.ID == id {
-					out.Issuer = i
-				} else {
-					out.Below = append(out.Below, i)
-				}
-			}
-			if (i.Parent == fallen[n] || i.isTwin(rows, fallen[n], reason)) && !slices.Contains(fallen, i.ID) {
-				fallen = append(fallen, i.ID)
-			}
-		}
+	fallen := falling(rows, rows[at:at+1], reason == KeyCompromise || reason == CACompromise)
+	ended, err := RevokeFallen(tx, fallen, actor, reason, now)
+	if err != nil {
+		return out, err
 	}
-	return out, revokeCertificatesOf(tx, rows, out.Issuer, reason, actor, now)
+	out.Issuer, out.Below = ended[0], append(out.Below, ended[1:]...)
+	return out, nil
 }
 
-// isTwin says that an issuer falls with another one: it is the same CA, which signs for another
-// profile, or its key is the one that is compromised.
-func (i Issuer) isTwin(rows []Issuer, id IssuerID, r Reason) bool {
-	return slices.ContainsFunc(rows, func(other Issuer) bool {
-		return other.ID == id && (bytes.Equal(other.Certificate, i.Certificate) || (r == KeyCompromise || r == CACompromise) && other.key() == i.key())
-	})
-}
-
-// revokeCertificatesOf revokes the certificates that others of ours signed for an issuer's key.
-func revokeCertificatesOf(tx Tx, rows []Issuer, i Issuer, reason Reason, actor string, now time.Time) error {
-	cross, err := tx.CrossCertificates()
+// revokeCertificatesOf revokes the certificates that others of ours, which do not fall, signed
+// for issuers' keys.
+func revokeCertificatesOf(tx Tx, fallen []Issuer, reason Reason, actor string, now time.Time) error {
+	rows, err := tx.Issuers()
 	if err != nil {
 		return err
 	}
-	signed := []CrossCertificate{{Issuer: i.ID, SignedBy: i.Parent, Certificate: i.Certificate, Created: i.Created}}
-	for _, c := range cross {
-		if c.Issuer == i.ID {
-			signed = append(signed, c)
-		}
+	signed, err := tx.CrossCertificates()
+	if err != nil {
+		return err
 	}
-	for _, c := range signed {
-		ours := slices.ContainsFunc(rows, func(by Issuer) bool { return by.ID == c.SignedBy && by.Role != RoleExternal && by.ID != i.ID })
-		if !ours {
+	falls := func(id IssuerID) bool { return slices.ContainsFunc(fallen, func(i Issuer) bool { return i.ID == id }) }
+	for _, i := range fallen {
+		signed = append(signed, CrossCertificate{Issuer: i.ID, SignedBy: i.Parent, Certificate: i.Certificate, Created: i.Created})
+	}
+	for n, c := range signed {
+		twice := slices.ContainsFunc(signed[:n], func(before CrossCertificate) bool { return bytes.Equal(before.Certificate, c.Certificate) })
+		ours := slices.ContainsFunc(rows, func(by Issuer) bool { return by.ID == c.SignedBy && by.Role != RoleExternal })
+		if twice || !ours || !falls(c.Issuer) || falls(c.SignedBy) {
 			continue
 		}
 		if err := revokeCA(tx, c, reason, actor, now); err != nil {

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -110,13 +109,6 @@ func (a *Authority) serverTemplate(public crypto.PublicKey, names []string, life
 		}
 	}
 	return t, nil
-}
-
-// Certifies reports whether a certificate is that of a CA of ours, or for its key.
-func (a *Authority) Certifies(c *x509.Certificate) bool {
-	return slices.ContainsFunc(a.current.Load().issuers, func(i *issuer) bool {
-		return bytes.Equal(i.certificate.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
-	})
 }
 
 // StandsBehind reports whether the issuer of a certificate that was issued here is not

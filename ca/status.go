@@ -43,7 +43,8 @@ type StatusTx interface {
 	// PruneCRLs deletes the whole CRLs with numbers below whole and the delta CRLs below
 	// deltas, which is no less: at most 100, the oldest first.
 	PruneCRLs(issuer IssuerID, shard int, whole, deltas int64) error
-	// CertificateStatus reads no more of a certificate than an OCSP answer says.
+	// CertificateStatus reads no more of a certificate than an OCSP answer says. One whose issuer
+	// is revoked is revoked since then, unless it was before.
 	CertificateStatus(issuer IssuerID, serial Serial) (Revocation, error)
 	OCSPResponder(issuer IssuerID) (OCSPResponder, error)
 	// PutOCSPResponder replaces the responder whose certificate was before, which is nil for

@@ -72,6 +72,11 @@ func (r *rows) PruneCRLs(issuer ca.IssuerID, shard int, whole, deltas int64) err
 
 func (r *rows) CertificateStatus(issuer ca.IssuerID, serial ca.Serial) (ca.Revocation, error) {
 	c, err := r.Certificate(issuer, serial)
+	for _, i := range r.issuers {
+		if i.ID == issuer && i.State == ca.IssuerRevoked && !c.IsRevoked() {
+			c.RevokedAt, c.Reason = i.RetireAt.Truncate(time.Second), ca.Unspecified
+		}
+	}
 	return ca.Revocation{Serial: serial, RevokedAt: c.RevokedAt, Reason: c.Reason}, err
 }
 

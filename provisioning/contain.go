@@ -3,9 +3,11 @@ package provisioning
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
@@ -15,6 +17,8 @@ import (
 type compromise struct {
 	link  verify.Link
 	scope DisallowScope
+	fall  ca.Fall       // of a CA of ours
+	also  []verify.Link // the certificates that fall with it, but for link
 }
 
 func newCompromise(der []byte, scope DisallowScope) (c compromise, err error) {
@@ -22,23 +26,52 @@ func newCompromise(der []byte, scope DisallowScope) (c compromise, err error) {
 	if err != nil {
 		return c, err
 	}
-	return compromise{verify.NewLink(cert), scope}, nil
+	return compromise{link: verify.NewLink(cert), scope: scope}, nil
 }
 
-// rows are what a disallowance writes: a thumbprint, a key, or both. A CA's has the certificate
-// too, so that it refuses where a device leaves it out of its chain (scenarios X2).
+// readFall adds the issuers of ours that fall with a CA.
+func (c *compromise) readFall(tx Tx) error {
+	issuers, err := tx.Issuers()
+	if err != nil {
+		return err
+	}
+	c.fall = ca.FallOf(issuers, c.link.Cert)
+	seen := map[verify.Thumbprint]bool{c.link.Thumbprint: true}
+	for _, i := range c.fall.Issuers {
+		cert, err := x509.ParseCertificate(i.Certificate)
+		if err != nil {
+			return err
+		}
+		if l := verify.NewLink(cert); !seen[l.Thumbprint] {
+			seen[l.Thumbprint] = true
+			c.also = append(c.also, l)
+		}
+	}
+	return nil
+}
+
+// cas are the certificate that is named, and those of ours that fall with it.
+func (c compromise) cas() []verify.Link { return append([]verify.Link{c.link}, c.also...) }
+
+// rows are what a disallowance writes, of each CA that falls: a thumbprint, a key, or both. A CA's
+// has the certificate too, so that it refuses where a device leaves it out of its chain (scenarios X2).
 func (c compromise) rows(i Incident) (list []Disallowance) {
-	row := Disallowance{Incident: i.ID, Reason: i.Reason, Actor: i.Actor, Created: i.Created}
-	if c.link.Cert.IsCA {
-		row.Certificate, row.Subject = i.Certificate, verify.NameHash(c.link.Cert.RawSubject)
-	}
-	if c.scope != DisallowKey {
-		row.ID, row.Digest = i.ID, [32]byte(c.link.Thumbprint)
-		list = append(list, row)
-	}
-	if c.scope != DisallowCertificate {
-		row.ID, row.Digest, row.Key = i.ID+"-key", [32]byte(c.link.KeyHash), true
-		list = append(list, row)
+	for n, l := range c.cas() {
+		row := Disallowance{Incident: i.ID, ID: i.ID, Reason: i.Reason, Actor: i.Actor, Created: i.Created}
+		if n > 0 {
+			row.ID = fmt.Sprintf("%s-%d", i.ID, n)
+		}
+		if l.Cert.IsCA {
+			row.Certificate, row.Subject = l.Cert.Raw, verify.NameHash(l.Cert.RawSubject)
+		}
+		if c.scope != DisallowKey {
+			row.Digest = [32]byte(l.Thumbprint)
+			list = append(list, row)
+		}
+		if c.scope != DisallowCertificate {
+			row.ID, row.Digest, row.Key = row.ID+"-key", [32]byte(l.KeyHash), true
+			list = append(list, row)
+		}
 	}
 	return list
 }
@@ -51,17 +84,23 @@ func (c compromise) restsOn() (on RestsOn) {
 	if c.link.Cert.IsCA {
 		on.Below = verify.NameHash(c.link.Cert.RawSubject)
 	}
+	on.Issuers = c.issuers()
 	return on
 }
 
-// names says whether a certificate is refused by it as itself; hits, or as one that the CA
-// signed.
-func (c compromise) names(l verify.Link) bool {
-	return c.scope != DisallowKey && l.Thumbprint == c.link.Thumbprint || c.scope != DisallowCertificate && l.KeyHash == c.link.KeyHash
+func (c compromise) issuers() (list []ca.IssuerID) {
+	for _, i := range c.fall.Issuers {
+		list = append(list, i.ID)
+	}
+	return list
 }
 
+// hits says whether a certificate is refused by it: as itself, or as one that a CA signed.
 func (c compromise) hits(l verify.Link) bool {
-	return c.names(l) || c.scope == DisallowBelow && bytes.Equal(l.Cert.RawIssuer, c.link.Cert.RawSubject) && verify.SignedBy(l, c.link)
+	return slices.ContainsFunc(c.cas(), func(of verify.Link) bool {
+		return c.scope != DisallowKey && l.Thumbprint == of.Thumbprint || c.scope != DisallowCertificate && l.KeyHash == of.KeyHash ||
+			c.scope == DisallowBelow && bytes.Equal(l.Cert.RawIssuer, of.Cert.RawSubject) && verify.SignedBy(l, of)
+	})
 }
 
 // contain decides what becomes of an entry, from values alone: what is hit leaves its slot if
@@ -92,18 +131,21 @@ const maxEntryEffects = 1000
 // that hold the certificate itself, and groups that hold what it signed. Leaves that it signed and
 // entries pin are refused as any other; their entries, which may be very many, stay.
 func (c compromise) effects(tx Tx, now time.Time) (list []EntryEffect, err error) {
-	holders, err := tx.HoldersOf(c.link.Thumbprint)
-	if err != nil {
-		return nil, err
-	}
 	var owners []Owner
-	for _, h := range holders {
-		if !h.Owner.IsZero() {
-			owners = append(owners, h.Owner)
+	for _, l := range c.cas() {
+		holders, err := tx.HoldersOf(l.Thumbprint)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if c.scope == DisallowBelow {
-		below, err := tx.EntriesSignedBy(verify.NameHash(c.link.Cert.RawSubject), Group, maxEntryEffects+1)
+		for _, h := range holders {
+			if !h.Owner.IsZero() {
+				owners = append(owners, h.Owner)
+			}
+		}
+		if c.scope != DisallowBelow {
+			continue
+		}
+		below, err := tx.EntriesSignedBy(verify.NameHash(l.Cert.RawSubject), Group, maxEntryEffects+1)
 		if err != nil {
 			return nil, err
 		}

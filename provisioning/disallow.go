@@ -1,11 +1,7 @@
 package provisioning
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -20,12 +16,14 @@ import (
 type DisallowRequest struct {
 	Certificate []byte            // DER; nil: by thumbprint, or issuer and serial
 	Thumbprint  verify.Thumbprint // SHA-256
-	Issuer      ca.IssuerID       // "": whichever has the serial
+	Issuer      ca.IssuerID       // of the serial; "": whichever has it. Without a serial: a CA of ours
 	Serial      ca.Serial
 	Scope       DisallowScope // "": below for a CA, else certificate
 	Reason      ca.Reason     // "": cACompromise below a CA, else keyCompromise
 	Since       time.Time     // as Incident.Since
 	AtMost      *int64        // devices that may rest on it, whatever the preview said; nil: as many as it said
+	// StopsIssuing has it done though no issuer of ours is left to sign for a profile.
+	StopsIssuing bool
 }
 
 // DisallowPreview is what a disallowance would do. ID goes with the act, which is refused when it
@@ -38,9 +36,12 @@ type DisallowPreview struct {
 	Ours        bool   // it was issued here
 	AlreadyBy   string // the id of the disallowance that is in force; "": none is
 	Hubs        []HubCount
-	WouldEnter  []Owner // groups above it, by which its devices would come in if only what holds it were deleted
-	IssuedSince int64   // certificates of ours that fall by Since
-	Pinned      int64   // individual enrollments that pin a leaf signed under its name: they are refused, and stay
+	WouldEnter  []Owner     // groups above it, by which its devices would come in if only what holds it were deleted
+	IssuedSince int64       // certificates of ours that fall by Since
+	Pinned      int64       // individual enrollments that pin a leaf signed under its name: they are refused, and stay
+	Fallen      []ca.Issuer // issuers of ours that are revoked, as they stand now
+	Stops       []ca.Stop   // what nobody signs for any more then
+	Lost        int64       // certificates in devices' slots that these, or others with their keys, signed: none is good then
 
 	c    compromise
 	fall []ca.Certificate // Revoked
@@ -53,7 +54,7 @@ const previewLife = time.Hour
 // PreviewDisallow says what Disallow would do, by the same code, and does nothing.
 //
 // Errors: Malformed with the field; NotFound "certificate-unknown" for a thumbprint or serial
-// that was never seen here; Conflict "own-issuer".
+// that was never seen here; Conflict "own-issuer" for a CA of ours without all below it.
 func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p DisallowPreview, err error) {
 	now := e.now()
 	settled, err := e.ledger.Horizon(ctx)
@@ -77,6 +78,11 @@ func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p Disa
 		}
 		if c.link.Cert.IsCA {
 			if p.Pinned, err = tx.CountEntriesSignedBy(verify.NameHash(c.link.Cert.RawSubject), Individual); err != nil {
+				return err
+			}
+		}
+		if own := c.issuers(); own != nil {
+			if p.Lost, err = tx.CountInUse(own); err != nil {
 				return err
 			}
 		}
@@ -115,8 +121,12 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 	case !r.Since.IsZero() && r.Since.After(now):
 		return p, fault.New(fault.Malformed, "since-in-future", "it cannot have been stolen later than now").At("/since")
 	}
-	if e.authority.Certifies(c.link.Cert) {
-		return p, fault.New(fault.Conflict, "own-issuer", "this is a CA of ours: revoke it with what it signed (muster ca revoke-issuer)")
+	if err := c.readFall(tx); err != nil {
+		return p, err
+	}
+	own := len(c.fall.Issuers) > 0
+	if own && c.scope != DisallowBelow {
+		return p, fault.New(fault.Conflict, "own-issuer", "this is a CA of ours: it is disallowed with all it signed (scope below)").At("/scope")
 	}
 	reason := r.Reason
 	if reason == "" {
@@ -126,21 +136,29 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 	} else if reason, err = ca.ParseReason(string(reason)); err != nil {
 		return p, err
 	}
-	p.c, p.Ours = c, ours != nil
+	p.c, p.Ours, p.Stops = c, own || ours != nil, c.fall.Stops
+	for _, i := range c.fall.Issuers {
+		if i.State != ca.IssuerRevoked {
+			p.Fallen = append(p.Fallen, i)
+		}
+	}
 	p.Incident = Incident{
 		Scope: c.scope, Reason: reason, Subject: c.link.Cert.Subject.String(), Certificate: der, Since: r.Since.UTC().Truncate(time.Microsecond), Created: now,
+		Issuers: c.issuers(),
 	}
 	_, err = tx.KnownCertificate(c.link.Thumbprint)
-	if p.Known = err == nil; err != nil && !fault.Is(err, fault.NotFound) {
+	if p.Known = own || err == nil; err != nil && !fault.Is(err, fault.NotFound) {
 		return p, err
 	}
 	if p.AlreadyBy, err = tx.IncidentInForce(c.scope, der); err != nil {
 		return p, err
 	}
-	if p.fall, err = c.fallen(tx, ours, p.Since, now); err != nil {
-		return p, err
+	if !own { // the certificate of an issuer is revoked with it
+		if p.fall, err = c.fallen(tx, ours, p.Since, now); err != nil {
+			return p, err
+		}
+		p.Revoked = int64(len(p.fall))
 	}
-	p.Revoked = int64(len(p.fall))
 	p.Entries, err = c.effects(tx, now)
 	return p, err
 }
@@ -164,6 +182,10 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 		if err != nil {
 			return nil, nil, err
 		}
+	case r.Issuer != "":
+		if der, err = issuerCertificate(tx, r.Issuer); err != nil {
+			return nil, nil, err
+		}
 	default:
 		return nil, nil, fault.New(fault.Malformed, "certificate-missing", "say what is compromised: the certificate, its thumbprint, or issuer and serial")
 	}
@@ -176,7 +198,7 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 // (SweepIncidents). The preview is that of PreviewDisallow; doing it twice is one incident.
 //
 // Errors: as PreviewDisallow; Conflict "preview-needed", "preview-expired", "effect-grew", "more-devices-than-expected",
-// "disallowed-otherwise" for one in force with another Since.
+// "disallowed-otherwise" for one in force with another Since, "last-issuer" where it ends issuing and StopsIssuing does not say so.
 func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, preview string) (done Incident, err error) {
 	now := e.now()
 	id := fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]) // in the order of time
@@ -199,6 +221,9 @@ func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, 
 			}
 			return err
 		}
+		if len(p.Stops) > 0 && !r.StopsIssuing {
+			return lastIssuer(p.Stops)
+		}
 		p.Devices, p.IssuedSince = grown.Devices, grown.IssuedSince
 		if r.AtMost != nil {
 			if p.Devices > *r.AtMost {
@@ -213,6 +238,9 @@ func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, 
 		done.ID, done.Actor, done.Devices = id, actor, 0
 		return e.carryOutDisallowance(tx, p, &done)
 	})
+	if err == nil && len(done.Issuers) > 0 {
+		e.heedIssuers(ctx)
+	}
 	return done, err
 }
 
@@ -238,6 +266,9 @@ func (e *Engine) grown(ctx context.Context, r DisallowRequest, seen seenEffect, 
 
 // carryOutDisallowance writes all that the act is.
 func (e *Engine) carryOutDisallowance(tx Tx, p DisallowPreview, i *Incident) error {
+	if _, err := ca.RevokeFallen(tx, p.c.fall.Issuers, i.Actor, i.Reason, i.Created); err != nil {
+		return err
+	}
 	for _, x := range p.fall {
 		if err := e.revokeFor(tx, x, *i, i.Actor, i.Created); err != nil {
 			return err
@@ -323,6 +354,7 @@ func (i Incident) event(action audit.Action, actor string, now time.Time) audit.
 	thumb := verify.ThumbprintOf(i.Certificate)
 	return audit.Event{At: now, Actor: actor, Action: action, Subject: "disallowance:" + i.ID, Body: audit.Body(map[string]any{
 		"sha256": thumb.String(), "scope": string(i.Scope), "reason": string(i.Reason), "entries": len(i.Entries), "devices": i.Devices, "revoked": i.Revoked,
+		"issuers": len(i.Issuers),
 	})}
 }
 
@@ -340,88 +372,4 @@ func (e *Engine) LiftDisallowance(ctx context.Context, actor, id string) (i Inci
 		return first(tx.LiftDisallowances(id, now), tx.MoveIncident(was, i), tx.Append(i.event(audit.DisallowLifted, actor, now)))
 	})
 	return i, err
-}
-
-// seenEffect is what the preview of an id promised.
-type seenEffect struct {
-	what    [sha256.Size]byte // certificate and scope
-	expires time.Time
-	devices int64
-	issued  int64
-	revoked int64
-	seq     int64
-	entries [][8]byte
-}
-
-func effectMark(x EntryEffect) (mark [8]byte) {
-	sum := sha256.Sum256([]byte(x.Owner.String() + "|" + string(x.Act) + "|" + x.Slot.String()))
-	copy(mark[:], sum[:])
-	return mark
-}
-
-func whatOf(i Incident) [sha256.Size]byte {
-	h := sha256.New()
-	h.Write([]byte(string(i.Scope) + "|" + string(i.Reason) + "|" + i.Since.String() + "|"))
-	h.Write(i.Certificate)
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// previewPurpose binds a preview to its id scope.
-func (e *Engine) previewPurpose() string { return "disallow-preview|" + e.idScope }
-
-// sealPreview makes an id that says what was shown: every replica can read it, nobody else can
-// make one.
-func (e *Engine) sealPreview(p DisallowPreview) string {
-	what := whatOf(p.Incident)
-	b := bytes.NewBuffer(what[:])
-	for _, n := range []int64{p.Expires.UnixMicro(), p.Devices, p.IssuedSince, p.Revoked, p.seq} {
-		_ = binary.Write(b, binary.BigEndian, n) // a buffer takes all
-	}
-	for _, x := range p.Entries {
-		mark := effectMark(x)
-		b.Write(mark[:])
-	}
-	return base64.RawURLEncoding.EncodeToString(e.box.Seal(e.previewPurpose(), b.Bytes()))
-}
-
-func (e *Engine) openPreview(id string) (s seenEffect, err error) {
-	if id == "" {
-		return s, fault.New(fault.Conflict, "preview-needed", "look at what it does first: the act takes the id of a preview")
-	}
-	sealed, err := base64.RawURLEncoding.DecodeString(id)
-	if err == nil {
-		sealed, err = e.box.Open(e.previewPurpose(), sealed)
-	}
-	const fixed = sha256.Size + 5*8
-	if err != nil || len(sealed) < fixed || (len(sealed)-fixed)%8 != 0 {
-		return s, fault.New(fault.Malformed, "preview-unknown", "this is no id of a preview").At("/preview")
-	}
-	s.what = [sha256.Size]byte(sealed[:sha256.Size])
-	number := func(n int) int64 { return int64(binary.BigEndian.Uint64(sealed[sha256.Size+8*n:])) }
-	s.expires, s.devices, s.issued, s.revoked, s.seq = time.UnixMicro(number(0)), number(1), number(2), number(3), number(4)
-	for rest := sealed[fixed:]; len(rest) > 0; rest = rest[8:] {
-		s.entries = append(s.entries, [8]byte(rest))
-	}
-	return s, nil
-}
-
-// made is when the preview was.
-func (s seenEffect) made() time.Time { return s.expires.Add(-previewLife) }
-
-// covers says whether what would be done now was all in the preview.
-func (s seenEffect) covers(p DisallowPreview, now time.Time) error {
-	switch {
-	case s.what != whatOf(p.Incident):
-		return fault.New(fault.Malformed, "preview-of-another", "the preview was of another certificate, scope, reason or time").At("/preview")
-	case now.After(s.expires):
-		return fault.New(fault.Conflict, "preview-expired", "the preview is more than an hour old: look again")
-	}
-	grew := p.Devices > s.devices || p.IssuedSince > s.issued || p.Revoked > s.revoked
-	for _, x := range p.Entries {
-		grew = grew || !slices.Contains(s.entries, effectMark(x))
-	}
-	if grew {
-		return fault.New(fault.Conflict, "effect-grew", "it would do more than the preview said: look again")
-	}
-	return nil
 }

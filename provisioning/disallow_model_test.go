@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
@@ -45,7 +46,8 @@ func TestNothingDisallowedIsAdmitted(t *testing.T) {
 		other := w.engine
 		w.restart()
 		engines := []*provisioning.Engine{w.engine, other}
-		rapid.Check(t, func(rt *rapid.T) { (&model{w, f, engines}).run(rt) })
+		m := &model{world: w, f: f, engines: engines, leaves: map[string][]*x509.Certificate{}, fallen: map[string]bool{}}
+		rapid.Check(t, m.run)
 	})
 }
 
@@ -54,6 +56,8 @@ type model struct {
 	*world
 	f       *testkit.Family
 	engines []*provisioning.Engine
+	leaves  map[string][]*x509.Certificate // issued here, by device
+	fallen  map[string]bool                // issuers of ours, by their key identifier: for good, whatever is lifted
 }
 
 var (
@@ -123,7 +127,13 @@ func (m *model) run(rt *rapid.T) {
 			refusal := m.refusal(name, sent...)
 			var err error
 			if rapid.Bool().Draw(rt, "csr") {
-				_, err = m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: a, CSR: testkit.CSR(m.t, testkit.NewKey(m.t, "p256"), name)})
+				var op provisioning.Operation
+				op, err = m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: a, CSR: testkit.CSR(m.t, testkit.NewKey(m.t, "p256"), name)})
+				if err == nil {
+					leaf, err := x509.ParseCertificate(op.Chain[0])
+					m.must(err)
+					m.leaves[name] = append(m.leaves[name], leaf)
+				}
 			} else {
 				_, err = m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: a})
 			}
@@ -133,6 +143,36 @@ func (m *model) run(rt *rapid.T) {
 			if err != nil && !fault.Is(err, fault.Unauthenticated) {
 				rt.Fatalf("%s: %v", name, err)
 			}
+		},
+		"a device comes with what it got here": func(rt *rapid.T) {
+			m.turn(rt)
+			name := rapid.SampledFrom(modelDevices).Draw(rt, "device")
+			if len(m.leaves[name]) == 0 {
+				return
+			}
+			leaf := m.leaves[name][rapid.IntRange(0, len(m.leaves[name])-1).Draw(rt, "leaf")]
+			_, err := m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: m.presenting(name, leaf)})
+			if err == nil && m.fallen[string(leaf.AuthorityKeyId)] {
+				rt.Fatalf("%s was admitted with a leaf of an issuer that fell", name)
+			}
+			if err != nil && !fault.Is(err, fault.Unauthenticated) {
+				rt.Fatalf("%s: %v", name, err)
+			}
+		},
+		"an issuer of ours falls": func(rt *rapid.T) {
+			m.turn(rt)
+			root, active := m.issuers()
+			if rapid.Bool().Draw(rt, "another signs already") {
+				_, err := m.authority.CreateIssuing(m.ctx, ann, root.ID, ca.IssuingRequest{Name: "Before"})
+				m.must(err)
+			}
+			m.disallow(provisioning.DisallowRequest{Certificate: active.Certificate, StopsIssuing: true})
+			m.fallen[string(m.entity(active).Cert.SubjectKeyId)] = true
+			_, err := m.authority.CreateIssuing(m.ctx, ann, root.ID, ca.IssuingRequest{Name: "After"})
+			if fault.RuleOf(err) == "issuer-prepared" {
+				_, err = m.authority.Promote(m.ctx, ann, m.prepared().ID, ca.Promotion{})
+			}
+			m.must(err)
 		},
 		"follow": func(rt *rapid.T) { m.turn(rt); m.follow() },
 		"": func(rt *rapid.T) {
@@ -146,6 +186,14 @@ func (m *model) run(rt *rapid.T) {
 func (m *model) turn(rt *rapid.T) {
 	m.engine = m.engines[rapid.IntRange(0, len(m.engines)-1).Draw(rt, "process")]
 	m.pass(time.Second)
+}
+
+// prepared is the issuer that waits.
+func (m *model) prepared() ca.Issuer {
+	m.t.Helper()
+	list, err := m.authority.Issuers(m.ctx)
+	m.must(err)
+	return list[slices.IndexFunc(list, func(i ca.Issuer) bool { return i.State == ca.IssuerPrepared })]
 }
 
 func (m *model) inForce() (list []provisioning.Incident) {
@@ -197,6 +245,11 @@ func (m *model) hubs(rt *rapid.T) {
 			continue
 		}
 		m.must(err)
+		for _, leaf := range m.leaves[name] {
+			if m.fallen[string(leaf.AuthorityKeyId)] && slices.Contains(d.Auth.Thumbprints[:], hexOf(leaf.Raw)[0]) {
+				rt.Fatalf("%s is let in at its hub with a leaf of an issuer that fell", name)
+			}
+		}
 		chain, reg := m.f.Get(name).Chain(), m.registration(name)
 		if reg.Leaf != verify.ThumbprintOf(chain[0].Raw) {
 			continue

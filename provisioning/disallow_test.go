@@ -198,7 +198,7 @@ func TestWhatCannotBeDisallowed(t *testing.T) {
 		"scope-unknown":         {Certificate: leaf, Scope: "everything"},
 		"scope-not-a-ca":        {Certificate: leaf, Scope: provisioning.DisallowBelow},
 		"since-in-future":       {Certificate: leaf, Since: w.now().Add(time.Hour)},
-		"own-issuer":            {Certificate: own.Raw},
+		"own-issuer":            {Certificate: own.Raw, Scope: provisioning.DisallowCertificate},
 		"reason-unknown":        {Certificate: leaf, Reason: "boredom"},
 	} {
 		if _, err := w.engine.PreviewDisallow(w.ctx, r); fault.RuleOf(err) != rule {

@@ -125,9 +125,10 @@ func twinOf(stored *Twin, created time.Time) (Twin, int64) {
 }
 
 func (r *hubReading) changedAuth(c HubChange) (HubAuth, error) {
-	a := HubAuth{Type: c.Auth.Type, Thumbprints: c.Auth.Thumbprints}
-	if !r.keys {
-		return a, nil
+	a := HubAuth{Type: c.Auth.Type}
+	var err error
+	if a.Thumbprints, err = withoutLost(r.tx, c.Auth.Thumbprints); err != nil || !r.keys {
+		return a, err
 	}
 	for slot, sealed := range c.Auth.SealedKeys {
 		if len(sealed) == 0 {
@@ -151,11 +152,14 @@ func (r *hubReading) registeredAuth(reg Registration) (HubAuth, error) {
 		return HubAuth{Type: HubSAS, Keys: keys}, err
 	}
 	a := HubAuth{Type: HubSelfSigned}
-	live := reg.Pair.Live(r.at)
-	for i, cell := range live {
+	good, err := live(r.tx, reg.Pair, r.at)
+	if err != nil {
+		return a, err
+	}
+	for i, cell := range good {
 		a.Thumbprints[i] = thumbprintText(cell.Ref[:])
 	}
-	if len(live) > 0 || reg.Leaf.IsZero() {
+	if len(good) > 0 || reg.Leaf.IsZero() {
 		return a, nil
 	}
 	entry, err := r.entry(reg.Owner)

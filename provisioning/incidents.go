@@ -113,7 +113,7 @@ func (e *Engine) followIncident(ctx context.Context, jobs Store, i Incident) (mo
 		next, barred := i, &bars{tx: tx}
 		for _, d := range page {
 			told := slices.ContainsFunc(links, func(l HubLink) bool { return l.Hub == d.Hub })
-			if !told && !d.Closer && i.Since.IsZero() && i.LiftedAt.IsZero() {
+			if !told && !d.Closer && i.Since.IsZero() && i.LiftedAt.IsZero() && len(i.Issuers) == 0 {
 				err = tx.SettleIncidentDevice(i.ID, d, now) // the built-in hub knew at the commit
 			} else {
 				err = e.followDevice(tx, &next, barred, d.Registration, now)
@@ -142,8 +142,10 @@ func (e *Engine) incidentPage(ctx context.Context, jobs Store, i Incident) (page
 	if err != nil {
 		return nil, err
 	}
+	on := c.restsOn()
+	on.Issuers = i.Issuers
 	err = jobs.View(ctx, func(tx Tx) error {
-		page, err = tx.RestingOn(c.restsOn(), i.Cursor, i.step())
+		page, err = tx.RestingOn(on, i.Cursor, i.step())
 		return err
 	})
 	return page, err
@@ -159,7 +161,11 @@ func (e *Engine) followDevice(tx Tx, i *Incident, barred *bars, id verify.Regist
 		return err
 	}
 	if i.LiftedAt.IsZero() {
-		if rests, err := barred.has(reg); err != nil || !rests {
+		rests := false
+		if reg, rests, err = dropLost(tx, reg, now); err != nil {
+			return err
+		}
+		if barred, err := barred.has(reg); err != nil || !barred && !rests {
 			return err // it came with something clean meanwhile
 		}
 	}

@@ -48,11 +48,12 @@ type Incident struct {
 	Actor       string
 	Created     time.Time
 	Entries     []EntryEffect
-	Revoked     int64     // certificates of ours, so far
-	Devices     int64     // registrations that rest on it, so far
-	Cursor      string    // the last registration that was looked at
-	Passed      time.Time // when all had been; zero: not yet
-	Done        time.Time // when every hub had confirmed; zero: not yet
+	Issuers     []ca.IssuerID // of ours that fell by it, and those below that had fallen before
+	Revoked     int64         // certificates of ours, so far
+	Devices     int64         // registrations that rest on it, so far
+	Cursor      string        // the last registration that was looked at
+	Passed      time.Time     // when all had been; zero: not yet
+	Done        time.Time     // when every hub had confirmed; zero: not yet
 	LiftedAt    time.Time
 	LiftedBy    string
 }
@@ -74,11 +75,12 @@ type IncidentHub struct {
 	Problem          string
 }
 
-// RestsOn is what registrations are found by: one digest or two, of certificates or keys, and the
-// name of a CA whose pinned leaves count; zero: none.
+// RestsOn is what registrations are found by: one digest or two, of certificates or keys, the
+// name of a CA whose pinned leaves count; zero: none; and issuers of ours whose leaves they hold.
 type RestsOn struct {
 	Digests [][32]byte
 	Below   [32]byte
+	Issuers []ca.IssuerID
 }
 
 // RestingDevice is a registration as it was found to rest on what is named.
@@ -118,6 +120,10 @@ type IncidentTx interface {
 	CountOwned(Owner) ([]HubCount, error)
 	// CountNewRestingOn counts those that were made after a time, of what the ledger has behind seq.
 	CountNewRestingOn(on RestsOn, seq int64, since time.Time) (int64, error)
+	// CountInUse counts the certificates in the slots of devices that issuers of ours signed.
+	CountInUse(issuers []ca.IssuerID) (int64, error)
+	// OfRevokedIssuers says which of some certificates an issuer of ours signed that is revoked.
+	OfRevokedIssuers([]verify.Thumbprint) ([]verify.Thumbprint, error)
 	// CountIssuedSince counts certificates of ours that are good, were issued from a time on, and
 	// belong to such registrations.
 	CountIssuedSince(on RestsOn, since time.Time) (int64, error)

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +15,14 @@ import (
 )
 
 var (
-	incidentColumns       = cols("t id, t scope, t reason, t subject, b certificate, i since, t actor, i created, t entries, i revoked, i devices, t cursor, i passed, i done, i lifted_at, t lifted_by")
+	incidentColumns       = cols("t id, t scope, t reason, t subject, b certificate, i since, t actor, i created, t entries, t issuers, i revoked, i devices, t cursor, i passed, i done, i lifted_at, t lifted_by")
 	incidentDeviceColumns = cols("t incident, t registration_id, t hub, t device, i awaited, i found, i confirmed")
 )
 
 var errIncidentMoved = fault.New(fault.Conflict, "incident-moved", "The disallowance, or one of its devices, was moved by somebody else.")
+
+// signedHere says of a certificate c that one of some issuers of ours signed it: their ids in one text.
+const signedHere = "CAST(? AS TEXT) LIKE '%' || c.issuer || '%'"
 
 // exactly is what registrations are found by: two digests, a thumbprint and a key, that a leaf or
 // a link of the outside chain has, or a certificate of ours in the pair. None but chains are indexed: an
@@ -27,7 +31,8 @@ var errIncidentMoved = fault.New(fault.Conflict, "incident-moved", "The disallow
 const (
 	exactly = "(r.leaf IN (?, ?) OR r.primary_ref IN (?, ?) OR r.secondary_ref IN (?, ?) OR r.leaf_key IN (?, ?) OR r.chain IN (SELECT chain FROM chain_links WHERE thumbprint IN (?, ?) OR key_hash IN (?, ?)))"
 	restsOn = "(" + exactly + " OR r.chain IN (SELECT chain FROM chain_links WHERE issuer_hash = ?)" +
-		" OR r.chain IS NULL AND r.leaf IN (SELECT thumbprint FROM entry_credentials WHERE issuer_hash = ?))"
+		" OR r.chain IS NULL AND r.leaf IN (SELECT thumbprint FROM entry_credentials WHERE issuer_hash = ?)" +
+		" OR CAST(? AS TEXT) <> '' AND EXISTS (SELECT 1 FROM certificates c WHERE c.registration_id = r.id AND c.thumbprint IN (r.leaf, r.primary_ref, r.secondary_ref) AND " + signedHere + "))"
 )
 
 var (
@@ -48,6 +53,8 @@ var (
 	// A registration's subject in the ledger is registration:ID.
 	countNewRestingOn = statement("SELECT count(DISTINCT r.id) FROM ledger l JOIN registrations r ON r.id = substr(l.subject, 14) " +
 		"WHERE l.seq > ? AND l.subject LIKE 'registration:%' AND r.created >= ? AND " + restsOn)
+	countInUse       = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id AND c.thumbprint IN (r.primary_ref, r.secondary_ref) WHERE " + signedHere)
+	ofRevoked        = statement("SELECT c.thumbprint FROM certificates c JOIN issuers i ON i.id = c.issuer WHERE c.thumb8 IN (?, ?) AND c.thumbprint IN (?, ?) AND i.state = 'revoked'")
 	countIssuedSince = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
 		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn)
 
@@ -86,7 +93,26 @@ func exact(on provisioning.RestsOn) (args []any) {
 }
 
 func resting(on provisioning.RestsOn) []any {
-	return append(exact(on), digest(on.Below), digest(on.Below))
+	issuers := idsText(on.Issuers)
+	return append(exact(on), digest(on.Below), digest(on.Below), issuers, issuers)
+}
+
+func idsText(ids []ca.IssuerID) string {
+	var b strings.Builder
+	for n, id := range ids {
+		if n > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(id))
+	}
+	return b.String()
+}
+
+func readIDs(text string) (ids []ca.IssuerID) {
+	for _, id := range strings.Fields(text) {
+		ids = append(ids, ca.IssuerID(id))
+	}
+	return ids
 }
 
 func (t *tx) KnownCertificate(x verify.Thumbprint) ([]byte, error) {
@@ -149,6 +175,22 @@ func (t *tx) CountNewRestingOn(on provisioning.RestsOn, seq int64, since time.Ti
 	return one(t, countNewRestingOn, notFound("count"), (*row).int, append([]any{seq, micros(since)}, resting(on)...)...)
 }
 
+func (t *tx) CountInUse(issuers []ca.IssuerID) (int64, error) {
+	return one(t, countInUse, notFound("count"), (*row).int, idsText(issuers))
+}
+
+func (t *tx) OfRevokedIssuers(list []verify.Thumbprint) (lost []verify.Thumbprint, err error) {
+	for pair := range slices.Chunk(list, 2) {
+		a, b := pair[0], pair[len(pair)-1]
+		found, err := all(t, ofRevoked, func(r *row) verify.Thumbprint { return r.hash() }, thumb8(a), thumb8(b), a[:], b[:])
+		if err != nil {
+			return nil, err
+		}
+		lost = append(lost, found...)
+	}
+	return lost, nil
+}
+
 func (t *tx) CountIssuedSince(on provisioning.RestsOn, since time.Time) (int64, error) {
 	return one(t, countIssuedSince, notFound("count"), (*row).int, append([]any{micros(since)}, resting(on)...)...)
 }
@@ -196,7 +238,7 @@ func scanIncident(r *row) provisioning.Incident {
 	if err != nil && r.err == nil {
 		r.err = err
 	}
-	i.Entries = effects
+	i.Entries, i.Issuers = effects, readIDs(r.text())
 	i.Revoked, i.Devices, i.Cursor, i.Passed, i.Done, i.LiftedAt, i.LiftedBy = r.int(), r.int(), r.text(), r.time(), r.time(), r.time(), r.text()
 	return i
 }
@@ -207,7 +249,7 @@ func (t *tx) InsertIncident(i provisioning.Incident) error {
 		return err
 	}
 	return t.exec(insertIncident, i.ID, string(i.Scope), string(i.Reason), i.Subject, i.Certificate, micros(i.Since), i.Actor, micros(i.Created),
-		effects, i.Revoked, i.Devices, i.Cursor, micros(i.Passed), micros(i.Done), micros(i.LiftedAt), i.LiftedBy)
+		effects, idsText(i.Issuers), i.Revoked, i.Devices, i.Cursor, micros(i.Passed), micros(i.Done), micros(i.LiftedAt), i.LiftedBy)
 }
 
 func (t *tx) Incident(id string) (provisioning.Incident, error) {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"time"
+
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -9,7 +11,8 @@ var responderColumns = cols("t issuer, b certificate, b sealed_key, i not_after"
 
 var (
 	// The one read of an OCSP answer.
-	selectStatus    = statement("SELECT revoked_at, reason FROM certificates WHERE serial = ? AND issuer = ?").apart()
+	selectStatus = statement("SELECT c.revoked_at, c.reason, CASE WHEN i.state = 'revoked' THEN i.retire_at ELSE 0 END " +
+		"FROM certificates c JOIN issuers i ON i.id = c.issuer WHERE c.serial = ? AND c.issuer = ?").apart()
 	selectResponder = statement("SELECT " + responderColumns.list("") + " FROM ocsp_responders WHERE issuer = ?")
 	insertResponder = statement(insert("ocsp_responders", responderColumns) + " ON CONFLICT (issuer) DO NOTHING").
 			missed(errResponderMoved).foreign(notFound("issuer"))
@@ -31,7 +34,11 @@ func (t *tx) CertificateStatus(issuer ca.IssuerID, serial ca.Serial) (ca.Revocat
 		return ca.Revocation{}, errNoCertificate
 	}
 	return one(t, selectStatus, errNoCertificate, func(r *row) ca.Revocation {
-		return ca.Revocation{Serial: serial, RevokedAt: r.time(), Reason: ca.Reason(r.text())}
+		status, ended := ca.Revocation{Serial: serial, RevokedAt: r.time(), Reason: ca.Reason(r.text())}, r.time()
+		if status.RevokedAt.IsZero() && !ended.IsZero() {
+			status.RevokedAt, status.Reason = ended.Truncate(time.Second), ca.Unspecified
+		}
+		return status
 	}, b, string(issuer))
 }
 

@@ -2,9 +2,11 @@ package storetest
 
 import (
 	"crypto/x509"
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
@@ -18,6 +20,7 @@ func (w *world) incident(id string, e *testkit.Entity) provisioning.Incident {
 		ID: id, Scope: provisioning.DisallowBelow, Reason: "cACompromise", Subject: e.Cert.Subject.String(), Certificate: e.Cert.Raw,
 		Since: w.now.Add(-time.Hour), Actor: "operator:ann", Created: w.now,
 		Entries: []provisioning.EntryEffect{{Owner: w.group("line"), Act: provisioning.SlotEmptied, Slot: rotation.Secondary}},
+		Issuers: []ca.IssuerID{"00000000000000a1", "00000000000000b2"},
 	}
 }
 
@@ -45,7 +48,7 @@ func incidents(t *testing.T, open Open) {
 		w := newWorld(t, open)
 		f := testkit.Chain(t, "root > mid > d1")
 		a, b := w.incident("01", f.Get("mid")), w.incident("02", f.Get("root"))
-		b.Entries, b.Since = nil, time.Time{}
+		b.Entries, b.Issuers, b.Since = nil, nil, time.Time{}
 		begin(w, a)
 		begin(w, b)
 		same(w, read(w, "01"), a)
@@ -103,6 +106,50 @@ func incidents(t *testing.T, open Open) {
 		}), []provisioning.Owner{w.group("line")})
 		mid := verify.NameHash(f.Get("mid").Cert.RawSubject)
 		same(w, view(w, func(tx provisioning.Tx) (int64, error) { return tx.CountEntriesSignedBy(mid, provisioning.Individual) }), 1)
+	})
+	t.Run("registrations are found by the issuer of ours whose leaf they hold, and which of them is revoked", func(t *testing.T) {
+		w := newWorld(t, open)
+		one, other := w.issuer(1), w.issuer(2)
+		other.Profile = "other"
+		leaf, second, pinned, gone := w.certificate(one, "d1"), w.certificate(other, "d1"), w.certificate(one, "d2"), w.certificate(one, "d3")
+		w.update(func(tx provisioning.Tx) error {
+			return errors.Join(w.create(tx, one), w.create(tx, other), w.record(tx, leaf), w.record(tx, second), w.record(tx, pinned), w.record(tx, gone))
+		})
+		both := w.assigned("d1", "a.example.net", "d1", provisioning.Owner{})
+		var err error
+		both.Pair, err = rotation.RestorePair(rotation.Cell{Ref: rotation.Ref(leaf.Thumbprint), State: rotation.Active}, rotation.Cell{Ref: rotation.Ref(second.Thumbprint), State: rotation.Staged})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := w.assigned("d2", "b.example.net", "d2", provisioning.Owner{})
+		shown.Leaf = pinned.Thumbprint
+		w.put(both)
+		w.put(shown)
+		w.put(w.assigned("d3", "b.example.net", "d3", provisioning.Owner{})) // it holds it no more
+		of := func(ids ...ca.IssuerID) provisioning.RestsOn {
+			return provisioning.RestsOn{Digests: [][32]byte{{1}}, Issuers: ids}
+		}
+		hub := func(name string) provisioning.HubCount { return provisioning.HubCount{Hub: name, Devices: 1} }
+		counted := func(on provisioning.RestsOn) []provisioning.HubCount {
+			w.Helper()
+			return view(w, func(tx provisioning.Tx) ([]provisioning.HubCount, error) { return tx.CountRestingOn(on) })
+		}
+		same(w, counted(of(one.ID)), []provisioning.HubCount{hub("a.example.net"), hub("b.example.net")})
+		same(w, counted(of(other.ID)), []provisioning.HubCount{hub("a.example.net")})
+		same(w, len(counted(of())), 0)
+		same(w, view(w, func(tx provisioning.Tx) (int64, error) { return tx.CountInUse([]ca.IssuerID{one.ID}) }), 1)
+		same(w, view(w, func(tx provisioning.Tx) (int64, error) { return tx.CountInUse([]ca.IssuerID{other.ID, one.ID}) }), 2)
+
+		asked := []verify.Thumbprint{leaf.Thumbprint, second.Thumbprint, pinned.Thumbprint}
+		lost := func() []verify.Thumbprint {
+			w.Helper()
+			return view(w, func(tx provisioning.Tx) ([]verify.Thumbprint, error) { return tx.OfRevokedIssuers(asked) })
+		}
+		same(w, len(lost()), 0)
+		ended := one
+		ended.State, ended.RetireAt = ca.IssuerRevoked, w.now
+		w.update(func(tx provisioning.Tx) error { return tx.MoveIssuer(ended, one.State) })
+		same(w, lost(), []verify.Thumbprint{leaf.Thumbprint, pinned.Thumbprint})
 	})
 	t.Run("registrations are found by their leaf, its key, their chain, and who signed what pins them", func(t *testing.T) {
 		w := newWorld(t, open)

@@ -213,6 +213,17 @@ func certificateStatus(open Open) func(*testing.T) {
 			t.Error("a revocation does not count as a change of trust")
 		}
 		same(w, view(w, read(i.ID, c.Serial)), ca.Revocation{Serial: c.Serial, RevokedAt: w.now, Reason: "keyCompromise"})
+
+		same(w, view(w, read(i.ID, device.Serial)), ca.Revocation{Serial: device.Serial})
+		quiet, _ = w.engine.TrustChanges()
+		ended := i
+		ended.State, ended.RetireAt = ca.IssuerRevoked, w.now.Add(time.Hour)
+		w.update(func(tx provisioning.Tx) error { return tx.MoveIssuer(ended, i.State) })
+		same(w, view(w, read(i.ID, device.Serial)), ca.Revocation{Serial: device.Serial, RevokedAt: ended.RetireAt, Reason: ca.Unspecified})
+		same(w, view(w, read(i.ID, c.Serial)), ca.Revocation{Serial: c.Serial, RevokedAt: w.now, Reason: "keyCompromise"})
+		if n, _ := w.engine.TrustChanges(); exact && n == quiet {
+			t.Error("the end of an issuer does not count as a change of trust")
+		}
 	}
 }
 

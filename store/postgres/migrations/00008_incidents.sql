@@ -10,6 +10,7 @@ CREATE TABLE incidents (
   actor       TEXT COLLATE "C" NOT NULL,
   created     BIGINT NOT NULL,
   entries     TEXT COLLATE "C" NOT NULL, -- what became of those that held it; JSON
+  issuers     TEXT COLLATE "C" NOT NULL, -- of ours that fell by it: their ids
   revoked     BIGINT NOT NULL, -- certificates of ours, so far
   devices     BIGINT NOT NULL, -- registrations that rest on it, so far
   cursor      TEXT COLLATE "C" NOT NULL, -- the last one that was looked at

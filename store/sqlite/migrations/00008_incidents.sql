@@ -10,6 +10,7 @@ CREATE TABLE incidents (
   actor       TEXT NOT NULL,
   created     INTEGER NOT NULL,
   entries     TEXT NOT NULL, -- what became of those that held it; JSON
+  issuers     TEXT NOT NULL, -- of ours that fell by it: their ids
   revoked     INTEGER NOT NULL, -- certificates of ours, so far
   devices     INTEGER NOT NULL, -- registrations that rest on it, so far
   cursor      TEXT NOT NULL, -- the last one that was looked at
