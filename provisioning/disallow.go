@@ -16,7 +16,7 @@ import (
 type DisallowRequest struct {
 	Certificate []byte            // DER; nil: by thumbprint, or issuer and serial
 	Thumbprint  verify.Thumbprint // SHA-256
-	Issuer      ca.IssuerID       // "": whichever has the serial
+	Issuer      ca.IssuerID       // of the serial; "": whichever has it. Without a serial: a CA of ours
 	Serial      ca.Serial
 	Scope       DisallowScope // "": below for a CA, else certificate
 	Reason      ca.Reason     // "": cACompromise below a CA, else keyCompromise
@@ -147,7 +147,7 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 		Issuers: c.issuers(),
 	}
 	_, err = tx.KnownCertificate(c.link.Thumbprint)
-	if p.Known = err == nil; err != nil && !fault.Is(err, fault.NotFound) {
+	if p.Known = own || err == nil; err != nil && !fault.Is(err, fault.NotFound) {
 		return p, err
 	}
 	if p.AlreadyBy, err = tx.IncidentInForce(c.scope, der); err != nil {
@@ -180,6 +180,10 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 			return nil, nil, fault.New(fault.NotFound, "certificate-unknown", "no certificate of this thumbprint was ever seen here: give the certificate itself")
 		}
 		if err != nil {
+			return nil, nil, err
+		}
+	case r.Issuer != "":
+		if der, err = issuerCertificate(tx, r.Issuer); err != nil {
 			return nil, nil, err
 		}
 	default:

@@ -17,6 +17,18 @@ import (
 // What a revoked issuer of ours signed is good nowhere from that commit on: doors and OCSP read the
 // issuer's state with the certificate, and hubs are asked and told without it.
 
+func issuerCertificate(tx Tx, id ca.IssuerID) ([]byte, error) {
+	issuers, err := tx.Issuers()
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(issuers, func(i ca.Issuer) bool { return i.ID == id })
+	if at < 0 {
+		return nil, fault.New(fault.NotFound, "no-issuer", "There is no such issuer.").About("issuer " + string(id))
+	}
+	return issuers[at].Certificate, nil
+}
+
 // lastIssuer refuses an act that ends issuing, and says what could go on.
 func lastIssuer(stops []ca.Stop) error {
 	var what []string

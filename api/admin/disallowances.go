@@ -12,12 +12,12 @@ import (
 	"github.com/passmuster/muster/verify"
 )
 
-// Compromised is what an operator says is compromised: one certificate, in one of three ways.
+// Compromised is what an operator says is compromised: one certificate, in one of four ways.
 type Compromised struct {
 	Certificate string     `json:"certificate,omitempty" doc:"PEM, or base64 of PEM or DER. One that was never seen here is kept as a block for what may come."`
 	Thumbprint  string     `json:"thumbprint,omitempty" maxLength:"192" doc:"Or its SHA-256, hex in any spelling, if it was seen here."`
 	Serial      string     `json:"serial,omitempty" maxLength:"63" doc:"Or its serial, hex in any spelling, if it was issued here."`
-	Issuer      string     `json:"issuer,omitempty" maxLength:"64" doc:"The issuer's id: only when two issuers have the serial."`
+	Issuer      string     `json:"issuer,omitempty" maxLength:"64" doc:"Or the id of an issuer of ours. With serial: that of the issuer, only when two have it."`
 	Scope       string     `json:"scope,omitempty" enum:"certificate,key,below" doc:"certificate: it alone; key: every certificate and request with its key; below: a CA, its key, and everything they signed. Unless given below for a CA, else certificate."`
 	Reason      string     `json:"reason,omitempty" doc:"As RFC 5280 spells it; cACompromise for a CA, else keyCompromise, unless given."`
 	Since       *time.Time `json:"since,omitempty" doc:"When it was stolen: certificates issued here on its word from then on are revoked, too. None are unless given."`
@@ -27,6 +27,7 @@ type Compromised struct {
 type disallowing struct {
 	Compromised
 	Preview       string `json:"preview,omitempty" doc:"That of a preview of the same certificate, scope, reason and time, at most an hour old. The act is refused when it would do more by now."`
+	StopsIssuing  bool   `json:"stopsIssuing,omitempty" doc:"Do it though nobody of ours is left to sign for some profile (stops, in the preview)."`
 	ExpectDevices *int64 `json:"expectDevices,omitempty" nullable:"false" minimum:"0" doc:"Refuse when more devices rest on it. Up to as many may have come since the preview."`
 }
 
@@ -61,6 +62,27 @@ type disallowPreview struct {
 	WouldEnter  []entryRef   `json:"wouldEnter" nullable:"false" doc:"Enabled groups above it: its devices would come in by them if only its own entry were deleted. They will not."`
 	Revoked     int64        `json:"revoked" doc:"Certificates of ours that are revoked at once: it itself."`
 	IssuedSince int64        `json:"issuedSince" doc:"Certificates of ours that will be revoked because they were issued on its word since."`
+
+	Issuers []fallenIssuer `json:"issuers" nullable:"false" doc:"Issuers of ours that are revoked: those with its key, and all below them."`
+	Stops   []stopped      `json:"stops" nullable:"false" doc:"What nobody of ours signs for any more then. The act has to say so (stopsIssuing)."`
+	Lost    int64          `json:"lost" doc:"Certificates in the slots of devices that these issuers, or others with their keys, signed: none is good then."`
+}
+
+// fallenIssuer is an issuer of ours that a disallowance revokes.
+type fallenIssuer struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Role    string `json:"role" enum:"root,issuing,external"`
+	Profile string `json:"profile,omitempty" doc:"Unless for all that have no issuer of their own."`
+	State   string `json:"state" enum:"prepared,active,retiring,retired"`
+}
+
+// stopped is what no issuer is active for once a disallowance is done.
+type stopped struct {
+	Role     string `json:"role" enum:"root,issuing"`
+	Profile  string `json:"profile,omitempty" doc:"Unless it is all that have no issuer of their own."`
+	Issuer   string `json:"issuer" doc:"The id of the one that is active now."`
+	Prepared string `json:"prepared,omitempty" doc:"The id of one that could be promoted in its place."`
 }
 
 // Disallowance is one on record. What is below LiftedBy is in the answer of one alone.
@@ -74,7 +96,8 @@ type Disallowance struct {
 	Thumbprint string     `json:"thumbprint" doc:"SHA-256."`
 	Entries    []affected `json:"entries" nullable:"false" doc:"That held it, and what became of each."`
 	Devices    int64      `json:"devices" doc:"Registrations that rest on it; grows while it spreads."`
-	Revoked    int64      `json:"revoked" doc:"Certificates of ours that were revoked by it, so far."`
+	Issuers    []string   `json:"issuers" nullable:"false" doc:"Issuers of ours, by id, that are revoked because of it; nothing they signed is good."`
+	Revoked    int64      `json:"revoked" doc:"Certificates of ours that were revoked by it one by one, so far."`
 	Created    *time.Time `json:"createdDateTimeUtc"`
 	By         string     `json:"createdBy"`
 	Passed     *time.Time `json:"passedDateTimeUtc,omitempty" doc:"When the last of its devices had been looked at."`
@@ -142,8 +165,8 @@ func (c Compromised) request() (r provisioning.DisallowRequest, err error) {
 			ways++
 		}
 	}
-	if ways > 1 || c.Issuer != "" && c.Serial == "" {
-		return r, fault.New(fault.Malformed, "certificate-named-twice", "say in one way which certificate is meant: itself, its thumbprint, or its serial with, if need be, the issuer")
+	if ways > 1 || c.Issuer != "" && c.Serial == "" && ways > 0 {
+		return r, fault.New(fault.Malformed, "certificate-named-twice", "say in one way which certificate is meant: itself, its thumbprint, its serial with, if need be, the issuer, or the issuer that it is")
 	}
 	r = provisioning.DisallowRequest{Issuer: ca.IssuerID(c.Issuer), Scope: provisioning.DisallowScope(c.Scope)}
 	if c.Since != nil {
@@ -184,6 +207,13 @@ func disallowPreviewOf(p provisioning.DisallowPreview) disallowPreview {
 		Preview: p.ID, Expires: instant(p.Expires), Scope: string(p.Scope), Reason: string(p.Reason), Since: instant(p.Since),
 		Subject: p.Subject, Thumbprint: verify.ThumbprintOf(p.Certificate).String(), Known: p.Known, Ours: p.Ours, AlreadyBy: p.AlreadyBy,
 		Devices: p.Devices, Hubs: []HubDevices{}, Entries: affectedBy(p.Entries), WouldEnter: []entryRef{}, Revoked: p.Revoked, IssuedSince: p.IssuedSince,
+		Issuers: []fallenIssuer{}, Stops: []stopped{}, Lost: p.Lost,
+	}
+	for _, i := range p.Fallen {
+		out.Issuers = append(out.Issuers, fallenIssuer{ID: string(i.ID), Name: i.Name, Role: string(i.Role), Profile: i.Profile, State: string(i.State)})
+	}
+	for _, x := range p.Stops {
+		out.Stops = append(out.Stops, stopped{Role: string(x.Role), Profile: x.Profile, Issuer: string(x.Issuer), Prepared: string(x.Prepared)})
 	}
 	for _, h := range p.Hubs {
 		out.Hubs = append(out.Hubs, HubDevices(h))
@@ -212,11 +242,16 @@ func stateOfIncident(i provisioning.Incident) string {
 }
 
 func disallowanceOf(i provisioning.Incident) (Disallowance, error) {
-	return Disallowance{
+	out := Disallowance{
 		ID: i.ID, State: stateOfIncident(i), Scope: string(i.Scope), Reason: string(i.Reason), Since: instant(i.Since),
 		Subject: i.Subject, Thumbprint: verify.ThumbprintOf(i.Certificate).String(), Entries: affectedBy(i.Entries), Devices: i.Devices, Revoked: i.Revoked,
 		Created: instant(i.Created), By: i.Actor, Passed: instant(i.Passed), Done: instant(i.Done), Lifted: instant(i.LiftedAt), LiftedBy: i.LiftedBy,
-	}, nil
+		Issuers: []string{},
+	}
+	for _, id := range i.Issuers {
+		out.Issuers = append(out.Issuers, string(id))
+	}
+	return out, nil
 }
 
 // wholeDisallowance adds to a disallowance how far it is.
@@ -248,7 +283,7 @@ func (d *door) disallow(ctx context.Context, in *disallowPost) (*written[Disallo
 	if err != nil {
 		return nil, err
 	}
-	r.AtMost = in.Body.ExpectDevices
+	r.AtMost, r.StopsIssuing = in.Body.ExpectDevices, in.Body.StopsIssuing
 	i, err := d.Engine.Disallow(ctx, actor(ctx), r, in.Body.Preview)
 	if err != nil {
 		return nil, err

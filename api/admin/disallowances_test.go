@@ -170,7 +170,8 @@ func TestWhichCertificateIsDisallowed(t *testing.T) {
 	}{
 		{"nothing", `{}`, http.StatusBadRequest, "certificate-missing", ""},
 		{"two ways", of(f.Get("d1"), `,"serial":"0a"`), http.StatusBadRequest, "certificate-named-twice", ""},
-		{"an issuer alone", `{"issuer":"x"}`, http.StatusBadRequest, "certificate-named-twice", ""},
+		{"an issuer there is not", `{"issuer":"x"}`, http.StatusNotFound, "no-issuer", ""},
+		{"an issuer beside a thumbprint", `{"issuer":"` + issuer + `","thumbprint":"` + issuing + `"}`, http.StatusBadRequest, "certificate-named-twice", ""},
 		{"no certificate", `{"certificate":"none"}`, http.StatusBadRequest, "certificate-file", "/certificate"},
 		{"a chain", `{"certificate":` + quoted(both) + `}`, http.StatusBadRequest, "one-certificate", "/certificate"},
 		{"no thumbprint", `{"thumbprint":"12"}`, http.StatusBadRequest, "thumbprint", "/thumbprint"},
@@ -182,7 +183,7 @@ func TestWhichCertificateIsDisallowed(t *testing.T) {
 		{"a reason there is not", of(f.Get("d1"), `,"reason":"boredom"`), http.StatusBadRequest, "reason-unknown", "/reason"},
 		{"in the future", of(f.Get("d1"), `,"since":"2099-01-01T00:00:00Z"`), http.StatusBadRequest, "since-in-future", "/since"},
 		{"no time", of(f.Get("d1"), `,"since":"yesterday"`), http.StatusBadRequest, "schema", "/since"},
-		{"a CA of ours", `{"thumbprint":"` + issuing + `"}`, http.StatusConflict, "own-issuer", ""},
+		{"a CA of ours", `{"thumbprint":"` + issuing + `","scope":"key"}`, http.StatusConflict, "own-issuer", "/scope"},
 	} {
 		w.run(c.name, func(w *world) {
 			a := w.post("/disallowances/preview", c.body).want(c.status, c.rule)
@@ -202,6 +203,49 @@ func TestWhichCertificateIsDisallowed(t *testing.T) {
 		w.do(request{role: policies.RoleOperator, method: http.MethodPost, path: path, body: `{}`}).want(http.StatusForbidden, "scope-missing")
 	}
 	w.do(request{role: policies.RoleViewer, method: http.MethodGet, path: "/disallowances"}).want(http.StatusOK)
+}
+
+func TestAnIssuerOfOursIsDisallowed(t *testing.T) {
+	t.Parallel()
+	w := linked(t)
+	f := stolen(w)
+	issuer := w.get("/certificates?registrationId=d1").want(http.StatusOK).at("items.0.issuer").(string)
+	root := w.get("/issuers/" + issuer).want(http.StatusOK).at("parent").(string)
+	id := `"issuer":"` + issuer + `"`
+	seen := w.post("/disallowances/preview", `{`+id+`}`).want(http.StatusOK).has("scope", "below").has("ours", true).has("devices", 1).has("lost", 1).has("revoked", 0).
+		has("issuers.0.id", issuer).has("issuers.0.role", "issuing").has("issuers.0.state", "active").has("issuers.1", nil).
+		has("stops.0.role", "issuing").has("stops.0.issuer", issuer).has("stops.0.prepared", nil).has("stops.1", nil)
+	preview := `,"preview":"` + seen.at("preview").(string) + `"`
+	w.post("/disallowances", `{`+id+preview+`}`).want(http.StatusConflict, "last-issuer")
+	next := w.post("/issuers", `{"name":"Next","parent":"`+root+`"}`).want(http.StatusCreated).at("id").(string)
+	w.post("/disallowances/preview", `{`+id+`}`).want(http.StatusOK).has("stops.0.prepared", next)
+	w.post("/issuers/"+next+"/promote", ``).want(http.StatusOK)
+	seen = w.post("/disallowances/preview", `{`+id+`}`).want(http.StatusOK).has("stops.0", nil)
+	made := w.post("/disallowances", `{`+id+`,"preview":"`+seen.at("preview").(string)+`"}`).want(http.StatusCreated).has("issuers.0", issuer).has("revoked", 0)
+	w.get("/issuers/"+issuer).want(http.StatusOK).has("state", "revoked")
+	w.followDisallowances()
+	at := "/disallowances/" + made.at("id").(string)
+	w.get(at).want(http.StatusOK).has("state", "done").has("devices", 1)
+	report := w.get(at+"/report").want(http.StatusOK).has("ours", true)
+	for _, code := range []string{"no-crl-of-leaves", "open-connections"} {
+		if !strings.Contains(report.text, `"`+code+`"`) {
+			t.Errorf("it does not say %s: %s", code, report.text)
+		}
+	}
+	for _, code := range []string{"not-ours", "issued-certificates-stand", "root-trusted-elsewhere", "parent-key-elsewhere"} {
+		if strings.Contains(report.text, `"`+code+`"`) {
+			t.Errorf("it says %s: %s", code, report.text)
+		}
+	}
+	w.presents("d1", f.Get("d1")) // it comes back with what it came with first
+	w.post(at+"/lift", ``).want(http.StatusOK).has("notRestored.0.code", "issuers-revoked").has("notRestored.1", nil)
+	w.get("/issuers/"+issuer).want(http.StatusOK).has("state", "revoked")
+
+	seen = w.post("/disallowances/preview", `{"issuer":"`+root+`"}`).want(http.StatusOK).has("issuers.0.role", "root").has("issuers.1.id", next)
+	made = w.post("/disallowances", `{"issuer":"`+root+`","stopsIssuing":true,"preview":"`+seen.at("preview").(string)+`"}`).want(http.StatusCreated)
+	if report := w.get("/disallowances/" + made.at("id").(string) + "/report").want(http.StatusOK); !strings.Contains(report.text, `"root-trusted-elsewhere"`) {
+		t.Errorf("of a root it says %s", report.text)
+	}
 }
 
 // What others wrote into a certificate stays text, and in its cell.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,11 +65,18 @@ func (d *door) reportDisallowance(ctx context.Context, in *disallowReportGet) (*
 	if err != nil {
 		return nil, fmt.Errorf("certificate of disallowance %s: %w", r.ID, err)
 	}
-	out := disallowReport{Issuer: cert.Issuer.String(), Serial: string(ca.SerialOf(cert.SerialNumber)), Ours: len(issued) > 0, Written: instant(d.Now())}
+	out := disallowReport{Issuer: cert.Issuer.String(), Serial: string(ca.SerialOf(cert.SerialNumber)), Ours: len(issued)+len(r.Issuers) > 0, Written: instant(d.Now())}
 	if out.Disallowance, err = wholeDisallowance(r); err != nil {
 		return nil, err
 	}
 	out.NotDone = notDone(r, out.Ours)
+	if r.LiftedAt.IsZero() && len(r.Issuers) > 0 {
+		left, err := d.leftOfIssuers(ctx, r.Incident)
+		if err != nil {
+			return nil, err
+		}
+		out.NotDone = append(out.NotDone, left...)
+	}
 	if strings.Contains(in.Accept, mediaTypeMarkdown) {
 		return &octets{ContentType: mediaTypeMarkdown, Body: []byte(out.markdown())}, nil
 	}
@@ -93,7 +101,7 @@ func notDone(r provisioning.IncidentReport, ours bool) (list []remark) {
 	remarked(r.Passed.IsZero(), "devices-not-counted", "Not all of its devices have been looked at: the figures grow.")
 	remarked(r.Pending() > 0, "hubs-unconfirmed", "Hubs have not confirmed %d devices. Muster refuses them; their hubs may let them in.", r.Pending())
 	remarked(!ours, "not-ours", "It is not a certificate of ours: no CRL or OCSP answer names it. Whoever signed it has to revoke it for those who do not ask Muster.")
-	remarked(r.Since.IsZero(), "issued-certificates-stand", "No time was given since when it is stolen: certificates that were issued here on its word are refused by Muster, and not revoked. "+
+	remarked(r.Since.IsZero() && len(r.Issuers) == 0, "issued-certificates-stand", "No time was given since when it is stolen: certificates that were issued here on its word are refused by Muster, and not revoked. "+
 		"Whoever checks them by CRL or OCSP alone takes them.")
 	remarked(!r.Since.IsZero(), "issued-before-stand", "Certificates that were issued here on its word before %s are refused by Muster, and not revoked.", moment(instant(r.Since)))
 	remarked(r.Scope == provisioning.DisallowCertificate, "key-not-refused", "Other certificates with its key are not refused: that is the scope key.")
@@ -101,6 +109,29 @@ func notDone(r provisioning.IncidentReport, ours bool) (list []remark) {
 	remarked(r.Scope == provisioning.DisallowBelow, "entries-below", "Individual enrollments that hold what it signed, or other certificates with its key, stay enabled; what they hold is refused.")
 	remarked(r.Devices > 0, "open-connections", "A hub is told to keep a device out. Whether it closes a connection that is open is the hub's to do.")
 	return list
+}
+
+// leftOfIssuers says what others have to do about issuers of ours that fell.
+func (d *door) leftOfIssuers(ctx context.Context, r provisioning.Incident) (list []remark, err error) {
+	issuers, err := d.Authority.Issuers(ctx)
+	for _, i := range issuers {
+		switch {
+		case !slices.Contains(r.Issuers, i.ID):
+		case i.Parent == i.ID:
+			list = append(list, remark{"root-trusted-elsewhere", fmt.Sprintf("No CRL can name the root %s: take it out of every trust store that has it.", i.ID)})
+		case !slices.Contains(r.Issuers, i.Parent) && !d.Authority.OnParentCRL(i):
+			list = append(list, remark{"parent-key-elsewhere", fmt.Sprintf("The key of %s, which signed %s, is not here: have whoever holds it revoke the certificate there.", i.Parent, i.ID)})
+		}
+	}
+	return append(list, remark{"no-crl-of-leaves", "A revoked issuer signs no CRL, so that none names what it signed. OCSP says that it is revoked; who goes by CRLs has to check the issuer's own certificate, too."}), err
+}
+
+func idsOf(ids []ca.IssuerID) string {
+	var list []string
+	for _, id := range ids {
+		list = append(list, string(id))
+	}
+	return strings.Join(list, ", ")
 }
 
 // notRestored says what lifting leaves as it is.
@@ -118,6 +149,9 @@ func notRestored(i provisioning.Incident) []remark {
 			list = append(list, remark{string(x.Act), fmt.Sprintf("The %s was disabled and stays as it is now: muster %s enable %s", name, noun, x.Owner.ID)})
 		case provisioning.EntryWasShut:
 		}
+	}
+	if len(i.Issuers) > 0 {
+		list = append(list, remark{"issuers-revoked", fmt.Sprintf("Issuers of ours that were revoked stay revoked, and nothing that they signed is good again: %s", idsOf(i.Issuers))})
 	}
 	if i.Revoked > 0 {
 		list = append(list, remark{"revoked", fmt.Sprintf("Certificates of ours that were revoked stay revoked (%d): their devices need new ones.", i.Revoked)})
@@ -163,6 +197,9 @@ func (r disallowReport) markdown() string {
 	}
 	for _, x := range r.Entries {
 		line("| %s | %s |", inMarkdown(x.Kind+" "+x.ID), inMarkdown(fmt.Sprintf(actWords[x.Act], x.Slot)))
+	}
+	if len(r.Issuers) > 0 {
+		line("\n## Issuers of ours\n\nRevoked, with all that they signed: %s.", inMarkdown(strings.Join(r.Issuers, ", ")))
 	}
 	line("\n## Certificates of ours\n\n%d revoked.", r.Revoked)
 	line("\n## Devices\n\n%d rest on it.\n", r.Devices)
