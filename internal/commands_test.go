@@ -20,6 +20,7 @@ type command struct {
 	children map[string]*command
 	flags    map[string]bool // long names, and "-o" for short ones
 	args     bool            // takes arguments
+	standard *command        // the child that is meant where none is named; nil: none is
 }
 
 // commandTree reads the type cli of cmd/muster.
@@ -96,6 +97,9 @@ func (c *command) add(types map[string]*ast.StructType, field string, tag reflec
 			c.children = map[string]*command{}
 		}
 		c.children[name] = child
+		if tag.Get("default") == "withargs" {
+			c.standard = child
+		}
 	case isArgument:
 		c.args = true
 	default:
@@ -120,7 +124,9 @@ func dashed(field string) string {
 // leaves are the commands that do something, by their full names.
 func (c *command) leaves(prefix string) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.children)) {
-		if child := c.children[name]; len(child.children) == 0 {
+		if child := c.children[name]; child == c.standard {
+			names = append(names, prefix)
+		} else if len(child.children) == 0 {
 			names = append(names, prefix+" "+name)
 		} else {
 			names = append(names, child.leaves(prefix+" "+name)...)
@@ -134,6 +140,9 @@ func (c *command) check(line string) error {
 	at := c
 	for _, word := range strings.Fields(line)[1:] {
 		flag, _, _ := strings.Cut(strings.Trim(word, "[]()…"), "=")
+		if at.standard != nil && at.children[word] == nil {
+			at = at.standard
+		}
 		switch child := at.children[word]; {
 		case child != nil:
 			at = child

@@ -181,9 +181,26 @@ func TestASweepThatFailsOrPanicsIsOnRecordAndTriedAgain(t *testing.T) {
 	})
 }
 
+// complaining counts warnings.
+type complaining struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (c complaining) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c complaining) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		c.n.Add(1)
+	}
+	return nil
+}
+
 func TestNudgesInARowAreFewJobs(t *testing.T) {
 	onBoth(t, func(t *testing.T, c Config) {
 		n := newCounter()
+		var complaints atomic.Int64
+		c.Log = slog.New(complaining{slog.DiscardHandler, &complaints})
 		c.Sweeps = []Sweep{{Scope: "0neA", Name: "nudged", Every: time.Hour, Run: n.run}}
 		j := start(t, c)
 		n.await(t, 1)
@@ -194,6 +211,9 @@ func TestNudgesInARowAreFewJobs(t *testing.T) {
 		time.Sleep(2 * nudgeEvery)
 		if got := n.pages.Load(); got > 3 {
 			t.Errorf("10,000 nudges at once were %d runs", got-1)
+		}
+		if got := complaints.Load(); got > 0 {
+			t.Errorf("%d warnings", got)
 		}
 		j.Nudge("0neA", "unknown") // nobody's business
 	})

@@ -56,6 +56,9 @@ func (j *Jobs) carryNudges(ctx context.Context) {
 		case <-j.nudges.wake:
 		}
 		all := j.nudges.take()
+		if len(all) == 0 { // taken with the nudge before
+			continue
+		}
 		var inserts []river.InsertManyParams
 		for t := range all {
 			inserts = append(inserts, river.InsertManyParams{Args: args{Scope: t.scope, sweep: t.name}, InsertOpts: &river.InsertOpts{Queue: queue}})

@@ -119,6 +119,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addLineage()
 	d.addCampaigns()
 	d.addDisallowances()
+	d.addRetirements()
 	d.addAudit()
 	d.addLog()
 	d.addJobs()

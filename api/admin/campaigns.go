@@ -17,8 +17,10 @@ import (
 // CampaignSettings are what an operator says of a campaign.
 type CampaignSettings struct {
 	Name          string            `json:"name" doc:"1 to 64 letters, digits, dots, dashes and underscores. Never used again."`
-	Act           string            `json:"act" enum:"renew,reprovision" doc:"What its devices are told: to get a new certificate, or to register again."`
+	Act           string            `json:"act" enum:"renew,reprovision,retire,delete" doc:"What its devices are told: to get a new certificate, or to register again. Or what is done to them: they are taken out of service (scope security), or their records are deleted (scope enroll); that is planned first, and carried out when the campaign is resumed."`
 	Select        campaignSelection `json:"select" doc:"Which devices: those that every part fits."`
+	DeleteRecords bool              `json:"deleteRecords,omitempty" doc:"Of retire: delete the registrations, too."`
+	FromHub       bool              `json:"fromHub,omitempty" doc:"Of delete: remove the devices from the built-in hub, too. Hubs that live elsewhere are told to remove them anyway."`
 	ExpectDevices int               `json:"expectDevices,omitempty" doc:"Pause before anybody is told when more devices were found."`
 	Canary        float64           `json:"canary,omitempty" doc:"The share of all devices in the first wave, at most 0.5."`
 	CanaryDevices int               `json:"canaryDevices,omitempty" doc:"Or their number."`
@@ -39,6 +41,7 @@ type campaignSelection struct {
 	Enrollment    string     `json:"enrollment,omitempty" maxLength:"128" doc:"The device of this individual enrollment."`
 	Profile       string     `json:"profile,omitempty" maxLength:"64" doc:"Devices whose entry has this issuing profile."`
 	Hub           string     `json:"hub,omitempty" maxLength:"253" doc:"Devices on this hub."`
+	Orphaned      bool       `json:"orphaned,omitempty" doc:"Registrations whose entry was deleted."`
 	Issuer        string     `json:"issuer,omitempty" maxLength:"64" doc:"Devices whose last certificate is of this issuer."`
 	ExpiresBefore *time.Time `json:"expiresBefore,omitempty" doc:"Devices whose certificates all end before."`
 	IDs           []string   `json:"ids,omitempty" maxItems:"1000" doc:"Devices by their registration ids."`
@@ -102,6 +105,7 @@ type campaignDevice struct {
 	Certificate    string     `json:"certificate,omitempty" doc:"SHA-256 of the one it had when the campaign began."`
 	ToldAt         *time.Time `json:"toldAt,omitempty"`
 	Updated        *time.Time `json:"lastUpdatedDateTimeUtc" doc:"When its state changed last."`
+	Plan           *Ending    `json:"plan,omitempty" doc:"Of retire and delete: what was planned when it was gathered."`
 }
 
 type campaignPreview struct {
@@ -138,8 +142,9 @@ func (d *door) addCampaigns() {
 	add(d, route{"preview-campaign", http.MethodPost, "/campaigns/preview", policies.ScopeRotate, tag, "Say how many devices a campaign would move, and start nothing", false}, d.previewCampaign)
 	add(d, route{"get-campaign", http.MethodGet, one, policies.ScopeRead, tag, "Read a campaign, with its funnel and forecast", false}, d.getCampaign)
 	add(d, route{"list-campaign-devices", http.MethodGet, one + "/devices", policies.ScopeRead, tag, "List the devices of a campaign", false}, d.listCampaignDevices)
+	add(d, route{"get-campaign-plan", http.MethodGet, one + "/plan", policies.ScopeRead, tag, "Sum up what a campaign that retires or deletes would do", false}, d.campaignPlan)
 	add(d, route{"pause-campaign", http.MethodPost, one + "/pause", policies.ScopeRotate, tag, "Tell nobody any more until the campaign is resumed", false}, d.campaignAct(d.Engine.PauseCampaign))
-	add(d, route{"resume-campaign", http.MethodPost, one + "/resume", policies.ScopeRotate, tag, "Go on with a paused campaign; failures are counted anew", false}, d.campaignAct(d.Engine.ResumeCampaign))
+	add(d, route{"resume-campaign", http.MethodPost, one + "/resume", policies.ScopeRotate, tag, "Go on with a paused campaign; failures are counted anew", false}, d.resumeCampaign)
 	add(d, route{"abort-campaign", http.MethodPost, one + "/abort", policies.ScopeRotate, tag, "End a campaign for good; its devices stay as they are", false}, d.campaignAct(d.Engine.AbortCampaign))
 	add(d, route{"reprovision-registration", http.MethodPost, "/registrations/{id}/reprovision", policies.ScopeRotate, "registrations", "Tell a device to register again", false}, d.reprovision)
 }
@@ -147,11 +152,11 @@ func (d *door) addCampaigns() {
 // policy reads the settings; the rest of what may be wrong with them the engine finds.
 func (s CampaignSettings) policy() (c policies.Campaign, err error) {
 	c = policies.Campaign{
-		Name: s.Name, Act: policies.CampaignAct(s.Act), Expect: s.ExpectDevices, Canary: s.Canary, CanaryDevices: s.CanaryDevices,
+		Name: s.Name, Act: policies.CampaignAct(s.Act), DeleteRecords: s.DeleteRecords, FromHub: s.FromHub, Expect: s.ExpectDevices, Canary: s.Canary, CanaryDevices: s.CanaryDevices,
 		Waves: s.Waves, Sizes: s.WaveSizes, WaveAfter: s.WaveAfter, MaxPerHour: s.MaxPerHour, MaxErrorRate: s.MaxErrorRate, MinSample: s.MinSample,
 		Select: policies.Selection{
 			Everything: s.Select.Everything, Group: s.Select.Group, Enrollment: s.Select.Enrollment, Profile: s.Select.Profile,
-			Hub: s.Select.Hub, Issuer: s.Select.Issuer, IDs: s.Select.IDs,
+			Hub: s.Select.Hub, Orphaned: s.Select.Orphaned, Issuer: s.Select.Issuer, IDs: s.Select.IDs,
 		},
 	}
 	if s.Select.ExpiresBefore != nil {
@@ -174,12 +179,12 @@ func (s CampaignSettings) policy() (c policies.Campaign, err error) {
 func campaignOf(c provisioning.Campaign) (campaign, error) {
 	out := campaign{
 		CampaignSettings: CampaignSettings{
-			Name: c.Name, Act: string(c.Act), ExpectDevices: c.Expect, Canary: c.Canary, CanaryDevices: c.CanaryDevices,
+			Name: c.Name, Act: string(c.Act), DeleteRecords: c.DeleteRecords, FromHub: c.FromHub, ExpectDevices: c.Expect, Canary: c.Canary, CanaryDevices: c.CanaryDevices,
 			Waves: c.Waves, WaveSizes: c.Sizes, WaveAfter: c.WaveAfter, MaxPerHour: c.MaxPerHour,
 			Patience: formatDuration(c.Patience), MaxErrorRate: c.MaxErrorRate, MinSample: c.MinSample,
 			Select: campaignSelection{
 				Everything: c.Select.Everything, Group: c.Select.Group, Enrollment: c.Select.Enrollment, Profile: c.Select.Profile,
-				Hub: c.Select.Hub, Issuer: c.Select.Issuer, IDs: c.Select.IDs, ExpiresBefore: instant(c.Select.ExpiresBefore),
+				Hub: c.Select.Hub, Orphaned: c.Select.Orphaned, Issuer: c.Select.Issuer, IDs: c.Select.IDs, ExpiresBefore: instant(c.Select.ExpiresBefore),
 			},
 		},
 		State: string(c.State), Reason: c.Reason, Devices: c.Devices, Wave: c.Wave,
@@ -270,6 +275,9 @@ func (d *door) startCampaign(ctx context.Context, in *campaignPost) (*written[ca
 	if err != nil {
 		return nil, err
 	}
+	if err := d.mayEnd(ctx, c.Act, "POST "+prefix+"/campaigns"); err != nil {
+		return nil, err
+	}
 	made, err := d.Engine.StartCampaign(ctx, actor(ctx), c)
 	if err != nil {
 		return nil, err
@@ -319,6 +327,29 @@ func (d *door) campaignAct(act func(ctx context.Context, actor, name, why string
 	}
 }
 
+// resumeCampaign asks whoever lets a plan be carried out for the scope that starting it asks for.
+func (d *door) resumeCampaign(ctx context.Context, in *campaignAct) (*found[campaign], error) {
+	r, err := d.Engine.Campaign(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.mayEnd(ctx, r.Act, "POST "+prefix+"/campaigns/"+r.Name+"/resume"); err != nil {
+		return nil, err
+	}
+	return d.campaignAct(d.Engine.ResumeCampaign)(ctx, in)
+}
+
+// mayEnd asks for the scope of what a campaign ends.
+func (d *door) mayEnd(ctx context.Context, act policies.CampaignAct, request string) error {
+	switch act {
+	case policies.ActRetire:
+		return d.needs(ctx, policies.ScopeSecurity, request)
+	case policies.ActDelete:
+		return d.needs(ctx, policies.ScopeEnroll, request)
+	}
+	return nil
+}
+
 // campaignDeviceKey is where a device stands in the list.
 func campaignDeviceKey(d provisioning.CampaignDevice) string {
 	return strconv.FormatInt(d.Wave, 10) + " " + strconv.FormatInt(d.Place, 10) + " " + d.ID.String()
@@ -328,6 +359,9 @@ func campaignDeviceOf(d provisioning.CampaignDevice) (campaignDevice, error) {
 	out := campaignDevice{RegistrationID: d.ID.String(), Wave: d.Wave, State: string(d.State), Reason: d.Reason, ToldAt: instant(d.ToldAt), Updated: instant(d.Updated)}
 	if d.Ref != (rotation.Ref{}) {
 		out.Certificate = verify.Thumbprint(d.Ref).String()
+	}
+	if planned := endingOf(d.Plan); d.Plan.Entry != "" || d.Plan.Hub != "" || len(d.Plan.Open) > 0 {
+		out.Plan = &planned
 	}
 	return out, nil
 }

@@ -14,7 +14,7 @@ type regCmd struct {
 	Reprovision regReprovisionCmd `cmd:"" help:"Tell a device, or many, to register again."`
 	Pending     regPendingCmd     `cmd:"" help:"Show the certificates that wait for devices, made from their requests on record; or write them into files."`
 	Resign      regResignCmd      `cmd:"" help:"Sign a device's request on record again, due or not."`
-	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record. A hub that lives elsewhere is told to remove the device; on the built-in one it stays, unless --from-hub."`
+	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record, or many by a plan. A hub that lives elsewhere is told to remove the device; on the built-in one it stays, unless --from-hub."`
 }
 
 var registrationTable = table{
@@ -61,24 +61,42 @@ func (c *regShowCmd) Run(ctx context.Context, s streams, api *client) error {
 }
 
 type regDeleteCmd struct {
+	output
 	harm
-	FromHub bool   `help:"Remove the device from the built-in hub, too."`
-	ID      string `arg:"" help:"Registration id."`
+	expecting
+	devices
+	FromHub  bool   `help:"Remove the device from the built-in hub, too."`
+	Plan     bool   `help:"Of several: show the plan, and stop."`
+	Campaign string `placeholder:"NAME" help:"What the campaign of several records is called (a name with the time unless given)."`
+	Watch    bool   `help:"Follow the campaign until it is done."`
 }
 
-// Run deletes a registration.
+// Run deletes one record at once, or several by a plan.
 func (c *regDeleteCmd) Run(ctx context.Context, s streams, api *client) error {
-	got, err := getRegistration(ctx, api, c.ID)
+	selection, alone, err := c.read()
 	if err != nil {
 		return err
 	}
-	if err := c.confirmed(s, c.ID, fmt.Sprintf("the record of registration %s will be deleted; %s, and while an entry admits it, it can register anew: muster retire ends that, too", c.ID, c.becomes())); err != nil {
+	if alone != "" {
+		return c.one(ctx, s, api, alone)
+	}
+	p := planning{output: c.output, harm: c.harm, expecting: c.expecting, plan: c.Plan, watch: c.Watch}
+	return p.run(ctx, s, api, map[string]any{"name": campaignName("delete", c.Campaign), "act": "delete", "fromHub": c.FromHub, "select": selection})
+}
+
+func (c *regDeleteCmd) one(ctx context.Context, s streams, api *client, id string) error {
+	got, err := getRegistration(ctx, api, id)
+	if err != nil {
 		return err
 	}
-	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"registrations", c.ID}, query: filters("fromHub", flagged(c.FromHub)), match: got.etag}); err != nil {
+	what := fmt.Sprintf("the record of registration %s will be deleted; %s, and while an entry admits it, it can register anew: muster retire ends that, too", id, c.becomes())
+	if err := c.confirmed(s, id, what); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Err, "registration %s deleted; %s\n", c.ID, c.becomes())
+	if _, err := api.do(ctx, call{method: http.MethodDelete, at: []string{"registrations", id}, query: filters("fromHub", flagged(c.FromHub)), match: got.etag}); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Err, "registration %s deleted; %s\n", id, c.becomes())
 	return nil
 }
 

@@ -267,9 +267,14 @@ func grown(before, after []ca.CRLSize) (octets int) {
 // silentHub confirms all it is told, and calls nobody.
 type silentHub struct{}
 
-func (silentHub) Apply(context.Context, provisioning.HubAccess, provisioning.HubIdentity) error {
-	return nil
+func (silentHub) Traits() provisioning.HubTraits { return provisioning.HubTraits{Batch: 100} }
+
+func (silentHub) Endpoint(string) (string, error) { return "", nil }
+
+func (silentHub) Apply(_ context.Context, _ provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+	return make([]error, len(want))
 }
+
 func (silentHub) Test(context.Context, provisioning.HubAccess) error { return nil }
 
 // closedKeys opens no key: a drill signs nothing that anybody could take for real.

@@ -42,6 +42,7 @@ type cli struct {
 	Roll         rollCmd         `cmd:"" help:"Rotation: plans, what is due, and campaigns that move many devices."`
 	Disallow     disallowCmd     `cmd:"" help:"Shut out what is compromised, everywhere: a certificate, a key, or a CA and all below it."`
 	Drill        drillCmd        `cmd:"" help:"Try a disallowance on a copy of the database, and say what it did; on the host itself."`
+	Retire       retireCmd       `cmd:"" help:"Take devices out of service: shut out, certificates revoked, off their hubs."`
 	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
 	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`
 	Profile      profileCmd      `cmd:"" help:"Issuing profiles: what certificates look like."`
