@@ -322,6 +322,34 @@ func TestAYesHasToSayWhatWasDone(t *testing.T) {
 	}
 }
 
+// Whoever says yes and does nothing is believed, and found out by whoever reads the hub.
+func TestAHubThatSaysYesAndDoesNothingIsFoundOutByReadingIt(t *testing.T) {
+	hub := hubtest.NewIoTHub(t)
+	list := presses(t, 2)
+	tell(t, hub, list)
+	hub.Answers(func(w http.ResponseWriter, r *http.Request) bool {
+		says := map[string]string{
+			"PUT /devices/press-0": `{"deviceId":"press-0","etag":"x","status":"disabled"}`, "POST /devices": `{"isSuccessful":true,"errors":[],"warnings":[]}`,
+		}[r.Method+" "+r.URL.Path]
+		_, err := io.WriteString(w, says)
+		return says != "" && err == nil
+	})
+	tell(t, hub, later(list[:1], shut))
+	tell(t, hub, later(list, shut))
+	enabled := 0
+	err := driver(hub).Devices(t.Context(), hub.Access(), func(page []provisioning.HubFound) error {
+		for _, found := range page {
+			if found.Enabled {
+				enabled++
+			}
+		}
+		return nil
+	})
+	if err != nil || enabled != 2 {
+		t.Errorf("%d are found enabled, %v", enabled, err)
+	}
+}
+
 func TestAllDevicesAreReadPageByPage(t *testing.T) {
 	hub := hubtest.NewIoTHub(t)
 	for chunk := range slices.Chunk(presses(t, 250), 100) {
