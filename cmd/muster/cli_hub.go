@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -14,7 +15,7 @@ type hubCmd struct {
 	List   hubListCmd   `cmd:"" help:"List linked hubs."`
 	Show   hubShowCmd   `cmd:"" help:"Show one."`
 	Link   hubLinkCmd   `cmd:"" help:"Link one."`
-	Update hubUpdateCmd `cmd:"" help:"Change one's weight, location or address."`
+	Update hubUpdateCmd `cmd:"" help:"Change one's weight, location, address or driver."`
 	Key    hubKeyCmd    `cmd:"" help:"Give one that lives elsewhere a new key, and print it."`
 	Test   hubTestCmd   `cmd:"" help:"Say whether one can be worked with, and what rests on it."`
 	Drain  hubDrainCmd  `cmd:"" help:"Let one keep its devices and take no new ones."`
@@ -29,6 +30,7 @@ var (
 	}
 	// hubMade shows a key that nobody will be shown again.
 	hubMade      = table{{"NAME", "name", false}, {"ENDPOINT", "endpoint", false}, {"KEY", "key", false}}
+	hubElsewhere = append(table{{"NAME", "name", false}, {"ENDPOINT", "endpoint", false}}, hubTable[1:5]...)
 	hubTestTable = table{{"NAME", "name", false}, {"DRIVER", "driver", false}, {"OK", "ok", false}, {"ENROLLMENTS", "enrollments", false}, {"DEVICES", "devices", false}, {"DETAIL", "detail", false}}
 )
 
@@ -63,10 +65,14 @@ type hubFlags struct {
 	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret; of an Azure IoT Hub its connection string."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
+	Driver   string  `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; or webhook, one that is told by signed POSTs."`
 }
 
 func (f hubFlags) body() (map[string]any, error) {
 	body := map[string]any{}
+	if f.Driver != "" {
+		body["driver"] = f.Driver
+	}
 	if f.Weight != nil {
 		body["weight"] = *f.Weight
 	}
@@ -83,8 +89,7 @@ func (f hubFlags) body() (map[string]any, error) {
 type hubLinkCmd struct {
 	output
 	hubFlags
-	Name   string `arg:"" help:"Its host name, as devices are told."`
-	Driver string `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; or webhook, one that is told by signed POSTs."`
+	Name string `arg:"" help:"Its host name, as devices are told."`
 }
 
 // Run links a hub.
@@ -93,9 +98,6 @@ func (c *hubLinkCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if c.Driver != "" {
-		body["driver"] = c.Driver
-	}
 	got, err := api.do(ctx, call{method: http.MethodPut, at: []string{"hubs", c.Name}, match: mustBeNew, body: body})
 	if alreadyThere(err) {
 		return &apiError{fault: fault.New(fault.Conflict, "exists", "hub %s is linked already", c.Name), next: "muster hub update " + c.Name}
@@ -103,16 +105,22 @@ func (c *hubLinkCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	made, err := decode(got.body)
+	return showHub(s, c.output, got.body)
+}
+
+// showHub shows a hub that was written: of one that lives elsewhere where it is called, and a key
+// that was made.
+func showHub(s streams, o output, body json.RawMessage) error {
+	made, err := decode(body)
 	switch {
 	case err != nil:
 		return err
 	case made["key"] != nil:
-		return c.one(s.Out, hubMade, got.body)
+		return o.one(s.Out, hubMade, body)
 	case made["endpoint"] != nil:
-		return c.one(s.Out, hubMade[:2], got.body)
+		return o.one(s.Out, hubElsewhere, body)
 	}
-	return c.one(s.Out, hubTable, got.body)
+	return o.one(s.Out, hubTable, body)
 }
 
 type hubUpdateCmd struct {
@@ -128,7 +136,7 @@ func (c *hubUpdateCmd) Run(ctx context.Context, s streams, api *client) error {
 		return err
 	}
 	if len(patch) == 0 {
-		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --location TEXT or --to URL")
+		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --location TEXT, --to URL or --driver DRIVER")
 	}
 	return patchHub(ctx, s, api, c.output, c.Name, patch)
 }
@@ -141,7 +149,7 @@ func patchHub(ctx context.Context, s streams, api *client, o output, name string
 	if got, err = api.do(ctx, call{method: http.MethodPatch, at: []string{"hubs", name}, match: got.etag, body: patch}); err != nil {
 		return err
 	}
-	return o.one(s.Out, hubTable, got.body)
+	return showHub(s, o, got.body)
 }
 
 type hubKeyCmd struct {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,7 +151,9 @@ func TestWhoIsOvertakenReadsAgain(t *testing.T) {
 		}, func(d hubtest.Device, there bool) bool { return there && !d.Enabled }},
 		"it came meanwhile": {false, shut, http.MethodPut, func(hub *hubtest.IoTHub) {
 			hub.Change("press-0", "", func(d *hubtest.Device) { d.Enabled, d.Type = true, provisioning.HubCertificateAuthority })
-		}, func(d hubtest.Device, there bool) bool { return there && !d.Enabled && d.Type == provisioning.HubSelfSigned }},
+		}, func(d hubtest.Device, there bool) bool {
+			return there && !d.Enabled && d.Type == provisioning.HubSelfSigned
+		}},
 		"it is to go, and changed meanwhile": {true, func(i *provisioning.HubIdentity) { i.Present = false }, http.MethodDelete, func(hub *hubtest.IoTHub) {
 			hub.Change("press-0", "Muster 15", func(*hubtest.Device) {})
 		}, func(_ hubtest.Device, there bool) bool { return !there }},
@@ -205,11 +208,11 @@ func TestAThrottledHubIsLeftAlone(t *testing.T) {
 	hub.Throttled(10, func() time.Time { return now })
 	to := hub.Access()
 	to.URL = hub.Connection("registryReadWrite") // one by one
-	calls := 0
-	hub.Answers(func(http.ResponseWriter, *http.Request) bool { calls++; return false })
+	var calls atomic.Int64
+	hub.Answers(func(http.ResponseWriter, *http.Request) bool { calls.Add(1); return false })
 	list := presses(t, 60)
 	for left := len(list); left > 0; now = now.Add(time.Minute) {
-		calls = 0
+		calls.Store(0)
 		var rest []provisioning.HubIdentity
 		for i, err := range driver(hub).Apply(t.Context(), to, list) {
 			if err != nil {
@@ -219,8 +222,8 @@ func TestAThrottledHubIsLeftAlone(t *testing.T) {
 				}
 			}
 		}
-		if len(rest) >= left || calls > 10+1+8 {
-			t.Fatalf("%d of %d are left after %d calls", len(rest), left, calls)
+		if len(rest) >= left || calls.Load() > 10+1+8 {
+			t.Fatalf("%d of %d are left after %d calls", len(rest), left, calls.Load())
 		}
 		list, left = rest, len(rest)
 	}
@@ -316,6 +319,34 @@ func TestAYesHasToSayWhatWasDone(t *testing.T) {
 	gone := later(list[:1], func(i *provisioning.HubIdentity) { i.Present = false })
 	if err := driver(hub).Apply(t.Context(), hub.Access(), gone)[0]; fault.RuleOf(err) != "hub-unavailable" {
 		t.Errorf("a page instead of a removal: %v", err)
+	}
+}
+
+// Whoever says yes and does nothing is believed, and found out by whoever reads the hub.
+func TestAHubThatSaysYesAndDoesNothingIsFoundOutByReadingIt(t *testing.T) {
+	hub := hubtest.NewIoTHub(t)
+	list := presses(t, 2)
+	tell(t, hub, list)
+	hub.Answers(func(w http.ResponseWriter, r *http.Request) bool {
+		says := map[string]string{
+			"PUT /devices/press-0": `{"deviceId":"press-0","etag":"x","status":"disabled"}`, "POST /devices": `{"isSuccessful":true,"errors":[],"warnings":[]}`,
+		}[r.Method+" "+r.URL.Path]
+		_, err := io.WriteString(w, says)
+		return says != "" && err == nil
+	})
+	tell(t, hub, later(list[:1], shut))
+	tell(t, hub, later(list, shut))
+	enabled := 0
+	err := driver(hub).Devices(t.Context(), hub.Access(), func(page []provisioning.HubFound) error {
+		for _, found := range page {
+			if found.Enabled {
+				enabled++
+			}
+		}
+		return nil
+	})
+	if err != nil || enabled != 2 {
+		t.Errorf("%d are found enabled, %v", enabled, err)
 	}
 }
 

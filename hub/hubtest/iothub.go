@@ -180,8 +180,6 @@ func (h *IoTHub) serve(w http.ResponseWriter, r *http.Request, who rights, body 
 		return h.bulk(w, body)
 	case "POST /devices/query":
 		return h.query(w, r, body)
-	case "GET /statistics/devices":
-		return h.statistics(w)
 	}
 	return &problem{http.StatusNotFound, "ResourceNotFound", "404000"}
 }

@@ -229,14 +229,3 @@ func (h *IoTHub) remove(id, condition string) *problem {
 	delete(h.devices, id)
 	return nil
 }
-
-func (h *IoTHub) statistics(w http.ResponseWriter) *problem {
-	off := 0
-	for _, d := range h.devices {
-		if !d.Enabled {
-			off++
-		}
-	}
-	reply(w, http.StatusOK, map[string]int{"totalDeviceCount": len(h.devices), "enabledDeviceCount": len(h.devices) - off, "disabledDeviceCount": off})
-	return nil
-}
