@@ -52,7 +52,7 @@ var (
 	// A registration's subject in the ledger is registration:ID.
 	countNewRestingOn = statement("SELECT count(DISTINCT r.id) FROM ledger l JOIN registrations r ON r.id = substr(l.subject, 14) " +
 		"WHERE l.seq > ? AND l.subject LIKE 'registration:%' AND r.created >= ? AND " + restsOn)
-	countInUse       = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id AND c.thumbprint IN (r.primary_ref, r.secondary_ref) WHERE " + signedHere)
+	countInUse       = statement("SELECT count(*) FROM registrations r CROSS JOIN certificates c WHERE c.registration_id = r.id AND c.thumbprint IN (r.primary_ref, r.secondary_ref) AND " + signedHere)
 	ofRevoked        = statement("SELECT c.thumbprint FROM certificates c JOIN issuers i ON i.id = c.issuer WHERE c.thumb8 IN (?, ?) AND c.thumbprint IN (?, ?) AND i.state = 'revoked'")
 	countIssuedSince = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
 		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn)

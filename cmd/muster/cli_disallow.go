@@ -102,6 +102,9 @@ func (c *disallowStartCmd) look(ctx context.Context, s streams, api *client, bod
 	}
 	name := p.Thumbprint[:min(8, len(p.Thumbprint))]
 	what := fmt.Sprintf("%d devices will be shut out, on every hub, with %s (%s)", p.Devices, printable(p.Subject), name)
+	if len(p.Issuers) > 0 {
+		what = fmt.Sprintf("what %s (%s) signed will be good nowhere: %d devices stay by something else, or have to come again", printable(p.Subject), name, p.Devices)
+	}
 	return p.Preview, c.confirmed(s, name, what)
 }
 

@@ -125,6 +125,7 @@ func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
 	h := newHost(t)
 	h.init("--keep-root")
 	c := h.config("")
+	c.dev = true // hubs on this host
 	h.within(c, func(x *house) {
 		const devices = 40 // more than a hub is told at once
 		f, receiver := x.furnished(t, devices)
