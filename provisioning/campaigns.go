@@ -250,14 +250,14 @@ func (e *Engine) PauseCampaign(ctx context.Context, actor, name, why string, pre
 
 // ResumeCampaign goes on where a campaign was paused. Errors are counted anew; a wave that
 // ended short of its share is left behind, and a campaign of more devices than expected is
-// taken as it is. Conflict, "campaign-not-paused", otherwise.
+// taken as it is. One that ends something is resumed by its version alone. Conflict, "campaign-not-paused", otherwise.
 func (e *Engine) ResumeCampaign(ctx context.Context, actor, name, why string, pre Precondition) (Campaign, error) {
 	return e.actOnCampaign(ctx, name, pre, func(tx Tx, c *Campaign, now time.Time) (audit.Event, error) {
 		if c.State != CampaignPaused {
 			return audit.Event{}, c.conflict("campaign-not-paused", "only a paused campaign can be resumed")
 		}
 		was := c.Reason
-		if was == RulePlanned {
+		if c.Act.Ends() {
 			if err := pre.check(c.Version); err != nil { // whoever says so has seen it
 				return audit.Event{}, err
 			}

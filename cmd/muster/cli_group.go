@@ -158,9 +158,13 @@ func (c *groupExceptCmd) Run(ctx context.Context, s streams, api *client) error 
 	}
 	enroll := enrollCmd{}.ProvideKind()
 	body := map[string]any{"attestation": attestation, "provisioningStatus": "disabled", "credentialPolicyName": nil}
-	if err := enroll.putNew(ctx, s, api, c.output, c.ID, body); err != nil {
+	err := enroll.putNew(ctx, s, api, c.output, c.ID, body)
+	if there := new(apiError); errors.As(err, &there) && there.fault.Rule == "exists" {
+		there.next = "muster enroll disable " + c.ID // it shadows every group as it is
+	}
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Err, "keep the enrollment: deleting it admits the device again; %s\n", goesOn)
+	fmt.Fprintf(s.Err, "keep the enrollment: deleting it admits the device again; its hub keeps it, and certificates go on working: muster retire %s\n", c.ID)
 	return nil
 }
