@@ -7,7 +7,8 @@ import (
 )
 
 // HubLink is how a hub that lives elsewhere is reached, and how it does: when it does not
-// answer it is not tried before NextTry, whatever the number of devices.
+// answer it is not tried before NextTry, whatever the number of devices. Circuit says in a word
+// how it does.
 type HubLink struct {
 	Hub       string
 	SealedURL []byte
@@ -16,6 +17,8 @@ type HubLink struct {
 	NextTry   time.Time
 	Answered  time.Time // when it last did; zero: not yet
 	Problem   string    // of the last try; "": it answered
+	Paced     time.Time // of a hub that has a rate: its calls are given out up to here
+	Trial     time.Time // a process tries one that failed, until then at most
 }
 
 // HubPlace is one device on one hub.
@@ -59,6 +62,8 @@ type HubIdentityTx interface {
 	// MoveHubLink writes how the hub does, unless somebody has since it was read: then
 	// Conflict, rule "hub-moved".
 	MoveHubLink(was, is HubLink) error
+	// PaceHubLink writes Paced, and nothing else, in the same way.
+	PaceHubLink(was, is HubLink) error
 
 	HubIdentity(HubPlace) (HubIdentityRecord, error)
 	// TakeHubIdentities lists devices that the hub is to be told of at now, gives each a

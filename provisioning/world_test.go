@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -36,8 +37,10 @@ type world struct {
 	authority *ca.Authority
 	engine    *provisioning.Engine
 	clock     time.Time
-	jumped    time.Duration // what of clock has not passed
-	webhook   webhook       // answers custom allocation
+	jumped    time.Duration                     // what of clock has not passed
+	began     time.Time                         // zero: clock moves only when the test says so
+	webhook   webhook                           // answers custom allocation
+	drivers   map[string]provisioning.HubDriver // beside the webhook
 	folder    *keys.Folder
 	box       *seal.Box
 }
@@ -105,15 +108,25 @@ func newWorldOn(t testing.TB, database store.Engine, box *seal.Box) *world {
 
 // restart makes a new engine on what is stored.
 func (w *world) restart() {
+	drivers := map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, true)}
+	maps.Copy(drivers, w.drivers)
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, true)},
+		HubDrivers: drivers,
 	})
 }
 
-func (w *world) now() time.Time { return w.clock }
+func (w *world) now() time.Time {
+	if !w.began.IsZero() {
+		return w.clock.Add(time.Since(w.began))
+	}
+	return w.clock
+}
+
+// real has the clock go as time does, from now on.
+func (w *world) real() { w.began = time.Now() }
 
 // even is a clock that never jumps.
 func (w *world) even() time.Duration { return w.clock.Sub(testkit.Now()) - w.jumped }

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	hubLinkColumns     = cols("t hub, b sealed_url, b sealed_key, i tries, i next_try, i answered, t problem")
+	hubLinkColumns     = cols("t hub, b sealed_url, b sealed_key, i tries, i next_try, i answered, t problem, i paced, i trial")
 	hubIdentityColumns = cols("t hub, t device, t spelled, t registration_id, i generation, i applied, i as_of, i since, i tries, i next_try, t problem")
 )
 
@@ -20,10 +20,10 @@ var (
 	selectHubLink  = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links WHERE hub = ?")
 	selectHubLinks = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links ORDER BY hub").apart()
 	insertHubLink  = statement(insert("hub_links", hubLinkColumns)).unique(exists("hub-link"))
-	updateHubLink  = statement("UPDATE hub_links SET sealed_url = ?, sealed_key = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ?").missed(notFound("hub-link"))
+	updateHubLink  = statement("UPDATE hub_links SET sealed_url = ?, sealed_key = ?, tries = 0, next_try = 0, problem = '', trial = 0 WHERE hub = ?").missed(notFound("hub-link"))
 	deleteHubLink  = statement("DELETE FROM hub_links WHERE hub = ?")
-	moveHubLink    = statement("UPDATE hub_links SET tries = ?, next_try = ?, answered = ?, problem = ? WHERE hub = ? AND tries = ? AND next_try = ?").
-			missed(fault.New(fault.Conflict, "hub-moved", "The hub was tried by somebody else, or unlinked."))
+	moveHubLink    = statement("UPDATE hub_links SET tries = ?, next_try = ?, answered = ?, problem = ?, trial = ? WHERE hub = ? AND tries = ? AND next_try = ? AND trial = ?").missed(errHubMoved)
+	paceHubLink    = statement("UPDATE hub_links SET paced = ? WHERE hub = ? AND paced = ?").missed(errHubMoved)
 
 	selectHubIdentity = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE hub = ? AND device = ?")
 	dueHubIdentities  = skippingLocked("SELECT " + hubIdentityColumns.list("") + ahead + " AND next_try <= ? ORDER BY next_try LIMIT ?")
@@ -60,7 +60,10 @@ var (
 	countIdentities = statement("SELECT count(*) FROM hub_identities WHERE registration_id = ?")
 )
 
-var errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
+var (
+	errHubMoved      = fault.New(fault.Conflict, "hub-moved", "The hub was told, or tried, by somebody else, or unlinked.")
+	errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
+)
 
 // skippingLocked is a read of rows that the transaction will write: where writers do not wait for
 // each other as a whole, it takes them, and leaves out what is taken.
@@ -73,6 +76,7 @@ func skippingLocked(text string) *Stmt {
 func scanHubLink(r *row) provisioning.HubLink {
 	return provisioning.HubLink{
 		Hub: r.text(), SealedURL: r.blob(), SealedKey: r.blob(), Tries: int(r.int()), NextTry: r.time(), Answered: r.time(), Problem: r.text(),
+		Paced: r.time(), Trial: r.time(),
 	}
 }
 
@@ -83,7 +87,7 @@ func (t *tx) HubLink(hub string) (provisioning.HubLink, error) {
 func (t *tx) HubLinks() ([]provisioning.HubLink, error) { return all(t, selectHubLinks, scanHubLink) }
 
 func (t *tx) InsertHubLink(l provisioning.HubLink) error {
-	return t.exec(insertHubLink, l.Hub, l.SealedURL, l.SealedKey, int64(l.Tries), micros(l.NextTry), micros(l.Answered), l.Problem)
+	return t.exec(insertHubLink, l.Hub, l.SealedURL, l.SealedKey, int64(l.Tries), micros(l.NextTry), micros(l.Answered), l.Problem, micros(l.Paced), micros(l.Trial))
 }
 
 func (t *tx) UpdateHubLink(l provisioning.HubLink) error {
@@ -93,7 +97,12 @@ func (t *tx) UpdateHubLink(l provisioning.HubLink) error {
 func (t *tx) DeleteHubLink(hub string) error { return t.exec(deleteHubLink, hub) }
 
 func (t *tx) MoveHubLink(was, is provisioning.HubLink) error {
-	return t.exec(moveHubLink, int64(is.Tries), micros(is.NextTry), micros(is.Answered), is.Problem, is.Hub, int64(was.Tries), micros(was.NextTry))
+	return t.exec(moveHubLink, int64(is.Tries), micros(is.NextTry), micros(is.Answered), is.Problem, micros(is.Trial),
+		is.Hub, int64(was.Tries), micros(was.NextTry), micros(was.Trial))
+}
+
+func (t *tx) PaceHubLink(was, is provisioning.HubLink) error {
+	return t.exec(paceHubLink, micros(is.Paced), is.Hub, micros(was.Paced))
 }
 
 func scanHubIdentity(r *row) provisioning.HubIdentityRecord {

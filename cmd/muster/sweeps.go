@@ -49,6 +49,9 @@ var sweeps = []sweep{
 	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
 	}},
+	{"failed-hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepFailedHubs(ctx, h.db.ProvisioningJobs())
+	}},
 }
 
 // devSweepEvery is how often a development server looks, whose certificates may live for

@@ -75,6 +75,9 @@ const (
 	// A registration is assigned, with a row of its own, when a hub that lives elsewhere confirms.
 	RegistrationAssigning Action = "registration.assigning"
 	HubKeyRolled          Action = "hub.key-rolled"
+	// A hub that lives elsewhere failed, and is left alone for a while; it is told again.
+	HubCircuitOpened Action = "hub.circuit-opened"
+	HubCircuitClosed Action = "hub.circuit-closed"
 
 	// Moves of a pair. The body has the slot's SHA-256 ("ref") and the reason.
 	RollTold     Action = "roll.told"  // the device, or an entry's owner, was told that a successor is due

@@ -77,10 +77,19 @@ func hubIdentities(t *testing.T, open Open) {
 		failed.Tries, failed.NextTry, failed.Problem = 1, w.now.Add(time.Second), "it answered 500"
 		w.update(func(tx provisioning.Tx) error { return tx.MoveHubLink(l, failed) })
 		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.MoveHubLink(l, failed) })
-		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.HubLink, error) { return tx.HubLinks() }), []provisioning.HubLink{failed})
+		tried := failed
+		tried.Trial = w.now.Add(time.Minute)
+		w.update(func(tx provisioning.Tx) error { return tx.MoveHubLink(failed, tried) })
+		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.MoveHubLink(failed, tried) })
+		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.HubLink, error) { return tx.HubLinks() }), []provisioning.HubLink{tried})
 		l.SealedURL, l.SealedKey = []byte("other"), []byte("other key")
 		w.update(func(tx provisioning.Tx) error { return tx.UpdateHubLink(l) })
 		same(w, read(), l) // and is tried at once
+		paced := l
+		paced.Paced = w.now.Add(time.Second)
+		w.update(func(tx provisioning.Tx) error { return tx.PaceHubLink(l, paced) })
+		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.PaceHubLink(l, paced) })
+		same(w, read(), paced)
 		w.update(func(tx provisioning.Tx) error { return tx.DeleteHubLink(far) })
 		absent(w, func(tx provisioning.Tx) (provisioning.HubLink, error) { return tx.HubLink(far) })
 	})

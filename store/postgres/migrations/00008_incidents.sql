@@ -49,3 +49,9 @@ CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE i
 ALTER TABLE chain_links ADD COLUMN issuer_hash BYTEA;
 CREATE INDEX chain_links_issuer ON chain_links (issuer_hash) WHERE issuer_hash IS NOT NULL;
 CREATE INDEX chain_links_key ON chain_links (key_hash);
+
+-- Calls a minute that a hub which lives elsewhere takes; 0: as its driver has it. They are given
+-- out up to paced. trial: until then a process tries one that failed.
+ALTER TABLE hubs ADD COLUMN rate BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN paced BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN trial BIGINT NOT NULL DEFAULT 0;
