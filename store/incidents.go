@@ -48,8 +48,8 @@ var (
 	// A registration's subject in the ledger is registration:ID.
 	countNewRestingOn = statement("SELECT count(DISTINCT r.id) FROM ledger l JOIN registrations r ON r.id = substr(l.subject, 14) " +
 		"WHERE l.seq > ? AND l.subject LIKE 'registration:%' AND r.created >= ? AND " + restsOn)
-	countIssuedSince = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
-		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn)
+	countIssuedSince = statement("SELECT c.issuer, c.shard, count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
+		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn + " GROUP BY c.issuer, c.shard ORDER BY c.issuer, c.shard")
 
 	insertIncident  = statement(insert("incidents", incidentColumns)).trust()
 	selectIncident  = statement("SELECT " + incidentColumns.list("") + " FROM incidents WHERE id = ?")
@@ -149,8 +149,10 @@ func (t *tx) CountNewRestingOn(on provisioning.RestsOn, seq int64, since time.Ti
 	return one(t, countNewRestingOn, notFound("count"), (*row).int, append([]any{seq, micros(since)}, resting(on)...)...)
 }
 
-func (t *tx) CountIssuedSince(on provisioning.RestsOn, since time.Time) (int64, error) {
-	return one(t, countIssuedSince, notFound("count"), (*row).int, append([]any{micros(since)}, resting(on)...)...)
+func (t *tx) CountIssuedSince(on provisioning.RestsOn, since time.Time) ([]provisioning.ShardCount, error) {
+	return all(t, countIssuedSince, func(r *row) provisioning.ShardCount {
+		return provisioning.ShardCount{Issuer: ca.IssuerID(r.text()), Shard: int(r.int()), Certificates: r.int()}
+	}, append([]any{micros(since)}, resting(on)...)...)
 }
 
 // entryEffect is provisioning.EntryEffect as stored.

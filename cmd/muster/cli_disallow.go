@@ -112,10 +112,11 @@ func meantBy(what string) (name, value string, err error) {
 type foreseen struct {
 	Preview, Scope, Reason, Since, Subject, Thumbprint, AlreadyBy string
 	Known, Ours                                                   bool
-	Devices, Revoked, IssuedSince                                 int64
+	Devices, Revoked, IssuedSince, CRLs, CRLOctets                int64
 	Hubs                                                          []struct {
 		Hub     string
 		Devices int64
+		hubTakes
 	}
 	Entries    []struct{ Kind, ID, Act, Slot string }
 	WouldEnter []struct{ Kind, ID string }
@@ -139,7 +140,7 @@ func (p foreseen) print(w io.Writer) error {
 		{"scope", p.Scope}, {"reason", p.Reason}, {"stolen since", cmp.Or(p.Since, "-")}, {"devices", strconv.FormatInt(p.Devices, 10)},
 	}
 	for _, h := range p.Hubs {
-		rows = append(rows, []string{"devices on " + printable(cmp.Or(h.Hub, "no hub")), strconv.FormatInt(h.Devices, 10)})
+		rows = append(rows, []string{"devices on " + printable(cmp.Or(h.Hub, "no hub")), strings.Join(append([]string{strconv.FormatInt(h.Devices, 10)}, h.words()...), ", ")})
 	}
 	for _, x := range p.Entries {
 		rows = append(rows, []string{entryNoun(x.Kind) + " " + x.ID, entryFate(x.Act, x.Slot)})
@@ -148,6 +149,9 @@ func (p foreseen) print(w io.Writer) error {
 		rows = append(rows, []string{entryNoun(x.Kind) + " " + x.ID, "stays enabled: its devices would slip back in by it, and are refused there too"})
 	}
 	rows = append(rows, []string{"certificates revoked", strconv.FormatInt(p.Revoked+p.IssuedSince, 10)})
+	if p.CRLs > 0 {
+		rows = append(rows, []string{"CRLs", fmt.Sprintf("%d grow by %d octets", p.CRLs, p.CRLOctets)})
+	}
 	if p.AlreadyBy != "" {
 		rows = append(rows, []string{"already by", p.AlreadyBy})
 	}
@@ -275,6 +279,7 @@ type spread struct {
 	Hubs                                      []struct {
 		Hub, Problem     string
 		Devices, Pending int64
+		hubTakes
 	}
 }
 
@@ -301,7 +306,7 @@ func (c *disallowShowCmd) Run(ctx context.Context, s streams, api *client) error
 		rows = append(rows, []string{entryNoun(e.Kind) + " " + e.ID, entryFate(e.Act, e.Slot)})
 	}
 	for _, h := range x.Hubs {
-		rows = append(rows, []string{"hub " + printable(cmp.Or(h.Hub, "-")), fmt.Sprintf("%d of %d confirmed", h.Devices-h.Pending, h.Devices), printable(h.Problem)})
+		rows = append(rows, []string{"hub " + printable(cmp.Or(h.Hub, "-")), fmt.Sprintf("%d of %d confirmed", h.Devices-h.Pending, h.Devices), strings.Join(h.words(), ", "), printable(h.Problem)})
 	}
 	return printRows(s.Out, rows)
 }
@@ -386,6 +391,9 @@ func (x spread) line() string {
 	for _, h := range x.Hubs {
 		if h.Pending > 0 {
 			hub := fmt.Sprintf("%s %d of %d", printable(h.Hub), h.Devices-h.Pending, h.Devices)
+			if h.Takes != "" {
+				hub += ", " + h.span()
+			}
 			if h.Problem != "" {
 				hub += " (" + printable(h.Problem) + ")"
 			}

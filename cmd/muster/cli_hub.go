@@ -14,7 +14,7 @@ type hubCmd struct {
 	List   hubListCmd   `cmd:"" help:"List linked hubs."`
 	Show   hubShowCmd   `cmd:"" help:"Show one."`
 	Link   hubLinkCmd   `cmd:"" help:"Link one."`
-	Update hubUpdateCmd `cmd:"" help:"Change one's weight, location or address."`
+	Update hubUpdateCmd `cmd:"" help:"Change one's weight, rate, location or address."`
 	Key    hubKeyCmd    `cmd:"" help:"Give one that lives elsewhere a new key, and print it."`
 	Test   hubTestCmd   `cmd:"" help:"Say whether one can be worked with, and what rests on it."`
 	Drain  hubDrainCmd  `cmd:"" help:"Let one keep its devices and take no new ones."`
@@ -24,7 +24,7 @@ type hubCmd struct {
 var (
 	hubTable = table{
 		{"NAME", "name", false}, {"DRIVER", "driver", false}, {"WEIGHT", "weight", false}, {"DRAINING", "draining", false}, {"LOCATION", "location", false},
-		{"ENDPOINT", "endpoint", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
+		{"ENDPOINT", "endpoint", true}, {"CIRCUIT", "circuit", true}, {"RATE", "ratePerMinute", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
 		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}
 	// hubMade shows a key that nobody will be shown again.
@@ -61,6 +61,7 @@ func (c *hubShowCmd) Run(ctx context.Context, s streams, api *client) error {
 type hubFlags struct {
 	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices, https."`
 	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret."`
+	Rate     *int    `placeholder:"N" help:"Calls a minute that a hub which lives elsewhere gets at most; 0: as its driver has it."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
 }
@@ -69,6 +70,9 @@ func (f hubFlags) body() (map[string]any, error) {
 	body := map[string]any{}
 	if f.Weight != nil {
 		body["weight"] = *f.Weight
+	}
+	if f.Rate != nil {
+		body["rate"] = *f.Rate
 	}
 	if f.Location != nil {
 		body["location"] = *f.Location
@@ -122,7 +126,7 @@ func (c *hubUpdateCmd) Run(ctx context.Context, s streams, api *client) error {
 		return err
 	}
 	if len(patch) == 0 {
-		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --location TEXT or --to URL")
+		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --rate N, --location TEXT or --to URL")
 	}
 	return patchHub(ctx, s, api, c.output, c.Name, patch)
 }
