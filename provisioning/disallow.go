@@ -41,7 +41,7 @@ type DisallowPreview struct {
 	WouldEnter  []Owner // groups above it, by which its devices would come in if only what holds it were deleted
 	IssuedSince int64   // certificates of ours that fall by Since
 	CRL         CRLGrowth
-	Pinned      int64   // individual enrollments that pin a leaf signed under its name: they are refused, and stay
+	Pinned      int64 // individual enrollments that pin a leaf signed under its name: they are refused, and stay
 
 	c    compromise
 	fall []ca.Certificate // Revoked

@@ -19,6 +19,7 @@ type LinkedHub struct {
 	PerMinute int       // calls that it gets at most; 0: as many as it answers
 	Ahead     int64     // devices that it is still to be told of
 	Since     time.Time // the oldest of them waits for so long
+	Checked   HubCheck  // the last that was done; the zero one when none was
 }
 
 // LinkHub links a hub, or changes a linked one. A hub that lives elsewhere has an address,
@@ -191,6 +192,11 @@ func (e *Engine) LinkedHubs(ctx context.Context) (list []LinkedHub, err error) {
 }
 
 func (e *Engine) fill(tx Tx, h *LinkedHub, now time.Time) (err error) {
+	checks, err := tx.HubChecks(h.Name)
+	if err != nil {
+		return err
+	}
+	h.Checked = lastGood(checks)
 	if h.Driver == BuiltIn {
 		return nil
 	}

@@ -307,7 +307,7 @@ func (t *telling) confirm(ctx context.Context, d tellingOf) (held string, err er
 
 func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err error) {
 	// Written before anything is read: on PostgreSQL it holds the row against who registers.
-	if err := tx.ConfirmHubIdentity(d.HubPlace, d.Generation, t.now); err != nil {
+	if err := tx.ConfirmHubIdentity(d.HubPlace, d.Generation, t.now, now); err != nil {
 		return "", err
 	}
 	rec, err := tx.HubIdentity(d.HubPlace)

@@ -36,6 +36,7 @@ type HubIdentityRecord struct {
 	Generation   int64
 	Applied      int64     // the last generation that the hub confirmed; 0: none
 	AsOf         time.Time // that was what stood then
+	Told         time.Time // when it confirmed that
 	Since        time.Time // ahead for so long, while Generation > Applied
 	Tries        int       // failures in a row
 	NextTry      time.Time
@@ -66,6 +67,8 @@ type HubIdentityTx interface {
 	PaceHubLink(was, is HubLink) error
 
 	HubIdentity(HubPlace) (HubIdentityRecord, error)
+	// HubIdentities lists a hub's by device id.
+	HubIdentities(hub string, after verify.RegistrationID, limit int) ([]HubIdentityRecord, error)
 	// TakeHubIdentities lists devices that the hub is to be told of at now, gives each a
 	// generation of its own for that, and leaves them to the caller until a time. What another
 	// transaction is taking is left out.
@@ -83,8 +86,8 @@ type HubIdentityTx interface {
 	// at once; HastenHubIdentities all that a registration has, wherever.
 	HastenHubIdentity(at HubPlace, than time.Time) error
 	HastenHubIdentities(verify.RegistrationID) error
-	// ConfirmHubIdentity writes that the hub has confirmed a generation, and of what time.
-	ConfirmHubIdentity(at HubPlace, generation int64, asOf time.Time) error
+	// ConfirmHubIdentity writes that the hub has confirmed a generation at now, and of what time.
+	ConfirmHubIdentity(at HubPlace, generation int64, asOf, now time.Time) error
 	// LeaveHubIdentity writes tries, next try and problem of a device as it was taken, unless
 	// it was made ahead or hastened since.
 	LeaveHubIdentity(was, is HubIdentityRecord) error

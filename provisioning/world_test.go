@@ -30,19 +30,20 @@ import (
 // world is one installation on a real SQLite file, with a clock the test moves. Its
 // invariants are checked after every step and at the end.
 type world struct {
-	t         testing.TB
-	ctx       context.Context
-	db        *store.DB
-	file      store.Engine
-	authority *ca.Authority
-	engine    *provisioning.Engine
-	clock     time.Time
-	jumped    time.Duration                     // what of clock has not passed
-	began     time.Time                         // zero: clock moves only when the test says so
-	webhook   webhook                           // answers custom allocation
-	drivers   map[string]provisioning.HubDriver // beside the webhook
-	folder    *keys.Folder
-	box       *seal.Box
+	t          testing.TB
+	ctx        context.Context
+	db         *store.DB
+	file       store.Engine
+	authority  *ca.Authority
+	engine     *provisioning.Engine
+	clock      time.Time
+	jumped     time.Duration // what of clock has not passed
+	began      time.Time     // zero: clock moves only when the test says so
+	webhook    webhook       // answers custom allocation
+	checkEvery time.Duration
+	drivers    map[string]provisioning.HubDriver // beside the webhook
+	folder     *keys.Folder
+	box        *seal.Box
 }
 
 const (
@@ -114,7 +115,7 @@ func (w *world) restart() {
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: drivers,
+		HubDrivers: drivers, CheckHubsEvery: w.checkEvery,
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 
 var (
 	hubLinkColumns     = cols("t hub, b sealed_url, b sealed_key, i tries, i next_try, i answered, t problem, i paced, i trial")
-	hubIdentityColumns = cols("t hub, t device, t spelled, t registration_id, i generation, i applied, i as_of, i since, i tries, i next_try, t problem")
+	hubIdentityColumns = cols("t hub, t device, t spelled, t registration_id, i generation, i applied, i as_of, i since, i tries, i next_try, t problem, i told")
 )
 
 // ahead is what the sweep works off; the index hub_identities_ahead has its condition.
@@ -25,6 +25,7 @@ var (
 	moveHubLink    = statement("UPDATE hub_links SET tries = ?, next_try = ?, answered = ?, problem = ?, trial = ? WHERE hub = ? AND tries = ? AND next_try = ? AND trial = ?").missed(errHubMoved)
 	paceHubLink    = statement("UPDATE hub_links SET paced = ? WHERE hub = ? AND paced = ?").missed(errHubMoved)
 
+	listHubIdentities = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE hub = ? AND device > ? ORDER BY device LIMIT ?")
 	selectHubIdentity = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE hub = ? AND device = ?")
 	dueHubIdentities  = skippingLocked("SELECT " + hubIdentityColumns.list("") + ahead + " AND next_try <= ? ORDER BY next_try LIMIT ?")
 	countHubAhead     = statement("SELECT count(*), COALESCE(min(since), 0)" + ahead)
@@ -40,7 +41,7 @@ var (
 	hastenHubIdentity  = statement("UPDATE hub_identities SET next_try = 0 WHERE hub = ? AND device = ? AND generation > applied AND next_try > ?")
 	hastenRegistration = statement("UPDATE hub_identities SET next_try = 0 WHERE registration_id = ? AND generation > applied")
 
-	confirmHubIdentity = statement("UPDATE hub_identities SET applied = ?, as_of = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ? AND device = ? AND applied < ?")
+	confirmHubIdentity = statement("UPDATE hub_identities SET applied = ?, as_of = ?, told = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ? AND device = ? AND applied < ?")
 	leaveHubIdentity   = statement("UPDATE hub_identities SET tries = ?, next_try = ?, problem = ? WHERE hub = ? AND device = ? AND generation = ? AND next_try = ?")
 	deleteHubIdentity  = statement("DELETE FROM hub_identities WHERE hub = ? AND device = ?")
 
@@ -108,12 +109,16 @@ func (t *tx) PaceHubLink(was, is provisioning.HubLink) error {
 func scanHubIdentity(r *row) provisioning.HubIdentityRecord {
 	return provisioning.HubIdentityRecord{
 		HubPlace: provisioning.HubPlace{Hub: r.text(), Device: r.id()}, Spelled: r.text(), Registration: r.id(),
-		Generation: r.int(), Applied: r.int(), AsOf: r.time(), Since: r.time(), Tries: int(r.int()), NextTry: r.time(), Problem: r.text(),
+		Generation: r.int(), Applied: r.int(), AsOf: r.time(), Since: r.time(), Tries: int(r.int()), NextTry: r.time(), Problem: r.text(), Told: r.time(),
 	}
 }
 
 func (t *tx) HubIdentity(at provisioning.HubPlace) (provisioning.HubIdentityRecord, error) {
 	return one(t, selectHubIdentity, notFound("hub-identity"), scanHubIdentity, at.Hub, at.Device.String())
+}
+
+func (t *tx) HubIdentities(hub string, after verify.RegistrationID, limit int) ([]provisioning.HubIdentityRecord, error) {
+	return all(t, listHubIdentities, scanHubIdentity, hub, after.String(), atMost(limit))
 }
 
 func (t *tx) TakeHubIdentities(hub string, now, until time.Time, limit int) ([]provisioning.HubIdentityRecord, error) {
@@ -140,7 +145,7 @@ func (t *tx) CountHubAhead(hub string) (n int64, oldest time.Time, err error) {
 
 func (t *tx) PutHubIdentity(rec provisioning.HubIdentityRecord) error {
 	return t.exec(putHubIdentity, rec.Hub, rec.Device.String(), rec.Spelled, rec.Registration.String(), rec.Generation, rec.Applied,
-		micros(rec.AsOf), micros(rec.Since), int64(rec.Tries), micros(rec.NextTry), rec.Problem)
+		micros(rec.AsOf), micros(rec.Since), int64(rec.Tries), micros(rec.NextTry), rec.Problem, micros(rec.Told))
 }
 
 func (t *tx) StepHubIdentity(at provisioning.HubPlace, now time.Time) error {
@@ -162,8 +167,8 @@ func (t *tx) HastenHubIdentities(id verify.RegistrationID) error {
 	return t.exec(hastenRegistration, id.String())
 }
 
-func (t *tx) ConfirmHubIdentity(at provisioning.HubPlace, generation int64, asOf time.Time) error {
-	return t.exec(confirmHubIdentity, generation, micros(asOf), at.Hub, at.Device.String(), generation)
+func (t *tx) ConfirmHubIdentity(at provisioning.HubPlace, generation int64, asOf, now time.Time) error {
+	return t.exec(confirmHubIdentity, generation, micros(asOf), micros(now), at.Hub, at.Device.String(), generation)
 }
 
 func (t *tx) LeaveHubIdentity(was, is provisioning.HubIdentityRecord) error {
