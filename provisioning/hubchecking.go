@@ -267,17 +267,15 @@ func (c *hubChecking) write(ctx context.Context, beside func(Tx) error) error {
 func (c *hubChecking) end(ctx context.Context) error {
 	now := c.now()
 	c.is.Ended, c.is.Taken = now, time.Time{}
-	var drift int64
 	facts := map[string]any{"check": c.is.ID}
 	for kind, n := range c.is.Drift {
-		drift += n
 		facts[string(kind)] = n
 	}
 	return c.jobs.Update(ctx, func(tx Tx) error {
 		err := first(tx.MoveHubCheck(c.was, c.is), tx.DeleteHubChecks(c.is.Hub, c.is.ID, !c.is.Good()))
 		if err == nil && !c.is.Good() {
 			err = tx.ForgetHubDrifts(c.is.ID)
-		} else if err == nil && drift > 0 {
+		} else if err == nil && c.is.Drifted() > 0 {
 			err = tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDrifted, Subject: "hub:" + c.is.Hub, Body: audit.Body(facts)})
 		}
 		return err

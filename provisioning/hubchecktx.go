@@ -46,6 +46,14 @@ type HubCheck struct {
 // Good says that the hub was read to its end.
 func (c HubCheck) Good() bool { return !c.Ended.IsZero() && c.Problem == "" }
 
+// Drifted counts the devices that the hub holds otherwise.
+func (c HubCheck) Drifted() (n int64) {
+	for _, of := range c.Drift {
+		n += of
+	}
+	return n
+}
+
 // Repairing says that a repair is not done.
 func (c HubCheck) Repairing() bool { return !c.Repair.At.IsZero() && c.Repair.Done.IsZero() }
 

@@ -30,6 +30,8 @@ type hub struct {
 	Tries               int        `json:"tries,omitempty" readOnly:"true" doc:"Failures in a row."`
 	NextTry             *time.Time `json:"nextTryDateTimeUtc,omitempty" readOnly:"true"`
 	Problem             string     `json:"problem,omitempty" readOnly:"true"`
+	Checked             *time.Time `json:"checkedDateTimeUtc,omitempty" readOnly:"true" doc:"When it was last read to its end, and compared with what it shall hold."`
+	Drift               *int64     `json:"drift,omitempty" readOnly:"true" doc:"Devices that it held otherwise then."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
@@ -37,6 +39,10 @@ type hub struct {
 
 func hubOf(h provisioning.LinkedHub) (hub, error) {
 	out := linkedHub(h, nil)
+	if h.Checked.Good() {
+		drift := h.Checked.Drifted()
+		out.Checked, out.Drift = instant(h.Checked.Ended), &drift
+	}
 	if h.Driver != provisioning.BuiltIn {
 		out.Ahead, out.AheadSince, out.RatePerMinute, out.Circuit = &h.Ahead, instant(h.Since), &h.PerMinute, string(h.Circuit)
 	}

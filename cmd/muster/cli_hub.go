@@ -17,6 +17,9 @@ type hubCmd struct {
 	Update hubUpdateCmd `cmd:"" help:"Change one's weight, rate, location or address."`
 	Key    hubKeyCmd    `cmd:"" help:"Give one that lives elsewhere a new key, and print it."`
 	Test   hubTestCmd   `cmd:"" help:"Say whether one can be worked with, and what rests on it."`
+	Check  hubCheckCmd  `cmd:"" help:"Look up what one holds, and compare it with what it shall."`
+	Drift  hubDriftCmd  `cmd:"" help:"List the devices that one holds otherwise, as last checked."`
+	Repair hubRepairCmd `cmd:"" help:"Have one told again of what its last check has listed."`
 	Drain  hubDrainCmd  `cmd:"" help:"Let one keep its devices and take no new ones."`
 	Unlink hubUnlinkCmd `cmd:"" help:"Unlink one that no entry names and no device lives on."`
 }
@@ -25,7 +28,7 @@ var (
 	hubTable = table{
 		{"NAME", "name", false}, {"DRIVER", "driver", false}, {"WEIGHT", "weight", false}, {"DRAINING", "draining", false}, {"LOCATION", "location", false},
 		{"ENDPOINT", "endpoint", true}, {"CIRCUIT", "circuit", true}, {"RATE", "ratePerMinute", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
-		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"CHECKED", "checkedDateTimeUtc", true}, {"DRIFT", "drift", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}
 	// hubMade shows a key that nobody will be shown again.
 	hubMade      = table{{"NAME", "name", false}, {"ENDPOINT", "endpoint", false}, {"KEY", "key", false}}

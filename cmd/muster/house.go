@@ -146,6 +146,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
 		Clock:      h.config.Rotation.clock(),
 		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev)}, ObserveHub: h.hubTold.observe,
+		CheckHubsEvery: h.config.Hubs.checkEvery(),
 	})
 	return nil
 }
