@@ -182,7 +182,9 @@ func hubIdentities(t *testing.T, open Open) {
 		w.linked()
 		b, a := w.lives("b", provisioning.Owner{}), w.lives("a", provisioning.Owner{})
 		list := func(after verify.RegistrationID, limit int) []provisioning.HubIdentityRecord {
-			return view(w, func(tx provisioning.Tx) ([]provisioning.HubIdentityRecord, error) { return tx.HubIdentities(far, after, limit) })
+			return view(w, func(tx provisioning.Tx) ([]provisioning.HubIdentityRecord, error) {
+				return tx.HubIdentities(far, after, limit)
+			})
 		}
 		same(w, list(verify.RegistrationID{}, 0), []provisioning.HubIdentityRecord{a, b})
 		same(w, list(verify.RegistrationID{}, 1), []provisioning.HubIdentityRecord{a})
