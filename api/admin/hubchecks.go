@@ -95,7 +95,7 @@ func hubCheckOf(c provisioning.HubCheck) (HubCheck, error) {
 }
 
 func (d *door) checkHub(ctx context.Context, in *HubName) (*written[HubCheck], error) {
-	c, err := d.Engine.CheckHub(ctx, actor(ctx), in.Name)
+	c, err := d.Engine.BeginHubCheck(ctx, actor(ctx), in.Name)
 	if err != nil {
 		return nil, err
 	}

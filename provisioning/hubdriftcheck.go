@@ -20,11 +20,11 @@ func (e *Engine) reader(h Hub) HubReader {
 	return by
 }
 
-// CheckHub has it looked up what a hub holds, and compared with what it shall: by a sweep, as a
+// BeginHubCheck has it looked up what a hub holds, and compared with what it shall: by a sweep, as a
 // hub may have many devices and take its time. While a check is open it is that one.
 //
 // Errors: NotFound; Conflict "hub-cannot-be-read".
-func (e *Engine) CheckHub(ctx context.Context, actor, name string) (c HubCheck, err error) {
+func (e *Engine) BeginHubCheck(ctx context.Context, actor, name string) (c HubCheck, err error) {
 	made := newHubCheck(actor, strings.ToLower(name), e.now())
 	err = e.store.Update(ctx, func(tx Tx) error {
 		h, err := tx.Hub(made.Hub)

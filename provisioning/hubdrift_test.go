@@ -23,7 +23,7 @@ import (
 func (w *world) checks(hub string) provisioning.HubCheck {
 	w.t.Helper()
 	w.pass(time.Second) // what is told in the moment of a check is not judged
-	c, err := w.engine.CheckHub(w.ctx, ann, hub)
+	c, err := w.engine.BeginHubCheck(w.ctx, ann, hub)
 	w.must(err)
 	w.sweepChecks()
 	c, err = w.engine.HubCheck(w.ctx, hub, c.ID)
@@ -267,7 +267,7 @@ func TestARepairIsOfWhatWasShown(t *testing.T) {
 	next := w.checks(elsewhere)
 	refused("hub-check-not-found", first) // another took its place
 	refused("hub-check-not-found", provisioning.HubCheck{ID: "none"})
-	open, err := w.engine.CheckHub(w.ctx, ann, elsewhere)
+	open, err := w.engine.BeginHubCheck(w.ctx, ann, elsewhere)
 	w.must(err)
 	refused("hub-check-unfinished", open)
 
@@ -295,10 +295,10 @@ func TestHubsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w, hub, _ := readable(t, newFile(t), "d1")
 	w.linked("posted.example.net")
-	if _, err := w.engine.CheckHub(w.ctx, ann, "posted.example.net"); fault.RuleOf(err) != "hub-cannot-be-read" {
+	if _, err := w.engine.BeginHubCheck(w.ctx, ann, "posted.example.net"); fault.RuleOf(err) != "hub-cannot-be-read" {
 		t.Error(err)
 	}
-	if _, err := w.engine.CheckHub(w.ctx, ann, "gone"); !fault.Is(err, fault.NotFound) {
+	if _, err := w.engine.BeginHubCheck(w.ctx, ann, "gone"); !fault.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
 	hub.Change("d1", switchedOff)
@@ -396,7 +396,7 @@ func TestAChecksProcessMayEnd(t *testing.T) {
 	want := []string{"missing-there d2", "disabled-there d1"}
 	for after := range 5 {
 		w.pass(time.Minute)
-		c, err := w.engine.CheckHub(w.ctx, ann, elsewhere)
+		c, err := w.engine.BeginHubCheck(w.ctx, ann, elsewhere)
 		w.must(err)
 		_, err = w.engine.SweepHubChecks(w.ctx, &cutOff{Store: w.db.ProvisioningJobs(), after: after})
 		if errors.Is(err, errCut) != (after < 4) {
