@@ -122,6 +122,19 @@ func crlEntry(r Revocation) (x509.RevocationListEntry, error) {
 	return x509.RevocationListEntry{SerialNumber: serial, RevocationTime: r.RevokedAt.UTC(), ReasonCode: code}, nil
 }
 
+// CRLEntrySize is the size of one entry in octets, of a certificate whose serial we made.
+func CRLEntrySize(r Reason) int {
+	entry := pkix.RevokedCertificate{SerialNumber: new(big.Int).Lsh(big.NewInt(1), 8*maxSerial-2), RevocationTime: time.Unix(0, 0).UTC()}
+	if code, _ := r.code(); code != 0 {
+		entry.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 21}, Value: []byte{byte(cbasn1.ENUM), 1, byte(code)}}}
+	}
+	der, err := asn1.Marshal(entry)
+	if err != nil {
+		panic("internal error: a CRL entry: " + err.Error())
+	}
+	return len(der)
+}
+
 // issuingDistributionPoint says which part of the issuer's certificates a list is about: those
 // that name this address (RFC 5280 §5.2.5).
 func issuingDistributionPoint(address string) pkix.Extension {

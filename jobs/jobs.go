@@ -19,6 +19,7 @@ type Sweep struct {
 	Scope string // id scope
 	Name  string // kebab-case; the same for every id scope
 	Every time.Duration
+	Limit time.Duration // cancels a run; 0: two minutes
 	Run   func(ctx context.Context) (more bool, err error)
 }
 

@@ -31,7 +31,7 @@ func (j *Jobs) Status(ctx context.Context, scope string) ([]Status, error) {
 		}
 		s := runs[t.name]
 		s.Sweep, s.Every = t.name, f.Every
-		s.Late = late(s, j.started, now)
+		s.Late = late(s, cmp.Or(f.Limit, jobTimeout), j.started, now)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Sweep, b.Sweep) })
@@ -40,12 +40,12 @@ func (j *Jobs) Status(ctx context.Context, scope string) ([]Status, error) {
 
 // late allows for a leader that was killed, and for the longest run: a run is known when it
 // has ended.
-func late(s Status, up, now time.Time) bool {
+func late(s Status, limit time.Duration, up, now time.Time) bool {
 	since := up
 	if s.Last != nil && s.Last.Started.After(since) {
 		since = s.Last.Started
 	}
-	return now.Sub(since) > 3*s.Every+jobTimeout
+	return now.Sub(since) > 3*s.Every+limit
 }
 
 // Backlog counts jobs of one sweep, of all id scopes, in one of River's states: available,

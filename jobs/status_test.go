@@ -21,7 +21,7 @@ func TestASweepIsLateThatDidNotRunForThreePeriodsAndTheLongestRun(t *testing.T) 
 		"the clock went back":                         {at(time.Hour), time.Minute, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := late(Status{Every: time.Minute, Last: c.last}, up, up.Add(c.now)); got != c.want {
+			if got := late(Status{Every: time.Minute, Last: c.last}, jobTimeout, up, up.Add(c.now)); got != c.want {
 				t.Errorf("late is %v", got)
 			}
 		})

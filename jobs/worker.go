@@ -22,7 +22,7 @@ func (a args) Kind() string { return a.sweep }
 // Outcome is how a run of a sweep ended.
 type Outcome string
 
-// The outcomes. A run is cut off when the process stops, or after two minutes.
+// The outcomes. A run is cut off when the process stops, or after the limit of its sweep.
 const (
 	Done     Outcome = "done"
 	Failed   Outcome = "failed"
@@ -76,6 +76,14 @@ func (f *flight) leave(goOn bool) (left, asked bool) {
 type worker struct {
 	river.WorkerDefaults[args]
 	jobs *Jobs
+}
+
+// Timeout is for River: 0 is the usual.
+func (w *worker) Timeout(job *river.Job[args]) time.Duration {
+	if f, served := w.jobs.sweeps[task{job.Args.Scope, job.Kind}]; served {
+		return f.Limit
+	}
+	return 0
 }
 
 // Work never fails for River: a sweep's error is its own affair, and its next period the

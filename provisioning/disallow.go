@@ -36,8 +36,9 @@ type DisallowPreview struct {
 	Ours        bool   // it was issued here
 	AlreadyBy   string // the id of the disallowance that is in force; "": none is
 	Hubs        []HubCount
-	WouldEnter  []Owner     // groups above it, by which its devices would come in if only what holds it were deleted
-	IssuedSince int64       // certificates of ours that fall by Since
+	WouldEnter  []Owner // groups above it, by which its devices would come in if only what holds it were deleted
+	IssuedSince int64   // certificates of ours that fall by Since
+	CRL         CRLGrowth
 	Pinned      int64       // individual enrollments that pin a leaf signed under its name: they are refused, and stay
 	Fallen      []ca.Issuer // issuers of ours that are revoked, as they stand now
 	Stops       []ca.Stop   // what nobody signs for any more then
@@ -73,6 +74,9 @@ func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p Disa
 		for _, h := range p.Hubs {
 			p.Devices += h.Devices
 		}
+		if err := e.waits(tx, p.Hubs, now); err != nil {
+			return err
+		}
 		if p.WouldEnter, err = above(tx, c.link, Owner{}); err != nil {
 			return err
 		}
@@ -86,9 +90,11 @@ func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p Disa
 				return err
 			}
 		}
+		var since []ShardCount
 		if !p.Since.IsZero() && c.link.Cert.IsCA {
-			p.IssuedSince, err = tx.CountIssuedSince(c.restsOn(), p.Since)
+			since, err = tx.CountIssuedSince(c.restsOn(), p.Since)
 		}
+		p.IssuedSince, p.CRL = certificatesOf(since), p.growth(since)
 		return err
 	})
 	p.Expires = now.Add(previewLife)
@@ -257,7 +263,9 @@ func (e *Engine) grown(ctx context.Context, r DisallowRequest, seen seenEffect, 
 		}
 		p.Devices = seen.devices + more
 		if !p.Since.IsZero() && p.c.link.Cert.IsCA {
-			p.IssuedSince, err = tx.CountIssuedSince(p.c.restsOn(), p.Since)
+			var since []ShardCount
+			since, err = tx.CountIssuedSince(p.c.restsOn(), p.Since)
+			p.IssuedSince = certificatesOf(since)
 		}
 		return err
 	})
@@ -340,11 +348,7 @@ func (c compromise) fallen(tx Tx, ours *ca.Certificate, since, now time.Time) (l
 func (e *Engine) revokeFor(tx Tx, c ca.Certificate, i Incident, actor string, now time.Time) error {
 	event := audit.Event{At: now, Actor: actor, Subject: "certificate:" + string(c.Serial),
 		Body: audit.Body(map[string]any{"registrationId": c.RegistrationID.String(), "disallowance": i.ID})}
-	reason := i.Reason
-	if reason == ca.CACompromise {
-		reason = ca.KeyCompromise // of a leaf: RFC 5280 §5.3.1
-	}
-	if _, err := ca.RevokeIn(tx, c, reason, event, now); err != nil {
+	if _, err := ca.RevokeIn(tx, c, i.leafReason(), event, now); err != nil {
 		return err
 	}
 	return first(tx.DropHubThumbprint(thumbprintText(c.Thumbprint[:]), now), dropFromPair(tx, c, now))

@@ -39,6 +39,8 @@ type Config struct {
 	// ObserveHub is told how each device that a hub is told of went: "applied", "refused" by
 	// the hub, "failed", or "held" back. It must be quick.
 	ObserveHub func(hub, outcome string)
+	// CheckHubsEvery is how often hubs that can be read are checked; 0: when somebody asks.
+	CheckHubsEvery time.Duration
 }
 
 // Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
@@ -63,6 +65,8 @@ type Engine struct {
 	notifier      Notifier
 	hubDrivers    map[string]HubDriver
 	observeHub    func(hub, outcome string)
+
+	checkHubsEvery time.Duration
 
 	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
 	chains   knownChains      // chains known to be on record: rows that are never deleted
@@ -98,7 +102,7 @@ func New(c Config) *Engine {
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 		clock:      clockGuard{rule: c.Clock, even: c.Even},
-		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub,
+		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub, checkHubsEvery: c.CheckHubsEvery,
 	}
 }
 

@@ -28,8 +28,24 @@ type HubDriver interface {
 
 // HubTraits are what all hubs of a driver have in common.
 type HubTraits struct {
-	Batch  int  // devices that one call takes, at least 1
-	Signed bool // what it is sent is signed with HubAccess.Key, which Muster makes
+	Batch     int  // devices that one call takes, at least 1
+	Signed    bool // what it is sent is signed with HubAccess.Key, which Muster makes
+	PerMinute int  // calls that a hub takes unless its operator says otherwise; 0: as many as it answers
+}
+
+// HubReader is a driver that can also be asked what a hub holds.
+type HubReader interface {
+	// Devices gives each page of a hub's devices to a function, whose error ends it.
+	Devices(ctx context.Context, to HubAccess, each func([]HubFound) error) error
+}
+
+// HubFound is a device as a hub holds it. An Auth without a type says nothing of how it proves
+// itself, nor of its kind: a hub may not keep that. Keys that a hub does not show are zero.
+type HubFound struct {
+	DeviceID string
+	Enabled  bool
+	Auth     HubAuth
+	IoTEdge  bool
 }
 
 // RuleHubRefused is the rule of a driver's error that is about one device.
@@ -55,18 +71,4 @@ type HubIdentity struct {
 	Enabled    bool
 	Auth       HubAuth // a symmetric key that is zero is not known here, and stays as it is
 	IoTEdge    bool
-}
-
-// HubReader is a driver that can also be asked what a hub holds.
-type HubReader interface {
-	// Devices gives each page of a hub's devices to a function, whose error ends it.
-	Devices(ctx context.Context, to HubAccess, each func([]HubFound) error) error
-}
-
-// HubFound is a device as a hub holds it. Keys that a hub does not show are zero.
-type HubFound struct {
-	DeviceID string
-	Enabled  bool
-	Auth     HubAuth
-	IoTEdge  bool
 }

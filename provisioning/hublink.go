@@ -13,10 +13,13 @@ import (
 // LinkedHub is a hub, and of one that lives elsewhere how it does.
 type LinkedHub struct {
 	Hub
-	Link     HubLink   // zero: the built-in one
-	Endpoint string    // scheme and host of its address, whose rest may be a secret
-	Ahead    int64     // devices that it is still to be told of
-	Since    time.Time // the oldest of them waits for so long
+	Link      HubLink // zero: the built-in one
+	Endpoint  string  // scheme and host of its address, whose rest may be a secret
+	Circuit   HubCircuit
+	PerMinute int       // calls that it gets at most; 0: as many as it answers
+	Ahead     int64     // devices that it is still to be told of
+	Since     time.Time // the oldest of them waits for so long
+	Checked   HubCheck  // the last that was done; the zero one when none was
 }
 
 // LinkHub links a hub, or changes a linked one. A hub that lives elsewhere has an address,
@@ -60,12 +63,15 @@ func (e *Engine) LinkHub(ctx context.Context, actor string, h Hub, address strin
 		if h.Driver == BuiltIn {
 			err = tx.DeleteHubLink(h.Name)
 		} else {
-			key, err = e.link(tx, &is, address, made)
+			key, err = e.link(tx, &is, address, made, now)
 		}
 		if err != nil {
 			return err
 		}
 		facts := map[string]any{"driver": h.Driver, "weight": h.Weight, "draining": h.Draining, "location": h.Location}
+		if h.Rate > 0 {
+			facts["rate"] = h.Rate
+		}
 		if is.Endpoint != "" {
 			facts["endpoint"] = is.Endpoint
 		}
@@ -102,7 +108,7 @@ func keepsDriver(tx Tx, was, is Hub) error {
 }
 
 // link writes how a hub that lives elsewhere is reached; a new one's key is answered.
-func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte) (key []byte, err error) {
+func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte, now time.Time) (key []byte, err error) {
 	h.Link, err = tx.HubLink(h.Name)
 	absent := fault.Is(err, fault.NotFound)
 	switch {
@@ -126,7 +132,7 @@ func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte) (key []b
 	if err != nil {
 		return nil, err
 	}
-	return key, e.show(h)
+	return key, e.show(h, now)
 }
 
 // RollHubKey gives a hub that lives elsewhere a new key, which signs from now on.
@@ -147,7 +153,7 @@ func (e *Engine) RollHubKey(ctx context.Context, actor, name string, pre Precond
 			return err
 		}
 		h.Link.SealedKey = e.box.Seal(hubLinkPurpose(name, "key"), key)
-		return first(e.show(&h), tx.UpdateHubLink(h.Link),
+		return first(e.show(&h, now), tx.UpdateHubLink(h.Link),
 			tx.Append(audit.Event{At: now, Actor: actor, Action: audit.HubKeyRolled, Subject: "hub:" + name, Body: audit.Body(map[string]any{"endpoint": h.Endpoint})}))
 	})
 	if err != nil {
@@ -158,23 +164,25 @@ func (e *Engine) RollHubKey(ctx context.Context, actor, name string, pre Precond
 
 // LinkedHub reads one hub and how it does.
 func (e *Engine) LinkedHub(ctx context.Context, name string) (h LinkedHub, err error) {
+	now := e.now()
 	err = e.store.View(ctx, func(tx Tx) error {
 		if h.Hub, err = tx.Hub(strings.ToLower(name)); err != nil {
 			return err
 		}
-		return e.fill(tx, &h)
+		return e.fill(tx, &h, now)
 	})
 	return h, err
 }
 
 // LinkedHubs lists the linked hubs by name, and how they do.
 func (e *Engine) LinkedHubs(ctx context.Context) (list []LinkedHub, err error) {
+	now := e.now()
 	err = e.store.View(ctx, func(tx Tx) error {
 		hubs, err := tx.Hubs()
 		list = make([]LinkedHub, len(hubs))
 		for i, h := range hubs {
 			list[i].Hub = h
-			if err := e.fill(tx, &list[i]); err != nil {
+			if err := e.fill(tx, &list[i], now); err != nil {
 				return err
 			}
 		}
@@ -183,7 +191,12 @@ func (e *Engine) LinkedHubs(ctx context.Context) (list []LinkedHub, err error) {
 	return list, err
 }
 
-func (e *Engine) fill(tx Tx, h *LinkedHub) (err error) {
+func (e *Engine) fill(tx Tx, h *LinkedHub, now time.Time) (err error) {
+	checks, err := tx.HubChecks(h.Name)
+	if err != nil {
+		return err
+	}
+	h.Checked = lastGood(checks)
 	if h.Driver == BuiltIn {
 		return nil
 	}
@@ -193,11 +206,12 @@ func (e *Engine) fill(tx Tx, h *LinkedHub) (err error) {
 	if h.Ahead, h.Since, err = tx.CountHubAhead(h.Name); err != nil {
 		return err
 	}
-	return e.show(h)
+	return e.show(h, now)
 }
 
-// show fills in what may be shown of the address.
-func (e *Engine) show(h *LinkedHub) (err error) {
+// show fills in what may be shown of the address, and how the hub does.
+func (e *Engine) show(h *LinkedHub, now time.Time) (err error) {
+	h.Circuit, h.PerMinute = h.Link.Circuit(now), e.rateOf(h.Hub).calls
 	by := e.hubDrivers[h.Driver]
 	if by == nil {
 		return nil // linked by a server with other drivers

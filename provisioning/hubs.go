@@ -13,6 +13,9 @@ import (
 // BuiltIn is the driver of hubs whose devices live in Muster's own tables.
 const BuiltIn = "registry"
 
+// maxHubRate bounds the calls a minute that a hub is said to take.
+const maxHubRate = 1_000_000
+
 // PutHub links the built-in hub under a name, or changes a linked hub's settings.
 func (e *Engine) PutHub(ctx context.Context, actor string, h Hub, pre Precondition) (Hub, error) {
 	linked, _, err := e.LinkHub(ctx, actor, h, "", pre)
@@ -32,6 +35,10 @@ func (e *Engine) checkHub(h Hub) error {
 		return fault.New(fault.Malformed, "hub-name", "a hub's name is a bare host name: letters, digits, dots and dashes").At("/name")
 	case h.Driver != BuiltIn && !known:
 		return fault.New(fault.Malformed, "hub-driver", "a hub driver is one of %s", strings.Join(e.driverNames(), ", ")).At("/driver")
+	case h.Rate < 0 || h.Rate > maxHubRate:
+		return fault.New(fault.Malformed, "hub-rate", "a rate lies between 1 and %d calls a minute", maxHubRate).At("/rate")
+	case h.Rate > 0 && h.Driver == BuiltIn:
+		return fault.New(fault.Malformed, "hub-rate", "nobody calls the built-in hub: it has no rate").At("/rate")
 	case h.Weight < 0 || h.Weight > 1000:
 		return fault.New(fault.Malformed, "hub-weight", "a weight lies between 0 and 1000").At("/weight")
 	}

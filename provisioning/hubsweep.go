@@ -11,59 +11,91 @@ import (
 
 // Bounds of one step of a hub.
 const (
-	hubPage      = 32
 	hubCalls     = 8                // at once, to one hub
 	hubLimit     = 5 * time.Second  // one call
-	hubStep      = 20 * time.Second // a step begins no call after this
+	hubStep      = 20 * time.Second // a step begins no call after this, and a sweep no step
 	hubLease     = time.Minute      // a step that was cut off is taken up again after this
-	hubTurns     = 8                // hubs told at once
+	hubTurns     = 32               // hubs told at once
 	hubEntryPage = 100              // devices of a changed entry
 )
 
 // jobHubs is who tells hubs, in the ledger.
 const jobHubs = "job:hubs"
 
-// SweepHubs tells hubs that live elsewhere of their devices, a page each, and has the
+// SweepHubs tells hubs that live elsewhere of their devices, page by page, and has the
 // registrations assigned that waited for it. What a hub shall know is read when it is told;
-// so any step may be repeated, by any process, and nothing is told in vain.
+// so any step may be repeated, by any process, and nothing is told in vain. Hubs that
+// failed are left to SweepFailedHubs: they may hang, and nobody shall wait for them.
 func (e *Engine) SweepHubs(ctx context.Context, jobs Store) (more bool, err error) {
+	return e.sweepHubs(ctx, jobs, false)
+}
+
+// SweepFailedHubs tries hubs that failed, when it is time, with one device.
+func (e *Engine) SweepFailedHubs(ctx context.Context, jobs Store) (more bool, err error) {
+	return e.sweepHubs(ctx, jobs, true)
+}
+
+func (e *Engine) sweepHubs(ctx context.Context, jobs Store, failed bool) (more bool, err error) {
 	var links []HubLink
-	drivers := map[string]string{}
+	hubs := map[string]Hub{}
 	err = jobs.View(ctx, func(tx Tx) error {
 		if links, err = tx.HubLinks(); err != nil || len(links) == 0 {
 			return err
 		}
-		hubs, err := tx.Hubs()
-		for _, h := range hubs {
-			drivers[h.Name] = h.Driver
+		all, err := tx.Hubs()
+		for _, h := range all {
+			hubs[h.Name] = h
 		}
 		return err
 	})
 	if err != nil || len(links) == 0 {
 		return false, err
 	}
-	if more, err = e.sweepHubEntry(ctx, jobs); err != nil {
-		return false, err
-	}
-	var mu sync.Mutex
-	var serving sync.WaitGroup
-	turn := make(chan struct{}, hubTurns)
-	for _, l := range links {
-		if e.now().Before(l.NextTry) {
-			continue
-		}
-		turn <- struct{}{}
-		serving.Go(func() {
-			defer func() { <-turn }()
-			rest, failed := e.serveHub(ctx, jobs, l, drivers[l.Hub])
-			mu.Lock()
-			defer mu.Unlock()
-			more = more || rest
-			err = errors.Join(err, failed)
+	s := &hubSweeping{began: e.now(), turn: make(chan struct{}, hubTurns)}
+	if !failed {
+		s.begin(e, func() (bool, error) {
+			stepped, err := e.sweepHubEntry(ctx, jobs)
+			s.note(stepped, nil) // hubs that had nothing to be told may have by now
+			return stepped, err
 		})
 	}
-	serving.Wait()
-	return more, err
+	for _, l := range links {
+		if (l.Tries > 0) == failed && !l.rests(s.began) {
+			s.begin(e, func() (bool, error) { return e.serveHub(ctx, jobs, hubs[l.Hub]) })
+		}
+	}
+	s.all.Wait()
+	return s.more, s.err
+}
+
+// hubSweeping is one sweep: each hub goes on by itself while there is time.
+type hubSweeping struct {
+	began time.Time
+	turn  chan struct{}
+	all   sync.WaitGroup
+	mu    sync.Mutex
+	more  bool
+	err   error
+}
+
+func (s *hubSweeping) begin(e *Engine, step func() (more bool, err error)) {
+	s.all.Go(func() {
+		for rest := true; rest; {
+			s.turn <- struct{}{}
+			more, err := step()
+			<-s.turn
+			rest = more && err == nil && e.now().Sub(s.began) < hubStep
+			if !rest {
+				s.note(more, err)
+			}
+		}
+	})
+}
+
+func (s *hubSweeping) note(more bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.more, s.err = s.more || more, errors.Join(s.err, err)
 }
 
 // sweepHubEntry goes through a page of the devices of an entry that was changed.
@@ -91,55 +123,28 @@ func (e *Engine) sweepHubEntry(ctx context.Context, jobs Store) (more bool, err 
 }
 
 // serveHub makes one step. A hub that failed is first tried with one device.
-func (e *Engine) serveHub(ctx context.Context, jobs Store, link HubLink, driver string) (more bool, err error) {
-	t := &telling{Engine: e, jobs: jobs, driver: e.hubDrivers[driver], now: e.now()}
+func (e *Engine) serveHub(ctx context.Context, jobs Store, h Hub) (more bool, err error) {
+	t := &telling{Engine: e, jobs: jobs, driver: e.hubDrivers[h.Driver], now: e.now(), rate: e.rateOf(h)}
 	if t.driver == nil {
-		return false, noDriver(link.Hub, driver)
+		return false, noDriver(h.Name, h.Driver)
+	}
+	list, link, err := t.take(ctx, h.Name)
+	if err != nil || len(list) == 0 {
+		return false, ignoreHubMoved(err)
 	}
 	if t.to, err = e.hubAccess(link); err != nil {
 		return false, err
-	}
-	page := max(hubPage, t.driver.Traits().Batch)
-	if link.Tries > 0 {
-		page = 1
-	}
-	var list []tellingOf
-	claimed := link
-	err = jobs.Update(ctx, func(tx Tx) error {
-		list, claimed = nil, link
-		recs, err := tx.TakeHubIdentities(link.Hub, t.now, t.now.Add(hubLease), page)
-		if err != nil || len(recs) == 0 {
-			return err
-		}
-		for _, rec := range recs {
-			list = append(list, tellingOf{HubIdentityRecord: rec})
-		}
-		if link.Tries == 0 {
-			return nil
-		}
-		// Of several processes one tries a hub that failed.
-		claimed.NextTry = t.now.Add(hubLease)
-		return tx.MoveHubLink(link, claimed)
-	})
-	if err != nil || len(list) == 0 {
-		return false, ignoreHubMoved(err)
 	}
 	if err := t.read(ctx, list); err != nil {
 		return false, err
 	}
 	err = t.tell(ctx, list)
-	next := claimed
-	switch why := t.failed.Load(); {
-	case ctx.Err() != nil: // the server stops: nobody's fault
-		next.NextTry = link.NextTry
-	case why != nil:
-		next.Tries, next.Problem = link.Tries+1, why.Detail
-		next.NextTry = e.now().Add(max(backoff(next.Tries), why.RetryAfter))
-	case t.answered.Load():
-		next.Tries, next.NextTry, next.Problem, next.Answered = 0, time.Time{}, "", e.now()
-	default:
-		next.NextTry = link.NextTry
+	now := e.now()
+	next := t.course.after(link, now)
+	if ctx.Err() != nil { // the server stops: nobody's fault
+		next = link
+		next.Trial = time.Time{}
 	}
-	err = errors.Join(err, ignoreHubMoved(jobs.Update(context.WithoutCancel(ctx), func(tx Tx) error { return tx.MoveHubLink(claimed, next) })))
-	return err == nil && t.failed.Load() == nil && len(list) == page, err
+	err = errors.Join(err, ignoreHubMoved(jobs.Update(context.WithoutCancel(ctx), func(tx Tx) error { return moveHub(tx, link, next, now) })))
+	return err == nil && next.Tries == 0 && !next.rests(now) && len(list) == t.most, err
 }

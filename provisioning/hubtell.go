@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
@@ -21,9 +20,10 @@ type telling struct {
 	driver HubDriver
 	to     HubAccess
 	now    time.Time // before it was read what the hub shall know
-
-	failed   atomic.Pointer[fault.Error] // the hub cannot be worked with
-	answered atomic.Bool
+	rate   hubRate
+	slice  hubSlice // when its calls go out
+	most   int      // devices that it takes
+	course hubCourse
 }
 
 // tellingOf is one device in it. held is the rule word of why the hub is not told, "" when it is.
@@ -31,6 +31,50 @@ type tellingOf struct {
 	HubIdentityRecord
 	want HubIdentity
 	held string
+}
+
+// take leaves a page of the hub's devices to this step, with the time for its calls; none when
+// the hub rests. Of several processes one tries a hub that failed.
+func (t *telling) take(ctx context.Context, hub string) (list []tellingOf, link HubLink, err error) {
+	err = t.jobs.Update(ctx, func(tx Tx) error {
+		list = nil
+		if link, err = tx.HubLink(hub); err != nil || link.rests(t.now) {
+			return err
+		}
+		t.course.trial = link.Tries > 0
+		t.slice = t.rate.slice(link.Paced, t.now)
+		if t.most = t.slice.devices(t.rate.batch); t.course.trial {
+			t.most = min(t.most, 1)
+		}
+		if t.most == 0 {
+			return nil
+		}
+		recs, err := tx.TakeHubIdentities(hub, t.now, t.now.Add(hubLease), t.most)
+		if err != nil || len(recs) == 0 {
+			return err
+		}
+		for _, rec := range recs {
+			list = append(list, tellingOf{HubIdentityRecord: rec})
+		}
+		return t.claim(tx, &link, t.rate.callsFor(int64(len(recs))))
+	})
+	return list, link, err
+}
+
+// claim writes what the step takes of its hub beside devices.
+func (t *telling) claim(tx Tx, link *HubLink, calls int64) error {
+	was := *link
+	if t.slice.every > 0 {
+		link.Paced = t.slice.after(calls)
+		if err := tx.PaceHubLink(was, *link); err != nil {
+			return err
+		}
+	}
+	if !t.course.trial {
+		return nil
+	}
+	link.Trial = t.now.Add(hubLease)
+	return tx.MoveHubLink(was, *link)
 }
 
 // read finds what the hub shall know of each device, as things stand.
@@ -105,15 +149,19 @@ func (r *hubReading) held(reg Registration) (string, error) {
 	return "", err
 }
 
-// tell tells the hub, some devices at once, until the hub fails or the step has lasted.
+// tell tells the hub, some devices at once and no faster than its rate, until the hub fails
+// or the step has lasted.
 func (t *telling) tell(ctx context.Context, list []tellingOf) error {
 	began := t.Engine.now()
 	var first error
 	var mu sync.Mutex
 	var calling sync.WaitGroup
 	turn := make(chan struct{}, hubCalls)
-	for batch := range slices.Chunk(list, t.driver.Traits().Batch) {
+	at := time.Now().Add(t.slice.from.Sub(t.now))
+	for batch := range slices.Chunk(list, t.rate.batch) {
 		turn <- struct{}{}
+		t.await(ctx, at)
+		at = at.Add(t.slice.every)
 		calling.Go(func() {
 			defer func() { <-turn }()
 			late := t.Engine.now().Sub(began) > hubStep
@@ -126,6 +174,18 @@ func (t *telling) tell(ctx context.Context, list []tellingOf) error {
 	}
 	calling.Wait()
 	return first
+}
+
+// await waits until a call may go out; a hub that is to be left alone gets none.
+func (t *telling) await(ctx context.Context, at time.Time) {
+	pause := time.Until(at)
+	if pause <= 0 || t.course.isOver() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }
 
 // batch tells the hub of some devices in one call, and writes how that went. From here on a
@@ -142,7 +202,7 @@ func (t *telling) batch(ctx context.Context, list []tellingOf, late bool) error 
 		}
 		told, want = append(told, d), append(want, d.want)
 	}
-	if late || t.failed.Load() != nil || ctx.Err() != nil {
+	if late || t.course.isOver() || ctx.Err() != nil {
 		for _, d := range told {
 			errs = append(errs, t.release(over, d))
 		}
@@ -151,11 +211,35 @@ func (t *telling) batch(ctx context.Context, list []tellingOf, late bool) error 
 	if len(told) > 0 {
 		limited, cancel := context.WithTimeout(ctx, hubLimit)
 		defer cancel()
-		for i, answer := range t.driver.Apply(limited, t.to, want) {
+		answers := t.driver.Apply(limited, t.to, want)
+		if ctx.Err() == nil {
+			t.course.note(judged(answers))
+		}
+		for i, answer := range answers {
 			errs = append(errs, t.took(ctx, told[i], answer))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// judged says what the answers of a call say of the hub: that it answered, and that it failed.
+func judged(answers []error) (answered bool, failure *fault.Error) {
+	for _, answer := range answers {
+		if answer == nil || fault.RuleOf(answer) == RuleHubRefused {
+			answered = true
+		} else if failure == nil {
+			failure = hubFault(answer)
+		}
+	}
+	return answered, failure
+}
+
+// hubFault is why a hub could not be told.
+func hubFault(answer error) *fault.Error {
+	if f := fault.As(answer); f != nil {
+		return f
+	}
+	return fault.New(fault.Unavailable, "hub-unreachable", "the hub could not be told").Because(answer)
 }
 
 // took writes what a hub answered about a device.
@@ -163,7 +247,6 @@ func (t *telling) took(ctx context.Context, d tellingOf, answer error) error {
 	over := context.WithoutCancel(ctx)
 	switch {
 	case answer == nil:
-		t.answered.Store(true)
 		held, err := t.confirm(over, d)
 		if err != nil || held == "" {
 			t.observeHub(t.to.Hub, "applied")
@@ -173,15 +256,10 @@ func (t *telling) took(ctx context.Context, d tellingOf, answer error) error {
 	case ctx.Err() != nil:
 		return t.release(over, d)
 	case fault.RuleOf(answer) == RuleHubRefused:
-		t.answered.Store(true)
 		f := fault.As(answer)
 		return t.put(over, d, f.Detail, f.RetryAfter, "refused")
 	}
-	f := fault.As(answer)
-	if f == nil {
-		f = fault.New(fault.Unavailable, "hub-unreachable", "the hub could not be told").Because(answer)
-	}
-	t.failed.CompareAndSwap(nil, f)
+	f := hubFault(answer)
 	return t.put(over, d, f.Detail, f.RetryAfter, "failed")
 }
 
@@ -229,7 +307,7 @@ func (t *telling) confirm(ctx context.Context, d tellingOf) (held string, err er
 
 func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err error) {
 	// Written before anything is read: on PostgreSQL it holds the row against who registers.
-	if err := tx.ConfirmHubIdentity(d.HubPlace, d.Generation, t.now); err != nil {
+	if err := tx.ConfirmHubIdentity(d.HubPlace, d.Generation, t.now, now); err != nil {
 		return "", err
 	}
 	rec, err := tx.HubIdentity(d.HubPlace)

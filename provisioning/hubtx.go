@@ -7,7 +7,8 @@ import (
 )
 
 // HubLink is how a hub that lives elsewhere is reached, and how it does: when it does not
-// answer it is not tried before NextTry, whatever the number of devices.
+// answer it is not tried before NextTry, whatever the number of devices. Circuit says in a word
+// how it does.
 type HubLink struct {
 	Hub       string
 	SealedURL []byte
@@ -16,6 +17,8 @@ type HubLink struct {
 	NextTry   time.Time
 	Answered  time.Time // when it last did; zero: not yet
 	Problem   string    // of the last try; "": it answered
+	Paced     time.Time // of a hub that has a rate: its calls are given out up to here
+	Trial     time.Time // a process tries one that failed, until then at most
 }
 
 // HubPlace is one device on one hub.
@@ -33,6 +36,7 @@ type HubIdentityRecord struct {
 	Generation   int64
 	Applied      int64     // the last generation that the hub confirmed; 0: none
 	AsOf         time.Time // that was what stood then
+	Told         time.Time // when it confirmed that
 	Since        time.Time // ahead for so long, while Generation > Applied
 	Tries        int       // failures in a row
 	NextTry      time.Time
@@ -59,8 +63,12 @@ type HubIdentityTx interface {
 	// MoveHubLink writes how the hub does, unless somebody has since it was read: then
 	// Conflict, rule "hub-moved".
 	MoveHubLink(was, is HubLink) error
+	// PaceHubLink writes Paced, and nothing else, in the same way.
+	PaceHubLink(was, is HubLink) error
 
 	HubIdentity(HubPlace) (HubIdentityRecord, error)
+	// HubIdentities lists a hub's by device id.
+	HubIdentities(hub string, after verify.RegistrationID, limit int) ([]HubIdentityRecord, error)
 	// TakeHubIdentities lists devices that the hub is to be told of at now, gives each a
 	// generation of its own for that, and leaves them to the caller until a time. What another
 	// transaction is taking is left out.
@@ -78,8 +86,8 @@ type HubIdentityTx interface {
 	// at once; HastenHubIdentities all that a registration has, wherever.
 	HastenHubIdentity(at HubPlace, than time.Time) error
 	HastenHubIdentities(verify.RegistrationID) error
-	// ConfirmHubIdentity writes that the hub has confirmed a generation, and of what time.
-	ConfirmHubIdentity(at HubPlace, generation int64, asOf time.Time) error
+	// ConfirmHubIdentity writes that the hub has confirmed a generation at now, and of what time.
+	ConfirmHubIdentity(at HubPlace, generation int64, asOf, now time.Time) error
 	// LeaveHubIdentity writes tries, next try and problem of a device as it was taken, unless
 	// it was made ahead or hastened since.
 	LeaveHubIdentity(was, is HubIdentityRecord) error

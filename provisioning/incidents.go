@@ -27,12 +27,22 @@ func (r IncidentReport) Pending() (n int64) {
 
 // Disallowance reads one incident and how far it is.
 func (e *Engine) Disallowance(ctx context.Context, id string) (r IncidentReport, err error) {
+	now := e.now()
 	err = e.store.View(ctx, func(tx Tx) error {
 		if r.Incident, err = tx.Incident(id); err != nil {
 			return err
 		}
-		r.Hubs, err = tx.IncidentHubs(id)
-		return err
+		if r.Hubs, err = tx.IncidentHubs(id); err != nil {
+			return err
+		}
+		for i, h := range r.Hubs {
+			if h.Pending > 0 {
+				if r.Hubs[i].HubWait, err = e.waitFor(tx, h.Hub, 0, now); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 	return r, err
 }

@@ -73,6 +73,7 @@ type IncidentHub struct {
 	Hub              string
 	Devices, Pending int64
 	Problem          string
+	HubWait          // until all that is pending is told; zero when nothing is
 }
 
 // RestsOn is what registrations are found by: one digest or two, of certificates or keys, the
@@ -91,10 +92,11 @@ type RestingDevice struct {
 	Closer  bool // it has to be looked at more closely: nothing but a name says so
 }
 
-// HubCount is a number of devices on one hub.
+// HubCount is a number of devices on one hub; a preview says how long it takes to tell it of them.
 type HubCount struct {
 	Hub     string
 	Devices int64
+	HubWait
 }
 
 // IncidentTx is what is read and written of disallowances and what came of them.
@@ -123,8 +125,8 @@ type IncidentTx interface {
 	// OfRevokedIssuers says which of some certificates an issuer of ours signed that is revoked.
 	OfRevokedIssuers([]verify.Thumbprint) ([]verify.Thumbprint, error)
 	// CountIssuedSince counts certificates of ours that are good, were issued from a time on, and
-	// belong to such registrations.
-	CountIssuedSince(on RestsOn, since time.Time) (int64, error)
+	// belong to such registrations, by the CRL that they are to be on.
+	CountIssuedSince(on RestsOn, since time.Time) ([]ShardCount, error)
 
 	InsertIncident(Incident) error
 	Incident(id string) (Incident, error)

@@ -94,6 +94,7 @@ type Tx interface {
 	AccessTx
 	HubDeviceTx
 	HubIdentityTx
+	HubCheckTx
 	IncidentTx
 	RetirementTx
 	CodeTx

@@ -177,6 +177,7 @@ type Hub struct {
 	Location string
 	Weight   int
 	Draining bool
+	Rate     int // calls a minute that one elsewhere takes; 0: as its driver has it
 	Created  time.Time
 	Updated  time.Time
 	Version  int64

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -30,18 +31,21 @@ import (
 // world is one installation on a real SQLite file, with a clock the test moves. Its
 // invariants are checked after every step and at the end.
 type world struct {
-	t         testing.TB
-	ctx       context.Context
-	db        *store.DB
-	file      store.Engine
-	authority *ca.Authority
-	engine    *provisioning.Engine
-	clock     time.Time
-	jumped    time.Duration // what of clock has not passed
-	webhook   webhook       // answers custom allocation
-	folder    *keys.Folder
-	box       *seal.Box
-	azure     *azure.Driver // trusts no hub but one that was linked
+	t          testing.TB
+	ctx        context.Context
+	db         *store.DB
+	file       store.Engine
+	authority  *ca.Authority
+	engine     *provisioning.Engine
+	clock      time.Time
+	jumped     time.Duration // what of clock has not passed
+	began      time.Time     // zero: clock moves only when the test says so
+	webhook    webhook       // answers custom allocation
+	checkEvery time.Duration
+	drivers    map[string]provisioning.HubDriver // beside the webhook and azure
+	folder     *keys.Folder
+	box        *seal.Box
+	azure      *azure.Driver // trusts no hub but one that was linked
 }
 
 var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
@@ -112,15 +116,25 @@ func (w *world) restart() {
 	if w.azure == nil {
 		w.azure = azure.New(loopback)
 	}
+	drivers := map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(loopback, true), azure.Name: w.azure}
+	maps.Copy(drivers, w.drivers)
 	w.engine = provisioning.New(provisioning.Config{
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(loopback, true), azure.Name: w.azure},
+		HubDrivers: drivers, CheckHubsEvery: w.checkEvery,
 	})
 }
 
-func (w *world) now() time.Time { return w.clock }
+func (w *world) now() time.Time {
+	if !w.began.IsZero() {
+		return w.clock.Add(time.Since(w.began))
+	}
+	return w.clock
+}
+
+// real has the clock go as time does, from now on.
+func (w *world) real() { w.began = time.Now() }
 
 // even is a clock that never jumps.
 func (w *world) even() time.Duration { return w.clock.Sub(testkit.Now()) - w.jumped }

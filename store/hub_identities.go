@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	hubLinkColumns     = cols("t hub, b sealed_url, b sealed_key, i tries, i next_try, i answered, t problem")
-	hubIdentityColumns = cols("t hub, t device, t spelled, t registration_id, i generation, i applied, i as_of, i since, i tries, i next_try, t problem")
+	hubLinkColumns     = cols("t hub, b sealed_url, b sealed_key, i tries, i next_try, i answered, t problem, i paced, i trial")
+	hubIdentityColumns = cols("t hub, t device, t spelled, t registration_id, i generation, i applied, i as_of, i since, i tries, i next_try, t problem, i told")
 )
 
 // ahead is what the sweep works off; the index hub_identities_ahead has its condition.
@@ -23,11 +23,12 @@ var (
 	selectHubLink  = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links WHERE hub = ?")
 	selectHubLinks = statement("SELECT " + hubLinkColumns.list("") + " FROM hub_links ORDER BY hub").apart()
 	insertHubLink  = statement(insert("hub_links", hubLinkColumns)).unique(exists("hub-link"))
-	updateHubLink  = statement("UPDATE hub_links SET sealed_url = ?, sealed_key = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ?").missed(notFound("hub-link"))
+	updateHubLink  = statement("UPDATE hub_links SET sealed_url = ?, sealed_key = ?, tries = 0, next_try = 0, problem = '', trial = 0 WHERE hub = ?").missed(notFound("hub-link"))
 	deleteHubLink  = statement("DELETE FROM hub_links WHERE hub = ?")
-	moveHubLink    = statement("UPDATE hub_links SET tries = ?, next_try = ?, answered = ?, problem = ? WHERE hub = ? AND tries = ? AND next_try = ?").
-			missed(fault.New(fault.Conflict, "hub-moved", "The hub was tried by somebody else, or unlinked."))
+	moveHubLink    = statement("UPDATE hub_links SET tries = ?, next_try = ?, answered = ?, problem = ?, trial = ? WHERE hub = ? AND tries = ? AND next_try = ? AND trial = ?").missed(errHubMoved)
+	paceHubLink    = statement("UPDATE hub_links SET paced = ? WHERE hub = ? AND paced = ?").missed(errHubMoved)
 
+	listHubIdentities = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE hub = ? AND device > ? ORDER BY device LIMIT ?")
 	selectHubIdentity = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE hub = ? AND device = ?")
 	dueHubIdentities  = skippingLocked("SELECT " + hubIdentityColumns.list("") + ahead + " AND next_try <= ? ORDER BY next_try LIMIT ?")
 	countHubAhead     = statement("SELECT count(*), COALESCE(min(since), 0)" + ahead)
@@ -43,7 +44,7 @@ var (
 	hastenHubIdentity  = statement("UPDATE hub_identities SET next_try = 0 WHERE hub = ? AND device = ? AND generation > applied AND next_try > ?")
 	hastenRegistration = statement("UPDATE hub_identities SET next_try = 0 WHERE registration_id = ? AND generation > applied")
 
-	confirmHubIdentity = statement("UPDATE hub_identities SET applied = ?, as_of = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ? AND device = ? AND applied < ?")
+	confirmHubIdentity = statement("UPDATE hub_identities SET applied = ?, as_of = ?, told = ?, tries = 0, next_try = 0, problem = '' WHERE hub = ? AND device = ? AND applied < ?")
 	leaveHubIdentity   = statement("UPDATE hub_identities SET tries = ?, next_try = ?, problem = ? WHERE hub = ? AND device = ? AND generation = ? AND next_try = ?")
 	deleteHubIdentity  = statement("DELETE FROM hub_identities WHERE hub = ? AND device = ?")
 
@@ -65,7 +66,10 @@ var (
 	deleteLeaving   = statement("DELETE" + leaving)
 )
 
-var errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
+var (
+	errHubMoved      = fault.New(fault.Conflict, "hub-moved", "The hub was told, or tried, by somebody else, or unlinked.")
+	errHubEntryMoved = fault.New(fault.Conflict, "hub-entry-moved", "The entry's devices were looked at by somebody else.")
+)
 
 // skippingLocked is a read of rows that the transaction will write: where writers do not wait for
 // each other as a whole, it takes them, and leaves out what is taken.
@@ -78,6 +82,7 @@ func skippingLocked(text string) *Stmt {
 func scanHubLink(r *row) provisioning.HubLink {
 	return provisioning.HubLink{
 		Hub: r.text(), SealedURL: r.blob(), SealedKey: r.blob(), Tries: int(r.int()), NextTry: r.time(), Answered: r.time(), Problem: r.text(),
+		Paced: r.time(), Trial: r.time(),
 	}
 }
 
@@ -88,7 +93,7 @@ func (t *tx) HubLink(hub string) (provisioning.HubLink, error) {
 func (t *tx) HubLinks() ([]provisioning.HubLink, error) { return all(t, selectHubLinks, scanHubLink) }
 
 func (t *tx) InsertHubLink(l provisioning.HubLink) error {
-	return t.exec(insertHubLink, l.Hub, l.SealedURL, l.SealedKey, int64(l.Tries), micros(l.NextTry), micros(l.Answered), l.Problem)
+	return t.exec(insertHubLink, l.Hub, l.SealedURL, l.SealedKey, int64(l.Tries), micros(l.NextTry), micros(l.Answered), l.Problem, micros(l.Paced), micros(l.Trial))
 }
 
 func (t *tx) UpdateHubLink(l provisioning.HubLink) error {
@@ -98,18 +103,27 @@ func (t *tx) UpdateHubLink(l provisioning.HubLink) error {
 func (t *tx) DeleteHubLink(hub string) error { return t.exec(deleteHubLink, hub) }
 
 func (t *tx) MoveHubLink(was, is provisioning.HubLink) error {
-	return t.exec(moveHubLink, int64(is.Tries), micros(is.NextTry), micros(is.Answered), is.Problem, is.Hub, int64(was.Tries), micros(was.NextTry))
+	return t.exec(moveHubLink, int64(is.Tries), micros(is.NextTry), micros(is.Answered), is.Problem, micros(is.Trial),
+		is.Hub, int64(was.Tries), micros(was.NextTry), micros(was.Trial))
+}
+
+func (t *tx) PaceHubLink(was, is provisioning.HubLink) error {
+	return t.exec(paceHubLink, micros(is.Paced), is.Hub, micros(was.Paced))
 }
 
 func scanHubIdentity(r *row) provisioning.HubIdentityRecord {
 	return provisioning.HubIdentityRecord{
 		HubPlace: provisioning.HubPlace{Hub: r.text(), Device: r.id()}, Spelled: r.text(), Registration: r.id(),
-		Generation: r.int(), Applied: r.int(), AsOf: r.time(), Since: r.time(), Tries: int(r.int()), NextTry: r.time(), Problem: r.text(),
+		Generation: r.int(), Applied: r.int(), AsOf: r.time(), Since: r.time(), Tries: int(r.int()), NextTry: r.time(), Problem: r.text(), Told: r.time(),
 	}
 }
 
 func (t *tx) HubIdentity(at provisioning.HubPlace) (provisioning.HubIdentityRecord, error) {
 	return one(t, selectHubIdentity, notFound("hub-identity"), scanHubIdentity, at.Hub, at.Device.String())
+}
+
+func (t *tx) HubIdentities(hub string, after verify.RegistrationID, limit int) ([]provisioning.HubIdentityRecord, error) {
+	return all(t, listHubIdentities, scanHubIdentity, hub, after.String(), atMost(limit))
 }
 
 func (t *tx) TakeHubIdentities(hub string, now, until time.Time, limit int) ([]provisioning.HubIdentityRecord, error) {
@@ -136,7 +150,7 @@ func (t *tx) CountHubAhead(hub string) (n int64, oldest time.Time, err error) {
 
 func (t *tx) PutHubIdentity(rec provisioning.HubIdentityRecord) error {
 	return t.exec(putHubIdentity, rec.Hub, rec.Device.String(), rec.Spelled, rec.Registration.String(), rec.Generation, rec.Applied,
-		micros(rec.AsOf), micros(rec.Since), int64(rec.Tries), micros(rec.NextTry), rec.Problem)
+		micros(rec.AsOf), micros(rec.Since), int64(rec.Tries), micros(rec.NextTry), rec.Problem, micros(rec.Told))
 }
 
 func (t *tx) StepHubIdentity(at provisioning.HubPlace, now time.Time) error {
@@ -170,8 +184,8 @@ func (t *tx) HastenHubIdentities(id verify.RegistrationID) error {
 	return t.exec(hastenRegistration, id.String())
 }
 
-func (t *tx) ConfirmHubIdentity(at provisioning.HubPlace, generation int64, asOf time.Time) error {
-	return t.exec(confirmHubIdentity, generation, micros(asOf), at.Hub, at.Device.String(), generation)
+func (t *tx) ConfirmHubIdentity(at provisioning.HubPlace, generation int64, asOf, now time.Time) error {
+	return t.exec(confirmHubIdentity, generation, micros(asOf), micros(now), at.Hub, at.Device.String(), generation)
 }
 
 func (t *tx) LeaveHubIdentity(was, is provisioning.HubIdentityRecord) error {

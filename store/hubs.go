@@ -2,7 +2,7 @@ package store
 
 import "github.com/passmuster/muster/provisioning"
 
-var hubColumns = cols("t name, t driver, t location, i weight, i draining, i created, i updated, i version")
+var hubColumns = cols("t name, t driver, t location, i weight, i draining, i rate, i created, i updated, i version")
 
 var (
 	selectHub    = statement("SELECT " + hubColumns.list("") + " FROM hubs WHERE name = ?")
@@ -17,13 +17,13 @@ var (
 
 func scanHub(r *row) provisioning.Hub {
 	return provisioning.Hub{
-		Name: r.text(), Driver: r.text(), Location: r.text(), Weight: int(r.int()), Draining: r.bool(),
+		Name: r.text(), Driver: r.text(), Location: r.text(), Weight: int(r.int()), Draining: r.bool(), Rate: int(r.int()),
 		Created: r.time(), Updated: r.time(), Version: r.int(),
 	}
 }
 
 func hubArgs(h provisioning.Hub) []any {
-	return []any{h.Name, h.Driver, h.Location, int64(h.Weight), flag(h.Draining), micros(h.Created), micros(h.Updated), h.Version}
+	return []any{h.Name, h.Driver, h.Location, int64(h.Weight), flag(h.Draining), int64(h.Rate), micros(h.Created), micros(h.Updated), h.Version}
 }
 
 func (t *tx) Hub(name string) (provisioning.Hub, error) {

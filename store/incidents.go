@@ -54,8 +54,8 @@ var (
 		"WHERE l.seq > ? AND l.subject LIKE 'registration:%' AND r.created >= ? AND " + restsOn)
 	countInUse       = statement("SELECT count(*) FROM registrations r CROSS JOIN certificates c WHERE c.registration_id = r.id AND c.thumbprint IN (r.primary_ref, r.secondary_ref) AND " + signedHere)
 	ofRevoked        = statement("SELECT c.thumbprint FROM certificates c JOIN issuers i ON i.id = c.issuer WHERE c.thumb8 IN (?, ?) AND c.thumbprint IN (?, ?) AND i.state = 'revoked'")
-	countIssuedSince = statement("SELECT count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
-		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn)
+	countIssuedSince = statement("SELECT c.issuer, c.shard, count(*) FROM registrations r JOIN certificates c ON c.registration_id = r.id " +
+		"WHERE c.revoked_at = 0 AND c.issued >= ? AND " + restsOn + " GROUP BY c.issuer, c.shard ORDER BY c.issuer, c.shard")
 
 	insertIncident  = statement(insert("incidents", incidentColumns)).trust()
 	selectIncident  = statement("SELECT " + incidentColumns.list("") + " FROM incidents WHERE id = ?")
@@ -186,8 +186,10 @@ func (t *tx) OfRevokedIssuers(list []verify.Thumbprint) (lost []verify.Thumbprin
 	return lost, nil
 }
 
-func (t *tx) CountIssuedSince(on provisioning.RestsOn, since time.Time) (int64, error) {
-	return one(t, countIssuedSince, notFound("count"), (*row).int, append([]any{micros(since)}, resting(on)...)...)
+func (t *tx) CountIssuedSince(on provisioning.RestsOn, since time.Time) ([]provisioning.ShardCount, error) {
+	return all(t, countIssuedSince, func(r *row) provisioning.ShardCount {
+		return provisioning.ShardCount{Issuer: ca.IssuerID(r.text()), Shard: int(r.int()), Certificates: r.int()}
+	}, append([]any{micros(since)}, resting(on)...)...)
 }
 
 // entryEffect is provisioning.EntryEffect as stored.

@@ -112,6 +112,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addUpstreams()
 	d.addProfiles()
 	d.addHubs()
+	d.addHubChecks()
 	d.addSubscriptions()
 	d.addAccess()
 	d.addTokens()

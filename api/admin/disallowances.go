@@ -45,23 +45,51 @@ type HubDevices struct {
 	Devices int64  `json:"devices"`
 }
 
+// HubWait is how long a hub that lives elsewhere will take.
+type HubWait struct {
+	Ahead   *int64 `json:"ahead,omitempty" doc:"Devices that it is to be told of already."`
+	Rate    *int   `json:"ratePerMinute,omitempty" doc:"Calls that it gets at most."`
+	Batch   int    `json:"batch,omitempty" doc:"Devices that one call takes."`
+	Circuit string `json:"circuit,omitempty" enum:"closed,open,half-open" doc:"Unless it is closed, nothing is told before the hub answers again."`
+	Takes   string `json:"takes,omitempty" doc:"ISO 8601: those and these at that rate, if it answers. Not there for a hub without a rate, which takes them as fast as it answers."`
+}
+
+func waitOf(w provisioning.HubWait) (out HubWait) {
+	if !w.Elsewhere() {
+		return out
+	}
+	out = HubWait{Ahead: &w.Ahead, Batch: w.Batch, Circuit: string(w.Circuit)}
+	if w.PerMinute > 0 {
+		out.Rate, out.Takes = &w.PerMinute, formatDuration(w.Takes.Round(time.Second))
+	}
+	return out
+}
+
+// hubForeseen is one hub in a preview; the built-in one knows at once.
+type hubForeseen struct {
+	HubDevices
+	HubWait
+}
+
 type disallowPreview struct {
-	Preview     string       `json:"preview" doc:"For the act."`
-	Expires     *time.Time   `json:"previewExpiresDateTimeUtc"`
-	Scope       string       `json:"scope" enum:"certificate,key,below"`
-	Reason      string       `json:"reason"`
-	Since       *time.Time   `json:"since,omitempty"`
-	Subject     string       `json:"subject"`
-	Thumbprint  string       `json:"thumbprint" doc:"SHA-256."`
-	Known       bool         `json:"known" doc:"It was seen here."`
-	Ours        bool         `json:"ours" doc:"It was issued here."`
-	AlreadyBy   string       `json:"alreadyBy,omitempty" doc:"The disallowance in force that names it with this scope: the act answers with that one."`
-	Devices     int64        `json:"devices" doc:"Registrations that rest on it."`
-	Hubs        []HubDevices `json:"hubs" nullable:"false" doc:"Those devices by hub."`
-	Entries     []affected   `json:"entries" nullable:"false" doc:"That hold it, and what becomes of each."`
-	WouldEnter  []entryRef   `json:"wouldEnter" nullable:"false" doc:"Enabled groups above it: its devices would come in by them if only its own entry were deleted. They will not."`
-	Revoked     int64        `json:"revoked" doc:"Certificates of ours that are revoked at once: it itself."`
-	IssuedSince int64        `json:"issuedSince" doc:"Certificates of ours that will be revoked because they were issued on its word since."`
+	Preview     string        `json:"preview" doc:"For the act."`
+	Expires     *time.Time    `json:"previewExpiresDateTimeUtc"`
+	Scope       string        `json:"scope" enum:"certificate,key,below"`
+	Reason      string        `json:"reason"`
+	Since       *time.Time    `json:"since,omitempty"`
+	Subject     string        `json:"subject"`
+	Thumbprint  string        `json:"thumbprint" doc:"SHA-256."`
+	Known       bool          `json:"known" doc:"It was seen here."`
+	Ours        bool          `json:"ours" doc:"It was issued here."`
+	AlreadyBy   string        `json:"alreadyBy,omitempty" doc:"The disallowance in force that names it with this scope: the act answers with that one."`
+	Devices     int64         `json:"devices" doc:"Registrations that rest on it."`
+	Hubs        []hubForeseen `json:"hubs" nullable:"false" doc:"Those devices by hub, and how long it takes to tell it."`
+	Entries     []affected    `json:"entries" nullable:"false" doc:"That hold it, and what becomes of each."`
+	WouldEnter  []entryRef    `json:"wouldEnter" nullable:"false" doc:"Enabled groups above it: its devices would come in by them if only its own entry were deleted. They will not."`
+	Revoked     int64         `json:"revoked" doc:"Certificates of ours that are revoked at once: it itself."`
+	IssuedSince int64         `json:"issuedSince" doc:"Certificates of ours that will be revoked because they were issued on its word since."`
+	CRLs        int64         `json:"crls" doc:"CRLs that grow."`
+	CRLOctets   int64         `json:"crlOctets" doc:"By so much, all of them."`
 
 	Issuers []fallenIssuer `json:"issuers" nullable:"false" doc:"Issuers of ours that are revoked: those with its key, and all below them."`
 	Stops   []stopped      `json:"stops" nullable:"false" doc:"What nobody of ours signs for any more then. The act has to say so (stopsIssuing)."`
@@ -114,6 +142,7 @@ type incidentHub struct {
 	HubDevices
 	Pending int64  `json:"pending" doc:"Devices that it has not confirmed."`
 	Problem string `json:"problem,omitempty" doc:"Of the last try to tell it."`
+	HubWait
 }
 
 type incidentDevice struct {
@@ -206,8 +235,8 @@ func disallowPreviewOf(p provisioning.DisallowPreview) disallowPreview {
 	out := disallowPreview{
 		Preview: p.ID, Expires: instant(p.Expires), Scope: string(p.Scope), Reason: string(p.Reason), Since: instant(p.Since),
 		Subject: p.Subject, Thumbprint: verify.ThumbprintOf(p.Certificate).String(), Known: p.Known, Ours: p.Ours, AlreadyBy: p.AlreadyBy,
-		Devices: p.Devices, Hubs: []HubDevices{}, Entries: affectedBy(p.Entries), WouldEnter: []entryRef{}, Revoked: p.Revoked, IssuedSince: p.IssuedSince,
-		Issuers: []fallenIssuer{}, Stops: []stopped{}, Lost: p.Lost,
+		Devices: p.Devices, Hubs: []hubForeseen{}, Entries: affectedBy(p.Entries), WouldEnter: []entryRef{}, Revoked: p.Revoked, IssuedSince: p.IssuedSince,
+		CRLs: p.CRL.Lists, CRLOctets: p.CRL.Octets, Issuers: []fallenIssuer{}, Stops: []stopped{}, Lost: p.Lost,
 	}
 	for _, i := range p.Fallen {
 		out.Issuers = append(out.Issuers, fallenIssuer{ID: string(i.ID), Name: i.Name, Role: string(i.Role), Profile: i.Profile, State: string(i.State)})
@@ -216,7 +245,7 @@ func disallowPreviewOf(p provisioning.DisallowPreview) disallowPreview {
 		out.Stops = append(out.Stops, stopped{Role: string(x.Role), Profile: x.Profile, Issuer: string(x.Issuer), Prepared: string(x.Prepared)})
 	}
 	for _, h := range p.Hubs {
-		out.Hubs = append(out.Hubs, HubDevices(h))
+		out.Hubs = append(out.Hubs, hubForeseen{HubDevices{h.Hub, h.Devices}, waitOf(h.HubWait)})
 	}
 	for _, o := range p.WouldEnter {
 		out.WouldEnter = append(out.WouldEnter, *ownerOf(o))
@@ -260,7 +289,7 @@ func wholeDisallowance(r provisioning.IncidentReport) (Disallowance, error) {
 	pending := r.Pending()
 	out.Certificate, out.Pending = pemOf(r.Certificate), &pending
 	for _, h := range r.Hubs {
-		out.Hubs = append(out.Hubs, incidentHub{HubDevices: HubDevices{h.Hub, h.Devices}, Pending: h.Pending, Problem: h.Problem})
+		out.Hubs = append(out.Hubs, incidentHub{HubDevices: HubDevices{h.Hub, h.Devices}, Pending: h.Pending, Problem: h.Problem, HubWait: waitOf(h.HubWait)})
 	}
 	return out, err
 }

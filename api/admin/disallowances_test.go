@@ -135,7 +135,7 @@ func reportOfTheStolen(w *world, id string) {
 	}
 	for _, line := range []string{
 		"# Disallowance " + id, "| what | CN=mid |", "| who | operator:admin |", "| why | cACompromise |", "| scope | below: the CA, its key, and everything they signed |",
-		"| group line | disabled (it was in the primary slot) |", "2 revoked.", "| hub-1 | 2 | 2 | 0 |  |",
+		"| group line | disabled (it was in the primary slot) |", "2 revoked.", "| hub-1 | 2 | 2 | 0 |  |  |",
 	} {
 		if !strings.Contains(text, line+"\n") {
 			w.t.Errorf("the page has no line %q:\n%s", line, text)

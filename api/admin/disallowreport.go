@@ -204,16 +204,29 @@ func (r disallowReport) markdown() string {
 	line("\n## Certificates of ours\n\n%d revoked.", r.Revoked)
 	line("\n## Devices\n\n%d rest on it.\n", r.Devices)
 	if len(r.Hubs) > 0 {
-		line("| hub | devices | confirmed | pending | problem |\n|---|---|---|---|---|")
+		line("| hub | devices | confirmed | pending | takes | problem |\n|---|---|---|---|---|---|")
 	}
 	for _, h := range r.Hubs {
-		line("| %s | %d | %d | %d | %s |", inMarkdown(cmp.Or(h.Hub, "none")), h.Devices, h.Devices-h.Pending, h.Pending, inMarkdown(h.Problem))
+		line("| %s | %d | %d | %d | %s | %s |", inMarkdown(cmp.Or(h.Hub, "none")), h.Devices, h.Devices-h.Pending, h.Pending, inMarkdown(h.remaining()), inMarkdown(h.Problem))
 	}
 	line("\n## What was not done\n")
 	for _, x := range r.NotDone {
 		line("- %s", inMarkdown(x.Detail))
 	}
 	return b.String()
+}
+
+// remaining says in words how long a hub will still take.
+func (h incidentHub) remaining() string {
+	switch {
+	case h.Pending == 0:
+		return ""
+	case h.Circuit != "" && h.Circuit != string(provisioning.CircuitClosed):
+		return "unknown: it does not answer"
+	case h.Rate == nil:
+		return "as fast as it answers"
+	}
+	return h.Takes + " more"
 }
 
 func moment(t *time.Time) string {

@@ -256,7 +256,7 @@ func (r entries[T]) leaving(ctx context.Context, in *EntryID) (*found[Leaving], 
 	}
 	out := Leaving{Registrations: l.Registrations(), Hubs: []HubDevices{}, WouldEnter: []entryRef{}}
 	for _, h := range l.Hubs {
-		out.Hubs = append(out.Hubs, HubDevices(h))
+		out.Hubs = append(out.Hubs, HubDevices{h.Hub, h.Devices})
 	}
 	for _, g := range l.WouldEnter {
 		out.WouldEnter = append(out.WouldEnter, *ownerOf(g))

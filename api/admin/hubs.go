@@ -21,12 +21,17 @@ type hub struct {
 	Location            string     `json:"location,omitempty" doc:"Where it is, for geoLatency allocation."`
 	Weight              *int       `json:"weight,omitempty" nullable:"false" doc:"Its share of hashed allocation, 0 to 1000; 1 unless given."`
 	Draining            bool       `json:"draining,omitempty" doc:"It keeps its devices and takes no new ones."`
+	Rate                int        `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"Calls a minute that a hub which lives elsewhere gets at most; as its driver has it unless given."`
+	RatePerMinute       *int       `json:"ratePerMinute,omitempty" readOnly:"true" doc:"The one that holds; 0: as many as it answers."`
+	Circuit             string     `json:"circuit,omitempty" readOnly:"true" enum:"closed,open,half-open" doc:"Of a hub that lives elsewhere. closed: it is told of its devices; open: it failed, and is left alone until the next try; half-open: it is tried with one device."`
 	Ahead               *int64     `json:"ahead,omitempty" readOnly:"true" doc:"Devices that a hub which lives elsewhere is still to be told of."`
 	AheadSince          *time.Time `json:"aheadSinceDateTimeUtc,omitempty" readOnly:"true" doc:"The oldest of them waits since then."`
 	Answered            *time.Time `json:"answeredDateTimeUtc,omitempty" readOnly:"true"`
 	Tries               int        `json:"tries,omitempty" readOnly:"true" doc:"Failures in a row."`
 	NextTry             *time.Time `json:"nextTryDateTimeUtc,omitempty" readOnly:"true"`
 	Problem             string     `json:"problem,omitempty" readOnly:"true"`
+	Checked             *time.Time `json:"checkedDateTimeUtc,omitempty" readOnly:"true" doc:"When it was last read to its end, and compared with what it shall hold."`
+	Drift               *int64     `json:"drift,omitempty" readOnly:"true" doc:"Devices that it held otherwise then."`
 	Etag                string     `json:"etag,omitempty" readOnly:"true"`
 	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
 	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
@@ -34,8 +39,12 @@ type hub struct {
 
 func hubOf(h provisioning.LinkedHub) (hub, error) {
 	out := linkedHub(h, nil)
+	if h.Checked.Good() {
+		drift := h.Checked.Drifted()
+		out.Checked, out.Drift = instant(h.Checked.Ended), &drift
+	}
 	if h.Driver != provisioning.BuiltIn {
-		out.Ahead, out.AheadSince = &h.Ahead, instant(h.Since)
+		out.Ahead, out.AheadSince, out.RatePerMinute, out.Circuit = &h.Ahead, instant(h.Since), &h.PerMinute, string(h.Circuit)
 	}
 	return out, nil
 }
@@ -43,11 +52,11 @@ func hubOf(h provisioning.LinkedHub) (hub, error) {
 // linkedHub is a hub as it was written, with its key where that was made just now.
 func linkedHub(h provisioning.LinkedHub, key []byte) hub {
 	out := hub{
-		Name: h.Name, Driver: h.Driver, Endpoint: h.Endpoint, Location: h.Location, Weight: &h.Weight, Draining: h.Draining,
+		Name: h.Name, Driver: h.Driver, Endpoint: h.Endpoint, Location: h.Location, Weight: &h.Weight, Draining: h.Draining, Rate: h.Rate,
 		Answered: instant(h.Link.Answered), Tries: h.Link.Tries, Problem: h.Link.Problem,
 		Etag: etag(h.Version), CreatedDateTimeUtc: instant(h.Created), LastUpdatedDateTime: instant(h.Updated),
 	}
-	if h.Link.Tries > 0 {
+	if h.Link.Problem != "" {
 		out.NextTry = instant(h.Link.NextTry)
 	}
 	if key != nil {
@@ -57,7 +66,7 @@ func linkedHub(h provisioning.LinkedHub, key []byte) hub {
 }
 
 func (h hub) linked(name string) (provisioning.Hub, error) {
-	out := provisioning.Hub{Name: name, Driver: provisioning.BuiltIn, Location: h.Location, Weight: 1, Draining: h.Draining}
+	out := provisioning.Hub{Name: name, Driver: provisioning.BuiltIn, Location: h.Location, Weight: 1, Draining: h.Draining, Rate: h.Rate}
 	if h.Name != "" && !strings.EqualFold(h.Name, name) {
 		return out, otherName("/name")
 	}
@@ -176,7 +185,7 @@ func (d *door) patchHub(ctx context.Context, in *hubPatch) (*found[hub], error) 
 	if pre, err = over(pre, h.Version); err != nil {
 		return nil, err
 	}
-	current := hub{Name: h.Name, Driver: h.Driver, Location: h.Location, Weight: &h.Weight, Draining: h.Draining}
+	current := hub{Name: h.Name, Driver: h.Driver, Location: h.Location, Weight: &h.Weight, Draining: h.Draining, Rate: h.Rate}
 	next, err := patched(d, current, in.Body)
 	if err != nil {
 		return nil, err

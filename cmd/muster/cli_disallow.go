@@ -127,6 +127,7 @@ type spread struct {
 	Hubs                                      []struct {
 		Hub, Problem     string
 		Devices, Pending int64
+		hubTakes
 	}
 }
 
@@ -153,7 +154,7 @@ func (c *disallowShowCmd) Run(ctx context.Context, s streams, api *client) error
 		rows = append(rows, []string{entryNoun(e.Kind) + " " + e.ID, entryFate(e.Act, e.Slot)})
 	}
 	for _, h := range x.Hubs {
-		rows = append(rows, []string{"hub " + printable(cmp.Or(h.Hub, "-")), fmt.Sprintf("%d of %d confirmed", h.Devices-h.Pending, h.Devices), printable(h.Problem)})
+		rows = append(rows, []string{"hub " + printable(cmp.Or(h.Hub, "-")), fmt.Sprintf("%d of %d confirmed", h.Devices-h.Pending, h.Devices), strings.Join(h.words(), ", "), printable(h.Problem)})
 	}
 	return printRows(s.Out, rows)
 }
@@ -234,6 +235,9 @@ func (x spread) line() string {
 	for _, h := range x.Hubs {
 		if h.Pending > 0 {
 			hub := fmt.Sprintf("%s %d of %d", printable(h.Hub), h.Devices-h.Pending, h.Devices)
+			if h.Takes != "" {
+				hub += ", " + h.span()
+			}
 			if h.Problem != "" {
 				hub += " (" + printable(h.Problem) + ")"
 			}

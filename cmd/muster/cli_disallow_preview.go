@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -86,10 +87,11 @@ func meantBy(what string) (name, value string, err error) {
 type foreseen struct {
 	Preview, Scope, Reason, Since, Subject, Thumbprint, AlreadyBy string
 	Known, Ours                                                   bool
-	Devices, Revoked, IssuedSince, Lost                           int64
+	Devices, Revoked, IssuedSince, Lost, CRLs, CRLOctets          int64
 	Hubs                                                          []struct {
 		Hub     string
 		Devices int64
+		hubTakes
 	}
 	Entries    []struct{ Kind, ID, Act, Slot string }
 	WouldEnter []struct{ Kind, ID string }
@@ -115,7 +117,7 @@ func (p foreseen) print(w io.Writer) error {
 		{"scope", p.Scope}, {"reason", p.Reason}, {"stolen since", cmp.Or(p.Since, "-")}, {"devices", strconv.FormatInt(p.Devices, 10)},
 	}
 	for _, h := range p.Hubs {
-		rows = append(rows, []string{"devices on " + printable(cmp.Or(h.Hub, "no hub")), strconv.FormatInt(h.Devices, 10)})
+		rows = append(rows, []string{"devices on " + printable(cmp.Or(h.Hub, "no hub")), strings.Join(append([]string{strconv.FormatInt(h.Devices, 10)}, h.words()...), ", ")})
 	}
 	for _, x := range p.Entries {
 		rows = append(rows, []string{entryNoun(x.Kind) + " " + x.ID, entryFate(x.Act, x.Slot)})
@@ -133,6 +135,9 @@ func (p foreseen) print(w io.Writer) error {
 		rows = append(rows, []string{"stops", stopped(x.Role, x.Profile, x.Prepared)})
 	}
 	rows = append(rows, []string{"certificates revoked", strconv.FormatInt(p.Revoked+p.IssuedSince, 10)})
+	if p.CRLs > 0 {
+		rows = append(rows, []string{"CRLs", fmt.Sprintf("%d grow by %d octets", p.CRLs, p.CRLOctets)})
+	}
 	if p.AlreadyBy != "" {
 		rows = append(rows, []string{"already by", p.AlreadyBy})
 	}

@@ -15,9 +15,12 @@ type hubCmd struct {
 	List   hubListCmd   `cmd:"" help:"List linked hubs."`
 	Show   hubShowCmd   `cmd:"" help:"Show one."`
 	Link   hubLinkCmd   `cmd:"" help:"Link one."`
-	Update hubUpdateCmd `cmd:"" help:"Change one's weight, location, address or driver."`
+	Update hubUpdateCmd `cmd:"" help:"Change one's weight, rate, location, address or driver."`
 	Key    hubKeyCmd    `cmd:"" help:"Give one that lives elsewhere a new key, and print it."`
 	Test   hubTestCmd   `cmd:"" help:"Say whether one can be worked with, and what rests on it."`
+	Check  hubCheckCmd  `cmd:"" help:"Look up what one holds, and compare it with what it shall."`
+	Drift  hubDriftCmd  `cmd:"" help:"List the devices that one holds otherwise, as last checked."`
+	Repair hubRepairCmd `cmd:"" help:"Have one told again of what its last check has listed."`
 	Drain  hubDrainCmd  `cmd:"" help:"Let one keep its devices and take no new ones."`
 	Unlink hubUnlinkCmd `cmd:"" help:"Unlink one that no entry names and no device lives on."`
 }
@@ -25,8 +28,8 @@ type hubCmd struct {
 var (
 	hubTable = table{
 		{"NAME", "name", false}, {"DRIVER", "driver", false}, {"WEIGHT", "weight", false}, {"DRAINING", "draining", false}, {"LOCATION", "location", false},
-		{"ENDPOINT", "endpoint", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
-		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+		{"ENDPOINT", "endpoint", true}, {"CIRCUIT", "circuit", true}, {"RATE", "ratePerMinute", true}, {"AHEAD", "ahead", true}, {"AHEAD SINCE", "aheadSinceDateTimeUtc", true}, {"ANSWERED", "answeredDateTimeUtc", true},
+		{"PROBLEM", "problem", true}, {"NEXT TRY", "nextTryDateTimeUtc", true}, {"CHECKED", "checkedDateTimeUtc", true}, {"DRIFT", "drift", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}
 	// hubMade shows a key that nobody will be shown again.
 	hubMade      = table{{"NAME", "name", false}, {"ENDPOINT", "endpoint", false}, {"KEY", "key", false}}
@@ -63,6 +66,7 @@ func (c *hubShowCmd) Run(ctx context.Context, s streams, api *client) error {
 type hubFlags struct {
 	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices, https."`
 	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret; of an Azure IoT Hub its connection string."`
+	Rate     *int    `placeholder:"N" help:"Calls a minute that a hub which lives elsewhere gets at most; 0: as its driver has it."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
 	Driver   string  `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; or webhook, one that is told by signed POSTs."`
@@ -75,6 +79,9 @@ func (f hubFlags) body() (map[string]any, error) {
 	}
 	if f.Weight != nil {
 		body["weight"] = *f.Weight
+	}
+	if f.Rate != nil {
+		body["rate"] = *f.Rate
 	}
 	if f.Location != nil {
 		body["location"] = *f.Location
@@ -136,7 +143,7 @@ func (c *hubUpdateCmd) Run(ctx context.Context, s streams, api *client) error {
 		return err
 	}
 	if len(patch) == 0 {
-		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --location TEXT, --to URL or --driver DRIVER")
+		return fault.New(fault.Malformed, "nothing-to-change", "say what to change: --weight N, --rate N, --location TEXT, --to URL or --driver DRIVER")
 	}
 	return patchHub(ctx, s, api, c.output, c.Name, patch)
 }

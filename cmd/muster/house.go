@@ -149,6 +149,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		HubDrivers: map[string]provisioning.HubDriver{
 			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks),
 		}, ObserveHub: h.hubTold.observe,
+		CheckHubsEvery: h.config.Hubs.checkEvery(),
 	})
 	return nil
 }

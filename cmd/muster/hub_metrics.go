@@ -33,12 +33,18 @@ type hubCollector []*house
 var (
 	hubPending = prometheus.NewDesc("muster_hub_pending", "Devices that a hub is still to be told of.", []string{"id_scope", "hub"}, nil)
 	hubOldest  = prometheus.NewDesc("muster_hub_oldest_pending_seconds", "For how long the oldest of them has waited.", []string{"id_scope", "hub"}, nil)
+	hubCircuit = prometheus.NewDesc("muster_hub_circuit", "1 for the state in which the circuit of a hub is.", []string{"id_scope", "hub", "state"}, nil)
+	hubDrift   = prometheus.NewDesc("muster_hub_drift", "Devices that a hub holds otherwise than it shall, as last checked.", []string{"id_scope", "hub", "kind"}, nil)
+	hubChecked = prometheus.NewDesc("muster_hub_checked_timestamp_seconds", "When that was.", []string{"id_scope", "hub"}, nil)
 	hubApplies = prometheus.NewDesc("muster_hub_applies_total", "How it went that a hub was told of a device.", []string{"id_scope", "hub", "outcome"}, nil)
 )
 
 func (c hubCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- hubPending
 	ch <- hubOldest
+	ch <- hubCircuit
+	ch <- hubDrift
+	ch <- hubChecked
 	ch <- hubApplies
 }
 
@@ -61,6 +67,19 @@ func (c hubCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 			ch <- prometheus.MustNewConstMetric(hubPending, prometheus.GaugeValue, float64(hub.Ahead), h.idScope, hub.Name)
 			ch <- prometheus.MustNewConstMetric(hubOldest, prometheus.GaugeValue, waited, h.idScope, hub.Name)
+			if c := hub.Checked; c.Good() {
+				for _, kind := range provisioning.HubDriftKinds {
+					ch <- gauge(hubDrift, float64(c.Drift[kind]), h.idScope, hub.Name, string(kind))
+				}
+				ch <- gauge(hubChecked, float64(c.Ended.Unix()), h.idScope, hub.Name)
+			}
+			for _, state := range []provisioning.HubCircuit{provisioning.CircuitClosed, provisioning.CircuitOpen, provisioning.CircuitHalfOpen} {
+				is := 0.0
+				if hub.Circuit == state {
+					is = 1
+				}
+				ch <- prometheus.MustNewConstMetric(hubCircuit, prometheus.GaugeValue, is, h.idScope, hub.Name, string(state))
+			}
 		}
 		h.hubTold.collect(ch, h.idScope)
 	}

@@ -21,6 +21,10 @@ const (
 	tendEvery = time.Minute
 	// upstreamSweepEvery is how often open intents and revocations to be told are looked for.
 	upstreamSweepEvery = 15 * time.Second
+	// hubChecksEvery is how often checks of hubs that were asked for are looked for; a hub of very
+	// many devices is read to its end.
+	hubChecksEvery = 2 * time.Second
+	hubChecksLimit = 30 * time.Minute
 )
 
 // openJobs opens the jobs of every id scope in the installation's own database.
@@ -52,6 +56,9 @@ func (s *server) sweepsOf(h *house) []jobs.Sweep {
 	if s.config.Brokers.NATS.URL != "" && h == s.houses[0] {
 		out = append(out, s.dropSweep(h.idScope))
 	}
+	out = append(out, jobs.Sweep{Scope: h.idScope, Name: "hub-checks", Every: hubChecksEvery, Limit: hubChecksLimit, Run: func(ctx context.Context) (bool, error) {
+		return h.engine.SweepHubChecks(ctx, h.db.ProvisioningJobs())
+	}})
 	for _, w := range sweeps {
 		every := w.every
 		if s.config.dev {

@@ -18,7 +18,7 @@ type sweep struct {
 // carryDisallowances is nudged when there is one.
 const carryDisallowances = "disallowances"
 
-// sweeps are all there are beside those that keep CAs (jobs.go).
+// sweeps are all there are beside those that keep CAs, and one that takes long (jobs.go).
 var sweeps = []sweep{
 	{"registrations", rotationSweepEvery, sweepRegistrations},
 	{"entries", 30 * time.Second, func(ctx context.Context, h *house) (bool, error) {
@@ -48,6 +48,12 @@ var sweeps = []sweep{
 	}},
 	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
+	}},
+	{"failed-hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepFailedHubs(ctx, h.db.ProvisioningJobs())
+	}},
+	{"hub-repairs", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepHubRepairs(ctx, h.db.ProvisioningJobs())
 	}},
 }
 

@@ -76,6 +76,11 @@ const (
 	// A registration is assigned, with a row of its own, when a hub that lives elsewhere confirms.
 	RegistrationAssigning Action = "registration.assigning"
 	HubKeyRolled          Action = "hub.key-rolled"
+	// A hub that lives elsewhere failed, and is left alone for a while; it is told again.
+	HubCircuitOpened Action = "hub.circuit-opened"
+	HubCircuitClosed Action = "hub.circuit-closed"
+	HubDrifted       Action = "hub.drifted"  // a check found that it holds something else than it shall
+	HubRepaired      Action = "hub.repaired" // by an operator, who had seen that
 
 	// Moves of a pair. The body has the slot's SHA-256 ("ref") and the reason.
 	RollTold     Action = "roll.told"  // the device, or an entry's owner, was told that a successor is due

@@ -59,7 +59,9 @@ func checks(t *testing.T, open Open) {
 		{"a device that waits for a hub that has confirmed", func(w *world) {
 			w.linked()
 			rec := w.lives("dev-5", provisioning.Owner{})
-			w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now) })
+			w.update(func(tx provisioning.Tx) error {
+				return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now, w.now)
+			})
 		}, []string{"agreeing"}},
 		{"a device that is left on a hub", func(w *world) {
 			w.linked()
@@ -68,7 +70,7 @@ func checks(t *testing.T, open Open) {
 				if err := tx.PutHubIdentity(rec); err != nil {
 					return err
 				}
-				return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now)
+				return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now, w.now)
 			})
 		}, []string{"agreeing"}},
 		{"a certificate whose thumbprint is another's", func(w *world) {

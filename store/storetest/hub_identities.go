@@ -77,10 +77,19 @@ func hubIdentities(t *testing.T, open Open) {
 		failed.Tries, failed.NextTry, failed.Problem = 1, w.now.Add(time.Second), "it answered 500"
 		w.update(func(tx provisioning.Tx) error { return tx.MoveHubLink(l, failed) })
 		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.MoveHubLink(l, failed) })
-		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.HubLink, error) { return tx.HubLinks() }), []provisioning.HubLink{failed})
+		tried := failed
+		tried.Trial = w.now.Add(time.Minute)
+		w.update(func(tx provisioning.Tx) error { return tx.MoveHubLink(failed, tried) })
+		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.MoveHubLink(failed, tried) })
+		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.HubLink, error) { return tx.HubLinks() }), []provisioning.HubLink{tried})
 		l.SealedURL, l.SealedKey = []byte("other"), []byte("other key")
 		w.update(func(tx provisioning.Tx) error { return tx.UpdateHubLink(l) })
 		same(w, read(), l) // and is tried at once
+		paced := l
+		paced.Paced = w.now.Add(time.Second)
+		w.update(func(tx provisioning.Tx) error { return tx.PaceHubLink(l, paced) })
+		w.refused(fault.Conflict, "hub-moved", func(tx provisioning.Tx) error { return tx.PaceHubLink(l, paced) })
+		same(w, read(), paced)
 		w.update(func(tx provisioning.Tx) error { return tx.DeleteHubLink(far) })
 		absent(w, func(tx provisioning.Tx) (provisioning.HubLink, error) { return tx.HubLink(far) })
 	})
@@ -97,9 +106,9 @@ func hubIdentities(t *testing.T, open Open) {
 			t.Fatalf("it was taken twice: %+v", again)
 		}
 		w.update(func(tx provisioning.Tx) error {
-			return tx.ConfirmHubIdentity(rec.HubPlace, 101, w.now.Add(time.Second))
+			return tx.ConfirmHubIdentity(rec.HubPlace, 101, w.now.Add(time.Second), w.now.Add(time.Minute))
 		})
-		rec.Generation, rec.Applied, rec.AsOf = 101, 101, w.now.Add(time.Second)
+		rec.Generation, rec.Applied, rec.AsOf, rec.Told = 101, 101, w.now.Add(time.Second), w.now.Add(time.Minute)
 		same(w, w.identity("Dev-1"), rec)
 		later := w.now.Add(time.Hour)
 		if due := w.take(later, 10); len(due) != 0 {
@@ -109,7 +118,7 @@ func hubIdentities(t *testing.T, open Open) {
 		w.update(func(tx provisioning.Tx) error { return tx.StepHubIdentity(rec.HubPlace, later.Add(time.Hour)) })
 		rec.Generation, rec.Since = 103, later
 		same(w, w.identity("Dev-1"), rec)
-		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, 102, w.now) }) // late
+		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, 102, w.now, w.now) }) // late
 		if got := w.identity("Dev-1"); got.Applied != 102 || got.Generation != 103 {
 			t.Fatalf("%+v", got)
 		}
@@ -158,15 +167,28 @@ func hubIdentities(t *testing.T, open Open) {
 		w := newWorld(t, open)
 		w.linked()
 		rec := w.lives("dev-1", provisioning.Owner{})
-		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, 100, w.now) })
+		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, 100, w.now, w.now) })
 		other := rec
 		other.Registration, other.Spelled, other.Generation, other.Since = w.id("dev-2"), "DEV-1", 7, w.now.Add(time.Hour)
 		w.update(func(tx provisioning.Tx) error { return tx.PutHubIdentity(other) })
-		other.Generation, other.Applied, other.AsOf = 101, 100, w.now // numbers go on: what is late stays late
+		other.Generation, other.Applied, other.AsOf, other.Told = 101, 100, w.now, w.now // numbers go on: what is late stays late
 		same(w, w.identity("dev-1"), other)
 		w.update(func(tx provisioning.Tx) error { return tx.PutHubIdentity(rec) })
 		w.update(func(tx provisioning.Tx) error { return tx.DeleteHubIdentity(rec.HubPlace) })
 		absent(w, func(tx provisioning.Tx) (provisioning.HubIdentityRecord, error) { return tx.HubIdentity(rec.HubPlace) })
+	})
+	t.Run("a hub's are listed by device", func(t *testing.T) {
+		w := newWorld(t, open)
+		w.linked()
+		b, a := w.lives("b", provisioning.Owner{}), w.lives("a", provisioning.Owner{})
+		list := func(after verify.RegistrationID, limit int) []provisioning.HubIdentityRecord {
+			return view(w, func(tx provisioning.Tx) ([]provisioning.HubIdentityRecord, error) {
+				return tx.HubIdentities(far, after, limit)
+			})
+		}
+		same(w, list(verify.RegistrationID{}, 0), []provisioning.HubIdentityRecord{a, b})
+		same(w, list(verify.RegistrationID{}, 1), []provisioning.HubIdentityRecord{a})
+		same(w, list(a.Device, 5), []provisioning.HubIdentityRecord{b})
 	})
 	t.Run("of many that take devices each gets others", func(t *testing.T) {
 		w := newWorld(t, open)

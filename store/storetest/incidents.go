@@ -228,7 +228,9 @@ func incidents(t *testing.T, open Open) {
 			return view(w, func(tx provisioning.Tx) ([]provisioning.IncidentHub, error) { return tx.IncidentHubs("01") })
 		}
 		same(w, hubs(), []provisioning.IncidentHub{{Hub: far, Devices: 1, Pending: 1}, {Hub: "near.example.net", Devices: 1}})
-		w.update(func(tx provisioning.Tx) error { return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now) })
+		w.update(func(tx provisioning.Tx) error {
+			return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now, w.now)
+		})
 		same(w, confirmed(), []verify.RegistrationID{w.id("d1")})
 		w.update(func(tx provisioning.Tx) error {
 			return tx.ConfirmIncidentDevice("01", w.id("d1"), w.now.Add(time.Minute))

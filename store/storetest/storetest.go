@@ -33,6 +33,7 @@ func Run(t *testing.T, open Open) {
 		{"texts", texts},
 		{"hub devices", hubDevices},
 		{"hub identities", hubIdentities},
+		{"hub checks", hubChecks},
 		{"profiles", profiles},
 		{"plans", plans},
 		{"horizon", horizon},

@@ -80,3 +80,46 @@ CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE i
 ALTER TABLE chain_links ADD COLUMN issuer_hash BYTEA;
 CREATE INDEX chain_links_issuer ON chain_links (issuer_hash) WHERE issuer_hash IS NOT NULL;
 CREATE INDEX chain_links_key ON chain_links (key_hash);
+
+-- Calls a minute that a hub which lives elsewhere takes; 0: as its driver has it. They are given
+-- out up to paced. trial: until then a process tries one that failed.
+ALTER TABLE hubs ADD COLUMN rate BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN paced BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN trial BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE hub_identities ADD COLUMN told BIGINT NOT NULL DEFAULT 0; -- when the hub confirmed last
+
+-- What hubs were found to hold. Of a hub the last check that was done is kept, the last that
+-- failed, and the one that is open; their drift stands in hub_drifts.
+CREATE TABLE hub_checks (
+  id          TEXT COLLATE "C" PRIMARY KEY, -- in the order of time
+  hub         TEXT COLLATE "C" NOT NULL REFERENCES hubs (name) ON DELETE CASCADE,
+  actor       TEXT COLLATE "C" NOT NULL,
+  requested   BIGINT NOT NULL,
+  taken       BIGINT NOT NULL, -- a process is at it, until then; 0: none is
+  began       BIGINT NOT NULL, -- what was told since is not judged
+  ended       BIGINT NOT NULL, -- 0: not yet
+  problem     TEXT COLLATE "C" NOT NULL,
+  held        BIGINT NOT NULL, -- devices that the hub holds
+  untold      BIGINT NOT NULL, -- of those and ours, that it is still to be told of
+  unnamed     BIGINT NOT NULL, -- under ids that none of ours can have
+  drift       TEXT COLLATE "C" NOT NULL, -- how many of each kind; JSON
+  repair_at   BIGINT NOT NULL, -- 0: never
+  repair_by   TEXT COLLATE "C" NOT NULL,
+  removes     BIGINT NOT NULL CHECK (removes IN (0, 1)), -- devices that are not ours, too
+  cursor      TEXT COLLATE "C" NOT NULL, -- the last one that was repaired
+  repaired    BIGINT NOT NULL, -- devices, so far
+  repair_done BIGINT NOT NULL
+);
+CREATE INDEX hub_checks_hub ON hub_checks (hub, id);
+CREATE UNIQUE INDEX hub_checks_open ON hub_checks (hub) WHERE ended = 0;
+
+-- grade is the kind of drift; what is most dangerous comes first.
+CREATE TABLE hub_drifts (
+  check_id        TEXT COLLATE "C" NOT NULL REFERENCES hub_checks (id) ON DELETE CASCADE,
+  grade           BIGINT NOT NULL,
+  device          TEXT COLLATE "C" NOT NULL,
+  spelled         TEXT COLLATE "C" NOT NULL,
+  registration_id TEXT COLLATE "C" NOT NULL, -- '': it is not ours
+  generation      BIGINT NOT NULL, -- as it was found to differ
+  PRIMARY KEY (check_id, grade, device)
+);

@@ -80,3 +80,46 @@ CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE i
 ALTER TABLE chain_links ADD COLUMN issuer_hash BLOB;
 CREATE INDEX chain_links_issuer ON chain_links (issuer_hash) WHERE issuer_hash IS NOT NULL;
 CREATE INDEX chain_links_key ON chain_links (key_hash);
+
+-- Calls a minute that a hub which lives elsewhere takes; 0: as its driver has it. They are given
+-- out up to paced. trial: until then a process tries one that failed.
+ALTER TABLE hubs ADD COLUMN rate INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN paced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hub_links ADD COLUMN trial INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hub_identities ADD COLUMN told INTEGER NOT NULL DEFAULT 0; -- when the hub confirmed last
+
+-- What hubs were found to hold. Of a hub the last check that was done is kept, the last that
+-- failed, and the one that is open; their drift stands in hub_drifts.
+CREATE TABLE hub_checks (
+  id          TEXT PRIMARY KEY, -- in the order of time
+  hub         TEXT NOT NULL REFERENCES hubs (name) ON DELETE CASCADE,
+  actor       TEXT NOT NULL,
+  requested   INTEGER NOT NULL,
+  taken       INTEGER NOT NULL, -- a process is at it, until then; 0: none is
+  began       INTEGER NOT NULL, -- what was told since is not judged
+  ended       INTEGER NOT NULL, -- 0: not yet
+  problem     TEXT NOT NULL,
+  held        INTEGER NOT NULL, -- devices that the hub holds
+  untold      INTEGER NOT NULL, -- of those and ours, that it is still to be told of
+  unnamed     INTEGER NOT NULL, -- under ids that none of ours can have
+  drift       TEXT NOT NULL, -- how many of each kind; JSON
+  repair_at   INTEGER NOT NULL, -- 0: never
+  repair_by   TEXT NOT NULL,
+  removes     INTEGER NOT NULL CHECK (removes IN (0, 1)), -- devices that are not ours, too
+  cursor      TEXT NOT NULL, -- the last one that was repaired
+  repaired    INTEGER NOT NULL, -- devices, so far
+  repair_done INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hub_checks_hub ON hub_checks (hub, id);
+CREATE UNIQUE INDEX hub_checks_open ON hub_checks (hub) WHERE ended = 0;
+
+-- grade is the kind of drift; what is most dangerous comes first.
+CREATE TABLE hub_drifts (
+  check_id        TEXT NOT NULL REFERENCES hub_checks (id) ON DELETE CASCADE,
+  grade           INTEGER NOT NULL,
+  device          TEXT NOT NULL,
+  spelled         TEXT NOT NULL,
+  registration_id TEXT NOT NULL, -- '': it is not ours
+  generation      INTEGER NOT NULL, -- as it was found to differ
+  PRIMARY KEY (check_id, grade, device)
+) STRICT, WITHOUT ROWID;
