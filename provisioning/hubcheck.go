@@ -177,9 +177,6 @@ func (r *hubReading) shows(d HubDevice, c HubClient) (reason string, until time.
 	if err := verify.CheckLeafDates(leaf, r.at); err != nil {
 		return reasonOf(err), until, nil
 	}
-	if revoked, err := r.bars.revoked(c.Chain); revoked || err != nil {
-		return "issuer-revoked", until, err
-	}
 	if disallowed, err := r.bars.shown(c.Chain); disallowed || err != nil {
 		return "disallowed", until, err
 	}

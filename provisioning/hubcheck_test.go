@@ -150,7 +150,7 @@ func TestABrokerRefusesWhatARevokedIssuerSigned(t *testing.T) {
 			w.must(err)
 		}
 	}
-	w.answers("its issuer is revoked", "issuer-revoked", ours, provisioning.HubClient{Device: ours.Device, Thumbprint: verify.ThumbprintOf(leaf.Raw)})
+	w.answers("its issuer is revoked: the hub knows it no more", "credential-differs", ours, provisioning.HubClient{Device: ours.Device, Thumbprint: verify.ThumbprintOf(leaf.Raw)})
 }
 
 func TestABrokerTakesTheTokensOfADevice(t *testing.T) {

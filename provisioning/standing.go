@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"slices"
 
-	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
@@ -206,29 +205,6 @@ func (b *bars) shown(chain verify.Chain) (bool, error) {
 	}
 	err := b.readCAs()
 	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(chain, nil) }), err
-}
-
-// revoked says whether any part of what a client shows is signed by an issuer of ours that is
-// revoked, whether this process has heard of that or not.
-func (b *bars) revoked(chain verify.Chain) (bool, error) {
-	issuers, err := b.tx.Issuers()
-	if err != nil {
-		return false, err
-	}
-	for _, i := range issuers {
-		if i.State != ca.IssuerRevoked {
-			continue
-		}
-		cert, err := x509.ParseCertificate(i.Certificate)
-		if err != nil {
-			return false, err
-		}
-		by := verify.NewLink(cert)
-		if slices.ContainsFunc(chain, func(l verify.Link) bool { return signs(by, l) }) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // readCAs reads them once: a hub's devices are asked for by the page.
