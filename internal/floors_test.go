@@ -26,7 +26,7 @@ var places = []struct {
 		"api", "api/internal/*",
 		"api/dps", "api/service", "api/est", "api/pki", "api/admin", "api/console", "api/mqtt", "api/acme", "api/certificates", "api/hub", "api/webhook", "api/log", "api/check", "api/nats",
 		"store", "store/sqlite", "store/postgres",
-		"hub/registry", "hub/azure", "hub/webhook",
+		"hub/registry", "hub/azure", "hub/webhook", "hub/mosquitto",
 		"ca/keys", "ca/ceremony", "ca/upstream/*", "ca/ctlog",
 		"jobs", "internal/callout",
 	}},

@@ -48,6 +48,9 @@ type HubFound struct {
 	IoTEdge  bool
 }
 
+// HubRemarker is a driver that has more to say of a hub that was found fit.
+type HubRemarker interface{ Remark(to HubAccess) string }
+
 // RuleHubRefused is the rule of a driver's error that is about one device.
 const RuleHubRefused = "hub-refused"
 

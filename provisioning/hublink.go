@@ -237,19 +237,23 @@ func (e *Engine) hubAccess(l HubLink) (HubAccess, error) {
 	return HubAccess{IDScope: e.idScope, Hub: l.Hub, URL: string(address), Key: verify.NewSecret(key)}, nil
 }
 
-// askHub asks a hub that lives elsewhere whether it is there.
-func (e *Engine) askHub(ctx context.Context, l HubLink, driver string) error {
+// askHub asks a hub that lives elsewhere whether it is there. What there is to say of it begins
+// with a semicolon.
+func (e *Engine) askHub(ctx context.Context, l HubLink, driver string) (remark string, err error) {
 	to, err := e.hubAccess(l)
 	if err != nil {
-		return err
+		return "", err
 	}
 	by := e.hubDrivers[driver]
 	if by == nil {
-		return noDriver(l.Hub, driver)
+		return "", noDriver(l.Hub, driver)
 	}
 	ctx, cancel := context.WithTimeout(ctx, hubLimit)
 	defer cancel()
-	return by.Test(ctx, to)
+	if remarker, has := by.(HubRemarker); has {
+		remark = "; " + remarker.Remark(to)
+	}
+	return remark, by.Test(ctx, to)
 }
 
 // noDriver is for a hub that was linked by a server with other drivers.

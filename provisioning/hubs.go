@@ -133,9 +133,10 @@ func (e *Engine) TestHub(ctx context.Context, name string) (t HubTest, err error
 		t.Entries, t.Devices, err = tx.HubUse(t.Name)
 		return err
 	})
-	is := "the built-in hub is there"
+	is, remark := "the built-in hub is there", ""
 	if err == nil && t.Driver != BuiltIn {
-		is, err = "the hub answers", e.askHub(ctx, link, t.Driver)
+		is = "the hub answers"
+		remark, err = e.askHub(ctx, link, t.Driver)
 	}
 	if err != nil {
 		return t, err
@@ -148,5 +149,6 @@ func (e *Engine) TestHub(ctx context.Context, name string) (t HubTest, err error
 	default:
 		t.Detail = is + " and takes new devices"
 	}
+	t.Detail += remark
 	return t, nil
 }

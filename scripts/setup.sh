@@ -4,10 +4,10 @@
 # Debian it installs what is missing and nothing else; otherwise it says which Debian
 # packages to install and ends with status 1.
 #
-#   scripts/setup.sh build|demo|test
+#   scripts/setup.sh build|demo|breach|test
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?usage: scripts/setup.sh build|demo|test}
+target=${1:?usage: scripts/setup.sh build|demo|breach|test}
 
 want=$(awk '$1 == "go" { print $2; exit }' go.mod)
 if ! command -v go >/dev/null; then
@@ -31,6 +31,8 @@ need() { # PACKAGE COMMAND...: the package is missing if the command fails
 has_postgres() { ls /usr/lib/postgresql/*/bin/postgres || command -v initdb postgres; }
 has_c_headers() { echo '#include <stdlib.h>' | cc -E -; }
 has_strongswan_plugin() { ls /usr/lib/ipsec/plugins/libstrongswan-"$1".so; }
+# Where it is installed sbin need not be in PATH.
+has_mosquitto() { ls /usr/sbin/mosquitto || command -v mosquitto; }
 has_node() { node --eval 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'; }
 
 # The copy of the lockfile says what was installed; none of the packages needs its scripts.
@@ -42,6 +44,9 @@ npm_packages() {
 
 case $target in
 build) ;;
+breach | test)
+	need mosquitto has_mosquitto
+	;;&
 demo | test)
 	need openssl command -v openssl
 	need curl command -v curl
@@ -62,7 +67,7 @@ test)
 	need libstrongswan-standard-plugins has_strongswan_plugin openssl
 	need libstrongswan-extra-plugins has_strongswan_plugin curl
 	;;
-demo) ;;
+demo | breach) ;;
 *)
 	echo "setup: unknown target $target" >&2
 	exit 1
@@ -79,11 +84,17 @@ debian_packages() {
 
 	echo "setup: installing ${missing[*]}"
 	# The tests run their own server; the package is kept from making and starting one.
-	quiet=/etc/postgresql-common/createcluster.d/muster-setup.conf
+	quiet=/etc/postgresql-common/createcluster.d/muster-setup.conf policy=/usr/sbin/policy-rc.d
 	if [[ " ${missing[*]} " == *" postgresql "* ]]; then
 		trap 'rm -f "$quiet"' EXIT
 		mkdir -p "${quiet%/*}"
 		echo 'create_main_cluster = false' >"$quiet"
+	fi
+	# And of the broker's package no service is started (it would take port 1883).
+	if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ ! -e "$policy" ]; then
+		trap 'rm -f "$quiet" "$policy"' EXIT
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
 	fi
 	if ! apt_install; then # the package lists are absent or out of date
 		apt-get update --quiet

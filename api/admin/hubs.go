@@ -14,7 +14,7 @@ import (
 // hub is a linked hub.
 type hub struct {
 	Name                string     `json:"name,omitempty" doc:"Its host name, as devices are told. That of the path, where it is given."`
-	Driver              string     `json:"driver,omitempty" doc:"registry, the built-in hub, unless given; azure for an Azure IoT Hub; webhook for one that is told by signed POSTs."`
+	Driver              string     `json:"driver,omitempty" doc:"registry, the built-in hub, unless given; azure for an Azure IoT Hub; webhook for one that is told by signed POSTs; mosquitto for a broker."`
 	URL                 string     `json:"url,omitempty" maxLength:"2048" writeOnly:"true" doc:"Where a hub that lives elsewhere is told of its devices, symmetric keys too, over https; of an Azure IoT Hub a connection string. Needs the scope security. Kept where it is not given; answered by nothing."`
 	Endpoint            string     `json:"endpoint,omitempty" readOnly:"true" doc:"Scheme and host of that address, or of the hub a connection string names: the rest may be a secret."`
 	Key                 string     `json:"key,omitempty" readOnly:"true" doc:"whsec_…, which signs what the hub is told (Standard Webhooks); answered once, when it was made."`

@@ -64,12 +64,12 @@ func (c *hubShowCmd) Run(ctx context.Context, s streams, api *client) error {
 
 // hubFlags are what a hub is made of; what is not given is not sent.
 type hubFlags struct {
-	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices, https."`
+	URL      string  `name:"to" placeholder:"URL" help:"Where a hub that lives elsewhere is told of its devices: https, or mqtts of a broker."`
 	URLFile  string  `name:"to-file" type:"existingfile" placeholder:"FILE" help:"A file with the address, where it is a secret; of an Azure IoT Hub its connection string."`
 	Rate     *int    `placeholder:"N" help:"Calls a minute that a hub which lives elsewhere gets at most; 0: as its driver has it."`
 	Weight   *int    `placeholder:"N" help:"Its share of hashed allocation, 0 to 1000 (link: 1)."`
 	Location *string `placeholder:"TEXT" help:"Where it is, for geoLatency allocation; an empty one says nothing."`
-	Driver   string  `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; or webhook, one that is told by signed POSTs."`
+	Driver   string  `placeholder:"DRIVER" help:"registry, the built-in hub; azure, an Azure IoT Hub; mosquitto, a broker; or webhook, one that is told by signed POSTs."`
 }
 
 func (f hubFlags) body() (map[string]any, error) {

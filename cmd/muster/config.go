@@ -49,6 +49,8 @@ type config struct {
 	CT           ctConfig `yaml:"ct,omitempty"`
 	// Brokers are those that ask whether a client may connect.
 	Brokers brokersConfig `yaml:"brokers,omitempty"`
+	// Mosquitto are brokers on this host, by the name of the hub that each is linked as.
+	Mosquitto mosquittoConfig `yaml:"mosquitto,omitempty"`
 
 	dev     bool
 	device  *keys.Device // once one is open
@@ -174,6 +176,9 @@ func (c config) checked() (config, error) {
 		return c, err
 	}
 	if err := c.Brokers.check(); err != nil {
+		return c, err
+	}
+	if err := c.Mosquitto.check(c.CRL); err != nil {
 		return c, err
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

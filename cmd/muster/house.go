@@ -17,6 +17,7 @@ import (
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/ca/keys"
 	"github.com/passmuster/muster/hub/azure"
+	"github.com/passmuster/muster/hub/mosquitto"
 	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/seal"
@@ -38,6 +39,7 @@ type house struct {
 	log       *issuanceLog
 	ct        *certificateLog // nil: there is none
 	hubTold   hubOutcomes
+	mosquitto *mosquitto.Driver
 
 	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
@@ -140,6 +142,9 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if err != nil {
 		return err
 	}
+	if err := h.openMosquitto(webhooks); err != nil {
+		return err
+	}
 	h.engine = provisioning.New(provisioning.Config{
 		IDScope: h.idScope, Store: h.db.Provisioning(), Authority: h.authority, Box: box,
 		Now: time.Now, Log: log, Observe: observe,
@@ -147,7 +152,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
 		Clock: h.config.Rotation.clock(),
 		HubDrivers: map[string]provisioning.HubDriver{
-			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks),
+			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks), mosquitto.Name: h.mosquitto,
 		}, ObserveHub: h.hubTold.observe,
 		CheckHubsEvery: h.config.Hubs.checkEvery(),
 	})

@@ -19,27 +19,37 @@ import (
 	checkdoor "github.com/passmuster/muster/api/check"
 	natsdoor "github.com/passmuster/muster/api/nats"
 	"github.com/passmuster/muster/ca"
+	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/jobs"
 )
 
 // serveCmd runs the service.
 type serveCmd struct {
-	Dev     bool   `help:"Development: no questions, everything made, loopback only."`
-	Config  string `help:"Configuration file." default:"muster.yaml" env:"MUSTER_CONFIG" type:"path"`
-	Data    string `help:"Data folder (--dev: ./muster-dev)." env:"MUSTER_DATA" type:"path"`
-	Devices string `help:"Address of the device listener (TLS)." env:"MUSTER_LISTEN_DEVICES"`
-	Admin   string `help:"Address of the admin listener." env:"MUSTER_LISTEN_ADMIN"`
-	PKI     string `help:"Address of the PKI listener (plain HTTP)." name:"pki" env:"MUSTER_LISTEN_PKI"`
-	MQTT    string `help:"Address of the MQTT listener (TLS)." name:"mqtt" env:"MUSTER_LISTEN_MQTT"`
-	DSNFile string `help:"File with a PostgreSQL connection string; default SQLite in the data folder." env:"MUSTER_STORE_DSN_FILE" type:"path"`
+	Dev       bool   `help:"Development: no questions, everything made, loopback only."`
+	Config    string `help:"Configuration file." default:"muster.yaml" env:"MUSTER_CONFIG" type:"path"`
+	Data      string `help:"Data folder (--dev: ./muster-dev)." env:"MUSTER_DATA" type:"path"`
+	Devices   string `help:"Address of the device listener (TLS)." env:"MUSTER_LISTEN_DEVICES"`
+	Admin     string `help:"Address of the admin listener." env:"MUSTER_LISTEN_ADMIN"`
+	PKI       string `help:"Address of the PKI listener (plain HTTP)." name:"pki" env:"MUSTER_LISTEN_PKI"`
+	MQTT      string `help:"Address of the MQTT listener (TLS)." name:"mqtt" env:"MUSTER_LISTEN_MQTT"`
+	Mosquitto string `help:"With --dev: file with the Mosquitto brokers of a configuration." type:"existingfile" placeholder:"FILE"`
+	DSNFile   string `help:"File with a PostgreSQL connection string; default SQLite in the data folder." env:"MUSTER_STORE_DSN_FILE" type:"path"`
 }
 
 func (s *serveCmd) config() (config, error) {
 	c := config{dev: true, CT: ctConfig{Own: true}}
-	if s.Dev {
+	var err error
+	switch {
+	case s.Dev:
 		c.Data = "muster-dev"
-	} else {
-		var err error
+		if s.Mosquitto != "" {
+			if c.Mosquitto, err = readMosquitto(s.Mosquitto); err != nil {
+				return c, err
+			}
+		}
+	case s.Mosquitto != "":
+		return c, fault.New(fault.Malformed, "config", "--mosquitto goes with --dev: write mosquitto into %s", s.Config)
+	default:
 		if c, err = loadConfig(s.Config); err != nil {
 			return c, err
 		}
@@ -260,6 +270,7 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	running.Go(func() { s.rewrap(own) })
 	for _, h := range s.houses {
 		running.Go(func() { h.writeLogs(own, s.log) })
+		running.Go(func() { h.keepLists(own, s.log) })
 	}
 	defer running.Wait()
 	defer stop()

@@ -7,7 +7,7 @@
 // followed, proxies of the environment not used, and no error holds an address, in whose query
 // there may be a key (INV-K4).
 //
-// The doors' and hubs' drivers use it: api/webhook, hub/webhook, hub/azure.
+// The doors' and hubs' drivers use it: api/webhook, hub/webhook, hub/azure, hub/mosquitto.
 package callout
 
 import (
@@ -38,10 +38,14 @@ const (
 	keepIdle   = 30 * time.Second
 )
 
+// Dialer connects where the options let it.
+func (o Options) Dialer() *net.Dialer {
+	return &net.Dialer{Control: gate{o.Networks}.control}
+}
+
 // Client calls where the options let it, and follows nobody elsewhere.
 func (o Options) Client() *http.Client {
-	gate := gate{o.Networks}
-	dialer := &net.Dialer{Control: gate.control}
+	dialer := o.Dialer()
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dialer.DialContext,

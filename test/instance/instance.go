@@ -30,6 +30,7 @@ type Config struct {
 	Data                      string   // folder of the installation; made if it is not there
 	DSNFile                   string   // file with a PostgreSQL connection string; "" = SQLite in Data
 	Devices, Admin, PKI, MQTT string   // addresses to listen on
+	Mosquitto                 string   // file with the Mosquitto brokers of a configuration; "" = none
 	Wrap                      []string // command put before the binary's own, such as one that limits it
 }
 
@@ -41,6 +42,7 @@ type Instance struct {
 	PKI     string        // http://host:port
 	MQTT    string        // mqtts://host:port
 	Service string        // connection string of the service API, with all its rights
+	Hub     string        // that of the hub registry
 	IDScope string
 	CAFile  string // PEM, the root first: what devices trust
 
@@ -99,6 +101,9 @@ func (c Config) command() []string {
 		return addr
 	}
 	args := []string{c.Binary, "serve", "--dev", "--data", c.Data, "--devices", or(c.Devices), "--admin", or(c.Admin), "--pki", or(c.PKI), "--mqtt", or(c.MQTT)}
+	if c.Mosquitto != "" {
+		args = append(args, "--mosquitto", c.Mosquitto)
+	}
 	if c.DSNFile != "" {
 		args = append(args, "--dsn-file", c.DSNFile)
 	}
@@ -149,7 +154,7 @@ func (i *Instance) readEnv(root, path string) error {
 	}
 	for name, field := range map[string]*string{
 		"MUSTER_DEVICE_URL": &i.Devices, "MUSTER_ADMIN_URL": &i.admin, "MUSTER_PKI_URL": &i.PKI,
-		"MUSTER_MQTT_URL": &i.MQTT, "MUSTER_SERVICE_CONNECTION_STRING": &i.Service,
+		"MUSTER_MQTT_URL": &i.MQTT, "MUSTER_SERVICE_CONNECTION_STRING": &i.Service, "MUSTER_HUB_CONNECTION_STRING": &i.Hub,
 		"MUSTER_TOKEN": &i.token, "MUSTER_CA_FILE": &i.CAFile, "MUSTER_ID_SCOPE": &i.IDScope,
 	} {
 		if *field = env[name]; *field == "" {

@@ -12,15 +12,20 @@ import (
 
 // ServiceToken is an Authorization header for the service API, good for so long: a shared
 // access signature by the policy and key of the connection string (protocols/dps.md §1.2).
-func (i *Instance) ServiceToken(life time.Duration) (string, error) {
+func (i *Instance) ServiceToken(life time.Duration) (string, error) { return token(i.Service, life) }
+
+// HubToken is the same for the hub registry.
+func (i *Instance) HubToken(life time.Duration) (string, error) { return token(i.Hub, life) }
+
+func token(connection string, life time.Duration) (string, error) {
 	fields := map[string]string{}
-	for field := range strings.SplitSeq(i.Service, ";") {
+	for field := range strings.SplitSeq(connection, ";") {
 		name, value, _ := strings.Cut(field, "=")
 		fields[name] = value
 	}
 	key, err := base64.StdEncoding.DecodeString(fields["SharedAccessKey"])
 	if err != nil {
-		return "", fmt.Errorf("the service's connection string: %w", err)
+		return "", fmt.Errorf("a connection string: %w", err)
 	}
 	resource, expiry := url.QueryEscape(fields["HostName"]), fmt.Sprint(time.Now().Add(life).Unix())
 	h := hmac.New(sha256.New, key)
