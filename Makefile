@@ -18,7 +18,7 @@ endif
 export GOFLAGS GENERATED
 
 .DEFAULT_GOAL := build
-.PHONY: build build-cgo test soak bench demo fmt generate clean help
+.PHONY: build build-cgo test soak bench demo demo-breach fmt generate clean help
 
 build: ## build bin/muster: one static binary (KMS=awskms,… adds key managers)
 	@scripts/setup.sh build
@@ -43,6 +43,10 @@ bench: ## the figures and their goals (scripts/bench.sh says what to leave out)
 demo: build ## a scripted tour of a fresh server
 	@scripts/setup.sh demo
 	@scripts/demo.sh
+
+demo-breach: build ## a stolen intermediate, 10,000 devices, two hubs; and the time to contain
+	@scripts/setup.sh breach
+	@scripts/demo-breach.sh
 
 fmt: ## format the Go code
 	gofmt -w $$(find . \( -name node_modules -o -name '.?*' \) -prune -o -name '*.go' -type f -print)

@@ -1,5 +1,6 @@
-// Package demo_test holds `make demo` to what the README says of it: it works, it is
-// quick, it cleans up after itself, and its transcript is the one in docs.
+// Package demo_test holds `make demo` and `make demo-breach` to what the README says of them:
+// they work, they are quick, they clean up after themselves, and the transcript of the first
+// is the one in docs.
 package demo_test
 
 import (
@@ -26,11 +27,11 @@ const (
 )
 
 // tour is a folder with the script alone, as a checkout has it.
-type tour struct{ folder, muster string }
+type tour struct{ folder, script, muster string }
 
-func newTour(t *testing.T, muster string) tour {
+func newTour(t *testing.T, name, muster string) tour {
 	t.Helper()
-	script, err := os.ReadFile(filepath.Join(checkout, "scripts", "demo.sh"))
+	script, err := os.ReadFile(filepath.Join(checkout, "scripts", name+".sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,14 +42,14 @@ func newTour(t *testing.T, muster string) tour {
 	if err := os.Mkdir(filepath.Join(folder, "scripts"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "scripts", "demo.sh"), script, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "scripts", name+".sh"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return tour{folder, muster}
+	return tour{folder, name, muster}
 }
 
 func (r tour) command(t *testing.T) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(r.folder, "scripts", "demo.sh"))
+	cmd := exec.CommandContext(t.Context(), filepath.Join(r.folder, "scripts", r.script+".sh"))
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "MUSTER_BIN="+r.muster, "MUSTER_ADMIN_URL=http://127.0.0.1:1", "MUSTER_TOKEN=of-another-server")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -57,7 +58,7 @@ func (r tour) command(t *testing.T) *exec.Cmd {
 }
 
 // leavesNothing checks that no process works in the folder and that it holds no more
-// than the script and ./demo.
+// than the script and the folder of its name.
 func (r tour) leavesNothing(t *testing.T) {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
@@ -75,8 +76,8 @@ func (r tour) leavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name() != "scripts" && e.Name() != "demo" {
-			t.Errorf("the tour left %s outside ./demo", e.Name())
+		if e.Name() != "scripts" && e.Name() != r.script {
+			t.Errorf("the tour left %s outside ./%s", e.Name(), r.script)
 		}
 	}
 }
@@ -84,7 +85,6 @@ func (r tour) leavesNothing(t *testing.T) {
 // built is the program under test: MUSTER_BIN, or one made for this run.
 func built(t *testing.T) string {
 	t.Helper()
-	need(t, "bash", "openssl", "curl")
 	if given := os.Getenv("MUSTER_BIN"); given != "" {
 		given, err := filepath.Abs(given)
 		if err != nil {
@@ -92,8 +92,13 @@ func built(t *testing.T) string {
 		}
 		return given
 	}
-	program := filepath.Join(t.TempDir(), "muster")
-	build := exec.Command("go", "build", "-o", program, "./cmd/muster")
+	return build(t, "cmd/muster")
+}
+
+func build(t *testing.T, folder string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), filepath.Base(folder))
+	build := exec.Command("go", "build", "-o", program, "./"+folder)
 	build.Dir = checkout
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -116,10 +121,11 @@ func need(t *testing.T, programs ...string) {
 }
 
 func TestDemo(t *testing.T) {
+	need(t, "bash", "openssl", "curl")
 	muster := built(t)
 	t.Run("the tour works, in time, and its transcript is the one in docs", func(t *testing.T) {
 		t.Parallel()
-		r := newTour(t, muster)
+		r := newTour(t, "demo", muster)
 		out, err := r.command(t).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -135,23 +141,23 @@ func TestDemo(t *testing.T) {
 	})
 	t.Run("an interrupted tour stops its server", func(t *testing.T) {
 		t.Parallel()
-		r := newTour(t, muster)
-		interrupt(t, r)
+		r := newTour(t, "demo", muster)
+		interrupt(t, r.command(t))
 		r.leavesNothing(t)
 	})
 	t.Run("a server that does not start fails the tour in its first step", func(t *testing.T) {
 		t.Parallel()
-		r := newTour(t, "/bin/false")
-		fails(t, r, "FAILED in step 1", "the server ended")
+		r := newTour(t, "demo", "/bin/false")
+		fails(t, r.command(t), "FAILED in step 1", "the server ended")
 		r.leavesNothing(t)
 	})
 	t.Run("a missing program fails the tour before it begins", func(t *testing.T) {
 		t.Parallel()
-		fails(t, newTour(t, "/nonexistent/muster"), "there is no muster at")
+		fails(t, newTour(t, "demo", "/nonexistent/muster").command(t), "there is no muster at")
 	})
 	t.Run("a folder demo of somebody else's is left alone", func(t *testing.T) {
 		t.Parallel()
-		r := newTour(t, muster)
+		r := newTour(t, "demo", muster)
 		own := filepath.Join(r.folder, "demo", "thesis.txt")
 		if err := os.Mkdir(filepath.Dir(own), 0o755); err != nil {
 			t.Fatal(err)
@@ -159,7 +165,7 @@ func TestDemo(t *testing.T) {
 		if err := os.WriteFile(own, []byte("years of work"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		fails(t, r, "is not from an earlier run")
+		fails(t, r.command(t), "is not from an earlier run")
 		if _, err := os.Stat(own); err != nil {
 			t.Error(err)
 		}
@@ -244,9 +250,8 @@ func at(lines []string, i int) string {
 }
 
 // interrupt ends the tour by a signal once its server runs.
-func interrupt(t *testing.T, r tour) {
+func interrupt(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	cmd := r.command(t)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -268,9 +273,9 @@ func interrupt(t *testing.T, r tour) {
 }
 
 // fails runs a tour that must end with status 1 and say these words.
-func fails(t *testing.T, r tour, words ...string) {
+func fails(t *testing.T, cmd *exec.Cmd, words ...string) {
 	t.Helper()
-	out, err := r.command(t).CombinedOutput()
+	out, err := cmd.CombinedOutput()
 	if code := exitCode(err); code != 1 {
 		t.Errorf("status %d, want 1", code)
 	}
