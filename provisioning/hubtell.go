@@ -41,6 +41,9 @@ func (t *telling) take(ctx context.Context, hub string) (list []tellingOf, link 
 		if link, err = tx.HubLink(hub); err != nil || link.rests(t.now) {
 			return err
 		}
+		if t.to, err = t.hubAccess(link); err != nil {
+			return err
+		}
 		t.course.trial = link.Tries > 0
 		t.slice = t.rate.slice(link.Paced, t.now)
 		if t.most = t.slice.devices(t.rate.batch); t.course.trial {
