@@ -14,7 +14,7 @@ func TestAHubIsChecked(t *testing.T) {
 	made := w.post("/hubs/HUB-1/checks", "").want(http.StatusCreated).has("state", "open").has("hub", "hub-1").has("requestedBy", "operator:admin")
 	path := "/hubs/hub-1/checks/" + made.at("id").(string)
 	w.post("/hubs/hub-1/checks", "").has("id", made.at("id")) // while it is open
-	w.get(path + "/drift").want(http.StatusOK).has("items.0", nil)
+	w.get(path+"/drift").want(http.StatusOK).has("items.0", nil)
 	repair := `{"check":"` + made.at("id").(string) + `"}`
 	_, err := w.engine.SweepHubChecks(t.Context(), w.jobs)
 	check(t, err)
