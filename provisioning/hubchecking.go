@@ -51,7 +51,10 @@ func (e *Engine) carryOutHubCheck(ctx context.Context, jobs Store, was HubCheck)
 		return err
 	case err != nil:
 		e.log.Warn("checking a hub", "hub", was.Hub, "problem", err)
-		c.is.Problem = hubFault(err).Detail
+		c.is.Problem = "the hub could not be read"
+		if f := fault.As(err); f != nil {
+			c.is.Problem = f.Detail
+		}
 	}
 	return c.end(over)
 }

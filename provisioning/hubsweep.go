@@ -132,9 +132,6 @@ func (e *Engine) serveHub(ctx context.Context, jobs Store, h Hub) (more bool, er
 	if err != nil || len(list) == 0 {
 		return false, ignoreHubMoved(err)
 	}
-	if t.to, err = e.hubAccess(link); err != nil {
-		return false, err
-	}
 	if err := t.read(ctx, list); err != nil {
 		return false, err
 	}

@@ -41,6 +41,9 @@ func (t *telling) take(ctx context.Context, hub string) (list []tellingOf, link 
 		if link, err = tx.HubLink(hub); err != nil || link.rests(t.now) {
 			return err
 		}
+		if t.to, err = t.hubAccess(link); err != nil {
+			return err
+		}
 		t.course.trial = link.Tries > 0
 		t.slice = t.rate.slice(link.Paced, t.now)
 		if t.most = t.slice.devices(t.rate.batch); t.course.trial {
@@ -152,19 +155,22 @@ func (r *hubReading) held(reg Registration) (string, error) {
 // tell tells the hub, some devices at once and no faster than its rate, until the hub fails
 // or the step has lasted.
 func (t *telling) tell(ctx context.Context, list []tellingOf) error {
-	began := t.Engine.now()
+	began, wall := t.Engine.now(), time.Now()
 	var first error
 	var mu sync.Mutex
 	var calling sync.WaitGroup
 	turn := make(chan struct{}, hubCalls)
-	at := time.Now().Add(t.slice.from.Sub(t.now))
+	at := wall.Add(t.slice.from.Sub(t.now))
+	over := at.Add(time.Duration(t.rate.callsFor(int64(len(list))))*t.slice.every + hubAhead)
 	for batch := range slices.Chunk(list, t.rate.batch) {
 		turn <- struct{}{}
 		t.await(ctx, at)
-		at = at.Add(t.slice.every)
+		// What is late is not made up for, and what is too late for its slice is left to the next.
+		now := time.Now()
+		late := t.Engine.now().Sub(began) > hubStep || t.slice.every > 0 && now.After(over)
+		at = later(at, now).Add(t.slice.every)
 		calling.Go(func() {
 			defer func() { <-turn }()
-			late := t.Engine.now().Sub(began) > hubStep
 			if err := t.batch(ctx, batch, late); err != nil {
 				mu.Lock()
 				defer mu.Unlock()

@@ -23,7 +23,7 @@ const (
 	upstreamSweepEvery = 15 * time.Second
 	// hubChecksEvery is how often checks of hubs that were asked for are looked for; a hub of very
 	// many devices is read to its end.
-	hubChecksEvery = 2 * time.Second
+	hubChecksEvery = 5 * time.Second
 	hubChecksLimit = 30 * time.Minute
 )
 
