@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
@@ -179,7 +178,7 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 // "disallowed-otherwise" for one in force with another Since.
 func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, preview string) (done Incident, err error) {
 	now := e.now()
-	id := fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]) // in the order of time
+	id := timedID(now)
 	seen, err := e.openPreview(preview)
 	if err != nil {
 		return done, err

@@ -65,6 +65,9 @@ func (e *Engine) DeleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
+		if !was.HeldAt.IsZero() {
+			return fault.New(fault.Conflict, "registration-held", "the registration is held, and without its record the device would come in again: release it first").About("registration " + id.String())
+		}
 		return first(dropRetained(tx, was, w.at), w.leave(tx, was), tx.DeleteTwin(id), tx.DeleteRoll(id), tx.DeleteRegistration(id, was.Version),
 			tx.Append(audit.Event{At: w.at, Actor: actor, Action: audit.RegistrationDeleted, Subject: "registration:" + id.String(),
 				Body: audit.Body(map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()})}))

@@ -195,6 +195,14 @@ func (b *bars) has(reg Registration) (bool, error) {
 	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(path, nil) }), err
 }
 
+// shuts says whether a device is shut out at its hub: it is held, or what attested it is disallowed.
+func (b *bars) shuts(reg Registration) (bool, error) {
+	if !reg.HeldAt.IsZero() {
+		return true, nil
+	}
+	return b.has(reg)
+}
+
 // readCAs reads them once: a hub's devices are asked for by the page.
 func (b *bars) readCAs() error {
 	if b.read {

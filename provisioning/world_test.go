@@ -40,6 +40,7 @@ type world struct {
 	webhook   webhook       // answers custom allocation
 	folder    *keys.Folder
 	box       *seal.Box
+	tripwires provisioning.TripwireRule
 }
 
 const (
@@ -109,6 +110,7 @@ func (w *world) restart() {
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
+		Tripwires:  w.tripwires,
 		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})},
 	})
 }

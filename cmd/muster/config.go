@@ -42,6 +42,7 @@ type config struct {
 	CRL             crlConfig      `yaml:"crl"`
 	OCSP            ocspConfig     `yaml:"ocsp"`
 	Rotation        rotationConfig `yaml:"rotation,omitempty"`
+	Tripwires       tripwireConfig `yaml:"tripwires,omitempty"`
 	LogLevel        string         `yaml:"logLevel"`
 	// KeyBlockList is a file of keys that get no certificate.
 	KeyBlockList string   `yaml:"keyBlockList"`
@@ -165,7 +166,7 @@ func (c config) checked() (config, error) {
 			c.TLS.Names = append(c.TLS.Names, host) // another address of this machine, with the ports that clients expect
 		}
 	}
-	if err := c.Rotation.check(); err != nil {
+	if err := errors.Join(c.Rotation.check(), c.Tripwires.check()); err != nil {
 		return c, err
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

@@ -37,6 +37,7 @@ type house struct {
 	log       *issuanceLog
 	ct        *certificateLog // nil: there is none
 	hubTold   hubOutcomes
+	trips     tripCounts
 
 	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
@@ -146,6 +147,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		Ledger: h.db.Log(), Notifier: webhook.NewNotifier(webhooks),
 		Clock:      h.config.Rotation.clock(),
 		HubDrivers: map[string]provisioning.HubDriver{hubwebhook.Name: hubwebhook.New(webhooks)}, ObserveHub: h.hubTold.observe,
+		Tripwires: h.config.Tripwires.rule(), ObserveTrip: h.trips.observe,
 	})
 	return nil
 }

@@ -41,6 +41,7 @@ type cli struct {
 	Reg          regCmd          `cmd:"" help:"Registration records."`
 	Roll         rollCmd         `cmd:"" help:"Rotation: plans, what is due, and campaigns that move many devices."`
 	Disallow     disallowCmd     `cmd:"" help:"Shut out what is compromised, everywhere: a certificate, a key, or a CA and all below it."`
+	Tripwire     tripwireCmd     `cmd:"" help:"Devices that look like two: an old certificate, a shared key, two chains."`
 	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
 	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`
 	Profile      profileCmd      `cmd:"" help:"Issuing profiles: what certificates look like."`

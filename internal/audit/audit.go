@@ -19,6 +19,9 @@ const (
 	Registered          Action = "registration.assigned"
 	RegistrationFailed  Action = "registration.failed"
 	RegistrationDeleted Action = "registration.deleted"
+	RegistrationHeld    Action = "registration.held" // refused until it is released
+	RegistrationFreed   Action = "registration.released"
+	Tripped             Action = "tripwire.tripped" // what looks like a device that is two
 	AnchorUploaded      Action = "anchor.uploaded"
 	AnchorCodeMade      Action = "anchor.code-made"
 	AnchorVerified      Action = "anchor.verified"

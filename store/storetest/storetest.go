@@ -52,6 +52,7 @@ func Run(t *testing.T, open Open) {
 		{"keys", keys},
 		{"retained requests", retained},
 		{"incidents", incidents},
+		{"tripwires", tripwires},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}
