@@ -26,11 +26,7 @@ func (e *Engine) judgeStanding(d *decision, pinned bool) error {
 		}
 	}
 	if x := e.refusal(d); x != nil {
-		what := "certificate"
-		if x.Key {
-			what = "key"
-		}
-		return t.refuse("disallowed", x.object(), "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
+		return t.refuse("disallowed", x.object(), x.sentence())
 	}
 	for _, h := range d.facts.Holders {
 		if h.Enabled || pinned && h.Owner.Kind == Group {

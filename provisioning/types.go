@@ -218,6 +218,15 @@ func (d Disallowance) object() string {
 	return "disallowance " + d.ID
 }
 
+// sentence is how it refuses.
+func (d Disallowance) sentence() string {
+	what := "certificate"
+	if d.Key {
+		what = "key"
+	}
+	return "a " + what + " in the chain is disallowed (" + string(d.Reason) + ")"
+}
+
 // Profile is an issuing profile on record.
 type Profile struct {
 	policies.Profile

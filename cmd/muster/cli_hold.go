@@ -35,5 +35,5 @@ func setHeld(ctx context.Context, s streams, api *client, o output, id, act stri
 	if err != nil {
 		return err
 	}
-	return o.one(s.Out, registrationTable, got.body)
+	return showRegistration(s, o, got)
 }

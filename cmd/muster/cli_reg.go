@@ -55,7 +55,11 @@ func (c *regShowCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.one(s.Out, registrationTable, got.body); err != nil || c.Output != "table" && c.Output != "wide" {
+	return showRegistration(s, c.output, got)
+}
+
+func showRegistration(s streams, o output, got answer) error {
+	if err := o.one(s.Out, registrationTable, got.body); err != nil || o.Output != "table" && o.Output != "wide" {
 		return err
 	}
 	return printSlots(s.Out, got.body)
