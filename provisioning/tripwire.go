@@ -67,7 +67,7 @@ type TripwireTx interface {
 	Tripwires(TripwireFilter) ([]Tripwire, error)
 
 	// NewKeys lists the keys of what was registered and issued from one position to another that
-	// are on record as nobody's, or as another registration's.
+	// are on record as nobody's, or as another registration's, in the order in which they were seen.
 	NewKeys(from, upTo KeyPosition) ([]NewKey, error)
 	// PutSeenKey writes whose a key is, over what there was.
 	PutSeenKey(key verify.KeyHash, id verify.RegistrationID) error

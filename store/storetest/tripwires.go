@@ -65,17 +65,19 @@ func tripwires(t *testing.T, open Open) {
 			reg := w.assigned(id, "", "", provisioning.Owner{})
 			reg.State, reg.Leaf, reg.LeafKey = provisioning.Unassigned, leaf, key
 			w.put(reg)
+			w.now = w.now.Add(time.Second)
 			w.update(func(tx provisioning.Tx) error { return tx.Append(w.note(audit.Registered, "registration:"+id)) })
 		}
 		shared := verify.KeyHash{1}
-		place("d1", verify.Thumbprint{1}, shared)
-		place("d2", verify.Thumbprint{}, verify.KeyHash{2}) // the key of a group
 		var c ca.Certificate
 		w.update(func(tx provisioning.Tx) error {
 			c = w.certificate(i, "d3")
 			c.KeyHash = shared
 			return w.record(tx, c)
 		})
+		place("d1", verify.Thumbprint{1}, shared)
+		w.update(func(tx provisioning.Tx) error { return tx.Append(w.note(audit.Registered, "registration:d1")) }) // once more
+		place("d2", verify.Thumbprint{}, verify.KeyHash{2}) // the key of a group
 		horizon, err := w.db.Log().Horizon(bg)
 		if err != nil {
 			t.Fatal(err)
@@ -96,7 +98,7 @@ func tripwires(t *testing.T, open Open) {
 			return names
 		}
 		none := provisioning.KeyPosition{}
-		same(w, keys(none, all), []string{"d1<", "d3<"})
+		same(w, keys(none, all), []string{"d3<", "d1<"}) // as they came
 		same(w, keys(none, provisioning.KeyPosition{Seq: horizon}), []string{"d1<"})
 		same(w, keys(none, provisioning.KeyPosition{Certificate: last}), []string{"d3<"})
 		same(w, keys(all, all), nil)
