@@ -32,6 +32,7 @@ type sightingKey struct {
 	id     verify.RegistrationID
 	kind   TripwireKind
 	period time.Time
+	chains [2]ChainID
 }
 
 type sighting struct {
@@ -47,7 +48,7 @@ type leftChain struct {
 func (s *sightings) add(x sighting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := sightingKey{x.Registration, x.Kind, x.Period}
+	key := sightingKey{x.Registration, x.Kind, x.Period, x.chains}
 	if known := s.seen[key]; known != nil {
 		x.ID, x.First, x.Count = known.ID, known.First, known.Count+x.Count
 		*known = x

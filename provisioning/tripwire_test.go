@@ -159,6 +159,13 @@ func TestWhatADeviceMayDoTripsNothing(t *testing.T) {
 			w.pass(time.Minute)
 			w.refused(first, "certificate-not-standing")
 		},
+		"a certificate in its overlap, refused for something else": func(w *world, _ *testkit.Entity, device provisioning.Attempt) {
+			first, second := cut(w, device)
+			w.assigned(second)
+			w.pass(time.Hour)
+			w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, false)
+			w.refused(first, "enrollment-disabled")
+		},
 		"the onboarding certificate is shown again": func(w *world, _ *testkit.Entity, device provisioning.Attempt) {
 			_, second := cut(w, device)
 			w.assigned(second)
@@ -169,7 +176,10 @@ func TestWhatADeviceMayDoTripsNothing(t *testing.T) {
 			first, second := cut(w, device)
 			w.assigned(second)
 			w.pass(48 * time.Hour)
-			w.assigned(w.presenting("d2", mid.Issue(w.t, "d2").Chain()...))
+			d2, err := w.enroll(w.presenting("d2", mid.Issue(w.t, "d2").Chain()...))
+			w.must(err)
+			w.assigned(w.presenting("d2", d2))
+			w.pass(time.Hour)
 			first.ID, first.Spelled = id(w, "d2"), "d2"
 			if _, err := w.register(first); !fault.Is(err, fault.Unauthenticated) {
 				w.t.Fatal(err)

@@ -77,7 +77,7 @@ func tripwires(t *testing.T, open Open) {
 		})
 		place("d1", verify.Thumbprint{1}, shared)
 		w.update(func(tx provisioning.Tx) error { return tx.Append(w.note(audit.Registered, "registration:d1")) }) // once more
-		place("d2", verify.Thumbprint{}, verify.KeyHash{2}) // the key of a group
+		place("d2", verify.Thumbprint{}, verify.KeyHash{2})                                                        // the key of a group
 		horizon, err := w.db.Log().Horizon(bg)
 		if err != nil {
 			t.Fatal(err)
