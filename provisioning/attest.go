@@ -24,7 +24,7 @@ func (e *Engine) Attest(ctx context.Context, a Attempt) error {
 func (e *Engine) attest(ctx context.Context, a Attempt, now time.Time) error {
 	d, err := e.decide(ctx, a, nil, now)
 	if err != nil {
-		e.refusals.add(e.log, a, d.trace, err, now)
+		e.refused(a, d, err, now)
 	}
 	return err
 }

@@ -9,11 +9,12 @@ import (
 
 // The rule words of why a device is not retired, or its record not deleted.
 const (
-	RuleDeviceUnknown  = "device-unknown"   // nothing is on record of it
-	RuleEffectGrew     = "effect-grew"      // it would be more than was planned
-	RuleNotMeant       = "not-meant-now"    // it is not what the campaign is about any more
-	RuleHubUnconfirmed = "hub-unconfirmed"  // it is done here; a hub has not confirmed
-	RuleCameBack       = "registered-again" // somebody let it in since
+	RuleDeviceUnknown    = "device-unknown"    // nothing is on record of it
+	RuleEffectGrew       = "effect-grew"       // it would be more than was planned
+	RuleNotMeant         = "not-meant-now"     // it is not what the campaign is about any more
+	RuleHubUnconfirmed   = "hub-unconfirmed"   // it is done here; a hub has not confirmed
+	RuleCameBack         = "registered-again"  // somebody let it in since
+	RuleRegistrationHeld = "registration-held" // it is refused until it is released
 )
 
 // OpenMayRegister is left open by the deletion of a record: an entry admits the device.
@@ -128,6 +129,9 @@ func (s *campaignStep) deleteOne(d *CampaignDevice) error {
 		return err
 	case !s.means(reg):
 		d.State, d.Reason = DeviceFailed, RuleNotMeant
+		return nil
+	case stays(reg) != nil:
+		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
 		return nil
 	case d.Plan.grew(RetirePlan{HubPlace: reg.place()}):
 		d.State, d.Reason = DeviceFailed, RuleEffectGrew

@@ -2,7 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -207,7 +206,7 @@ func (e *Engine) meant(tx Tx, r DisallowRequest) (der []byte, issued *ca.Certifi
 // "disallowed-otherwise" for one in force with another Since, "last-issuer" where it ends issuing and StopsIssuing does not say so.
 func (e *Engine) Disallow(ctx context.Context, actor string, r DisallowRequest, preview string) (done Incident, err error) {
 	now := e.now()
-	id := fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]) // in the order of time
+	id := timedID(now)
 	seen, err := e.openPreview(preview)
 	if err != nil {
 		return done, err

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,9 @@ type Config struct {
 	ObserveHub func(hub, outcome string)
 	// CheckHubsEvery is how often hubs that can be read are checked; 0: when somebody asks.
 	CheckHubsEvery time.Duration
+	Tripwires      TripwireRule // zero: DefaultTripwireRule
+	// ObserveTrip is told of every tripwire that is put on record; it must be quick.
+	ObserveTrip func(TripwireKind)
 }
 
 // Outcome is how one attempt of a device ended. Reason is a rule word, "" on success.
@@ -65,6 +69,8 @@ type Engine struct {
 	notifier      Notifier
 	hubDrivers    map[string]HubDriver
 	observeHub    func(hub, outcome string)
+	tripwires     TripwireRule
+	observeTrip   func(TripwireKind)
 
 	checkHubsEvery time.Duration
 
@@ -72,6 +78,8 @@ type Engine struct {
 	chains   knownChains      // chains known to be on record: rows that are never deleted
 	refusals refusals         // the last refusals, for explain; bounded memory, never a decision
 	pace     *pace            // who asks too often; bounded memory, never a decision
+
+	sightings sightings // of devices that look like two, until they are written
 
 	uses    keyUses // of shared access policies' keys, until a sweep writes them
 	recent  recent  // the last certificate requests, to try changes of profiles on
@@ -90,6 +98,12 @@ func New(c Config) *Engine {
 	if c.ObserveHub == nil {
 		c.ObserveHub = func(string, string) {}
 	}
+	if c.ObserveTrip == nil {
+		c.ObserveTrip = func(TripwireKind) {}
+	}
+	if c.Tripwires.Window == 0 {
+		c.Tripwires.Window = DefaultTripwireRule().Window
+	}
 	if c.Even == nil {
 		began := time.Now()
 		c.Even = func() time.Duration { return time.Since(began) }
@@ -103,11 +117,15 @@ func New(c Config) *Engine {
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 		clock:      clockGuard{rule: c.Clock, even: c.Even},
 		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub, checkHubsEvery: c.CheckHubsEvery,
+		tripwires: c.Tripwires, observeTrip: c.ObserveTrip,
 	}
 }
 
 // IDScope is the tenant this engine serves.
 func (e *Engine) IDScope() string { return e.idScope }
+
+// timedID is a new id that sorts by a time.
+func timedID(at time.Time) string { return fmt.Sprintf("%014x%s", at.UnixMicro(), newID()[:10]) }
 
 // newID makes an unguessable id of letters and digits, fit for URLs and MQTT topics.
 func newID() string {

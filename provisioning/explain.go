@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
@@ -22,7 +23,11 @@ type Explanation struct {
 	Trace        Trace
 	Registration *Registration // nil: never registered
 	LastRefusal  *Refusal      // the last time a real attempt was refused, if still remembered
+	Tripwires    []Tripwire    // the last few, newest first
 }
+
+// explainedTripwires is how many are shown with an explanation.
+const explainedTripwires = 5
 
 // Explain runs the decision for a registration id. With a chain the device is assumed
 // to show it; otherwise what the record knows of it: its newest certificate of ours,
@@ -36,10 +41,9 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 	a := Attempt{ID: id, Spelled: id.String(), Evidence: Evidence{Chain: chain}, Door: "explain"}
 	if chain == nil {
 		var err error
-		if a.Evidence.Chain, err = e.ownLeaf(ctx, id, now); err != nil {
+		if a.Evidence.Chain, x.Basis, err = e.assumed(ctx, id, now); err != nil {
 			return x, err
 		}
-		x.Basis = "the certificate Muster issued to the device last"
 	}
 	d := newDecision(a, nil)
 	d.query.Profiles = true
@@ -49,11 +53,14 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 			return e.readFacts(tx, d)
 		}
 		var err error
-		if d.facts, err = tx.Facts(d.query); err != nil || d.facts.Registration == nil || d.facts.Registration.Chain == 0 {
+		if d.facts, err = tx.Facts(d.query); err != nil || d.facts.Registration == nil {
 			return err
 		}
-		links, err = recordedChain(tx, d.facts.Registration.Chain)
-		return err
+		if d.rests, err = outsidePath(tx, *d.facts.Registration); err != nil || d.facts.Registration.Chain == 0 {
+			return err
+		}
+		links = d.rests
+		return nil
 	})
 	if err != nil {
 		return x, err
@@ -64,45 +71,82 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 	} else {
 		x.Basis, err = e.judgeRecord(d, a, links)
 	}
-	if x, err = e.conclude(x, d, a, err, now); err != nil || x.Registration == nil {
+	if x, err = e.conclude(x, d, a, err, now); err != nil {
 		return x, err
 	}
-	return x, e.explainRoll(ctx, &x)
+	out := x
+	err = e.store.View(ctx, func(tx Tx) error {
+		out = x
+		out.Trace = slices.Clone(x.Trace)
+		return first(e.explainCause(tx, chain, &out), explainRoll(tx, &out), explainTripwires(tx, &out))
+	})
+	return out, err
 }
 
 // explainRoll adds why the roll of the device's certificate does not go on, if it does not.
-func (e *Engine) explainRoll(ctx context.Context, x *Explanation) error {
-	return e.store.View(ctx, func(tx Tx) error {
-		roll, err := tx.Roll(x.ID)
+func explainRoll(tx Tx, x *Explanation) error {
+	if x.Registration == nil {
+		return nil
+	}
+	roll, err := tx.Roll(x.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err == nil && roll.Stuck != "" && roll.isAbout(x.Registration.Pair) {
+		x.Trace.note(roll.Stuck, "registration "+x.ID.String(), "the roll of its certificate has not gone on since "+roll.Since.Format(time.RFC3339))
+	}
+	return err
+}
+
+func explainTripwires(tx Tx, x *Explanation) (err error) {
+	x.Tripwires, err = tx.Tripwires(TripwireFilter{Registration: x.ID, Limit: explainedTripwires})
+	return err
+}
+
+// assumed is what a device is assumed to show: the newest certificate of ours that stands in its
+// pair, or the one that its enrollment pins; nil: neither is at hand.
+func (e *Engine) assumed(ctx context.Context, id verify.RegistrationID, now time.Time) (chain verify.Chain, basis string, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		chain, basis = nil, ""
+		reg, err := tx.Registration(id)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if (reg.Certificate != CertificateRef{}) && len(reg.Pair.Live(now)) > 0 {
+			c, err := tx.Certificate(reg.Certificate.Issuer, reg.Certificate.Serial)
+			if err != nil {
+				return err
+			}
+			leaf, err := x509.ParseCertificate(c.DER)
+			chain, basis = verify.Chain{verify.NewLink(leaf)}, "the certificate Muster issued to the device last"
+			return err
+		}
+		entry, err := tx.Enrollment(Owner{Kind: Individual, ID: id})
 		if fault.Is(err, fault.NotFound) {
 			return nil
 		}
-		if err == nil && roll.Stuck != "" && roll.isAbout(x.Registration.Pair) {
-			x.Trace.note(roll.Stuck, "registration "+x.ID.String(), "the roll of its certificate has not gone on since "+roll.Since.Format(time.RFC3339))
+		if err != nil {
+			return err
 		}
-		return err
+		if link, pinned, err := pinnedLink(tx, entry, reg.Leaf); err != nil || pinned {
+			chain, basis = verify.Chain{link}, "the certificate that its enrollment pins"
+			return err
+		}
+		return nil
 	})
+	return chain, basis, err
 }
 
-// ownLeaf is the newest certificate of ours that stands in the device's pair, as a chain.
-func (e *Engine) ownLeaf(ctx context.Context, id verify.RegistrationID, now time.Time) (chain verify.Chain, err error) {
-	err = e.store.View(ctx, func(tx Tx) error {
-		reg, err := tx.Registration(id)
-		if fault.Is(err, fault.NotFound) || err == nil && (reg.Certificate == CertificateRef{} || len(reg.Pair.Live(now)) == 0) {
-			return nil
+// pinnedLink is the certificate that an individual enrollment pins: of two the one that the device
+// came with last, else the primary.
+func pinnedLink(tx Tx, entry Enrollment, last verify.Thumbprint) (link verify.Link, pinned bool, err error) {
+	s, err := readSlots(tx, entry)
+	for _, h := range s.holds {
+		if h.link.Cert != nil && (!pinned || h.link.Thumbprint == last) {
+			link, pinned = h.link, true
 		}
-		if err != nil {
-			return err
-		}
-		c, err := tx.Certificate(reg.Certificate.Issuer, reg.Certificate.Serial)
-		if err != nil {
-			return err
-		}
-		leaf, err := x509.ParseCertificate(c.DER)
-		chain = verify.Chain{verify.NewLink(leaf)}
-		return err
-	})
-	return chain, err
+	}
+	return link, pinned, err
 }
 
 func recordedChain(tx Tx, id ChainID) ([]verify.Link, error) {
@@ -124,6 +168,9 @@ func recordedChain(tx Tx, id ChainID) ([]verify.Link, error) {
 // judgeRecord decides for a device of which only the record is at hand: its leaf is
 // not kept, so the proof itself is assumed, and everything else is judged as always.
 func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis string, err error) {
+	if err := d.judgeHold(); err != nil {
+		return "any credential", err
+	}
 	t, reg := &d.trace, d.facts.Registration
 	individual, shadowed := d.facts.Individual(a.ID)
 	switch {

@@ -80,12 +80,15 @@ func (r *hubReading) device(rec HubRecord) (d HubDevice, err error) {
 		}
 	}
 	if reg := rec.Registration; reg != nil && reg.State == Assigned {
-		disallowed, err := r.bars.has(*reg)
+		shut, err := r.bars.shuts(*reg)
 		if err != nil {
 			return d, err
 		}
-		if disallowed {
-			d.Enabled, d.Disallowed, d.StatusReason = false, true, "what attested the device is disallowed"
+		if shut {
+			d.Enabled, d.Disallowed, d.StatusReason = false, reg.HeldAt.IsZero(), "what attested the device is disallowed"
+		}
+		if !reg.HeldAt.IsZero() {
+			d.StatusReason = "the registration is held"
 		}
 	}
 	stored := rec.twin()

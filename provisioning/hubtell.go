@@ -104,23 +104,23 @@ func (d *tellingOf) read(r *hubReading) error {
 	if err != nil {
 		return err
 	}
-	disallowed, err := r.bars.has(reg)
+	shut, err := r.bars.shuts(reg)
 	if err != nil {
 		return err
 	}
-	// What is disallowed is shut out wherever it is: nothing else is waited for.
+	// Who is shut out is so wherever it is: nothing else is waited for.
 	if reg.place() != d.HubPlace {
-		if reg.State == Assigning && !disallowed { // present on the new hub first, then absent on this
+		if reg.State == Assigning && !shut { // present on the new hub first, then absent on this
 			d.held = "hub-move-unconfirmed"
 		}
 		return nil
 	}
-	if !disallowed {
+	if !shut {
 		if d.held, err = r.held(reg); err != nil {
 			return err
 		}
 	}
-	d.want.Present, d.want.Enabled = true, !disallowed
+	d.want.Present, d.want.Enabled = true, !shut
 	if !reg.Owner.IsZero() {
 		entry, err := r.entry(reg.Owner)
 		if err != nil {
@@ -335,7 +335,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 		return "", endOverlap(tx, reg, now)
 	}
 	reading := t.readingHub(tx, d.Hub, false)
-	if disallowed, err := reading.bars.has(reg); err != nil || disallowed {
+	if shut, err := reading.bars.shuts(reg); err != nil || shut {
 		reg.State, reg.Updated, reg.Version = Unassigned, now, reg.Version+1 // its hub shuts it out
 		return "", first(err, tx.HastenHubIdentities(reg.ID), tx.PutRegistration(reg))
 	}

@@ -35,12 +35,13 @@ type decision struct {
 	shown    verify.CodeHash          // a one-time code; zero: none
 	code     *EnrollmentCode          // on record; nil: there is no such code
 
-	connection *Connection
+	connection    *Connection
+	door, address string // for what is remembered of it alone
 }
 
 // newDecision asks for the facts of an attempt.
 func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
-	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}, csr: csr, shown: a.Evidence.Code, connection: a.Evidence.Connection}
+	d := &decision{query: FactsQuery{ID: a.ID, SharedKey: a.Evidence.sharedKey(), Profiles: csr != nil}, csr: csr, shown: a.Evidence.Code, connection: a.Evidence.Connection, door: a.Door, address: a.Address}
 	if csr != nil {
 		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
 		d.query.Keys = append(d.query.Keys, d.csrKey)
@@ -162,6 +163,9 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides")
 	default:
 		t.note("individual-enrollment", "", "no individual enrollment for this id: groups are searched")
+	}
+	if err := d.judgeHold(); err != nil {
+		return err
 	}
 	if !d.shown.IsZero() {
 		return e.judgeCode(d, individual, shadowed, now)

@@ -17,6 +17,8 @@ type Ledger interface {
 	Horizon(ctx context.Context) (int64, error)
 	// Rows lists entries with after < seq ≤ upTo by seq, at most limit.
 	Rows(ctx context.Context, after, upTo int64, limit int) ([]audit.Entry, error)
+	// LastPosition is a position among the certificates up to which none is still to come.
+	LastPosition(ctx context.Context) (int64, error)
 	// Behind counts the entries after a seq.
 	Behind(ctx context.Context, after int64) (int64, error)
 }

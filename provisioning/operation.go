@@ -56,7 +56,7 @@ func (e *Engine) Poll(ctx context.Context, r PollRequest) (Operation, error) {
 func (e *Engine) poll(ctx context.Context, r PollRequest, now time.Time) (Operation, error) {
 	d, err := e.decide(ctx, r.Attempt, nil, now)
 	if err != nil {
-		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
+		e.refused(r.Attempt, d, err, now)
 		return Operation{}, err
 	}
 	reg := d.facts.Registration

@@ -53,7 +53,7 @@ func (e *Engine) PendingFor(ctx context.Context, a Attempt) (PendingCertificate,
 	defer in.leave()
 	d, err := e.decide(ctx, a, nil, now)
 	if err != nil {
-		e.refusals.add(e.log, a, d.trace, err, now)
+		e.refused(a, d, err, now)
 		return PendingCertificate{}, in.outcome(err, now)
 	}
 	p, err := e.Pending(ctx, a.ID)
@@ -101,7 +101,7 @@ func (e *Engine) pending(tx Tx, kept RetainedRequest) (ca.Certificate, error) {
 	if err != nil {
 		return ca.Certificate{}, err
 	}
-	if !isPending(reg.Pair, kept.Pending) || reg.Owner.IsZero() {
+	if !isPending(reg.Pair, kept.Pending) || reg.Owner.IsZero() || !reg.HeldAt.IsZero() {
 		return ca.Certificate{}, errNothingPending()
 	}
 	owner, err := tx.Enrollment(reg.Owner)

@@ -121,9 +121,16 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 		return Operation{}, errMoved
 	}
 	if err != nil {
-		e.refusals.add(e.log, r.Attempt, d.trace, err, now)
+		e.refused(r.Attempt, d, err, now)
 		return Operation{}, err
 	}
+	op, err := e.grant(ctx, d, r, csr, now)
+	e.denied(r.Attempt, d, err, now)
+	return op, err
+}
+
+// grant is what an admitted device gets.
+func (e *Engine) grant(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest, now time.Time) (Operation, error) {
 	if r.ServerKey {
 		return e.withServerKey(ctx, d, r, csr, now)
 	}
@@ -262,6 +269,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		e.chains.add(plan.next.Chain)
 	}
 	d.connection.keep(d, plan.next)
+	e.changesChain(d, plan.next)
 	op := operation(plan.next, d)
 	if plan.issue != nil {
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)

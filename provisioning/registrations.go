@@ -84,8 +84,19 @@ func (e *Engine) deleteRegistration(ctx context.Context, actor string, id verify
 		if err := pre.check(was.Version); err != nil {
 			return err
 		}
+		if err := stays(was); err != nil {
+			return err
+		}
 		return w.deleteRecord(tx, was, fromHub, nil)
 	})
+}
+
+// stays refuses to delete the record of a registration that is held.
+func stays(reg Registration) error {
+	if reg.HeldAt.IsZero() {
+		return nil
+	}
+	return fault.New(fault.Conflict, RuleRegistrationHeld, "the registration is held, and without its record the device would come in again: release it first").About("registration " + reg.ID.String())
 }
 
 // deleteRecord removes a registration's record, and says so with facts beside its own.

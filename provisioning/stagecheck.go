@@ -32,8 +32,8 @@ func (e *Engine) checkStaging(tx Tx, s entrySlots, c Credential, held slotHoldin
 		return conflict("ends-before-current", "the certificate ends no later than the one it is to follow")
 	case there && !sameKey && held.link.KeyHash == s.holds[follows].link.KeyHash:
 		return conflict("same-key", "the certificate has the key of the one it is to follow: a roll brings a new key")
-	case findings.disallowed:
-		return conflict("certificate-disallowed", "the certificate or its key is disallowed")
+	case findings.disallowed != nil:
+		return conflict("certificate-disallowed", "the certificate, its key, or a CA above it is disallowed: "+findings.disallowed.object())
 	case c.Role != RoleCARef && len(findings.elsewhere) > 0:
 		return conflict("held-elsewhere", "the certificate stands in "+findings.elsewhere[0].Owner.String())
 	case c.Role == RoleSigning && findings.unvouched:
@@ -44,9 +44,9 @@ func (e *Engine) checkStaging(tx Tx, s entrySlots, c Credential, held slotHoldin
 
 // findings are what is on record about a credential of an entry.
 type findings struct {
-	disallowed bool     // it, or its key
-	elsewhere  []Holder // the other entries that hold it
-	unvouched  bool     // a signing certificate that no verified anchor is, or signed
+	disallowed *Disallowance // of it, its key, or a CA above it; nil: there is none
+	elsewhere  []Holder      // the other entries that hold it
+	unvouched  bool          // a signing certificate that no verified anchor is, or signed
 }
 
 func (e *Engine) findings(tx Tx, en Enrollment, c Credential, held slotHolding) (f findings, err error) {
@@ -54,13 +54,12 @@ func (e *Engine) findings(tx Tx, en Enrollment, c Credential, held slotHolding) 
 		return f, nil
 	}
 	link := held.link
-	facts, err := tx.Facts(FactsQuery{ID: en.ID, Thumbs: []verify.Thumbprint{link.Thumbprint}, Keys: []verify.KeyHash{link.KeyHash}, Issuers: [][32]byte{verify.NameHash(link.Cert.RawIssuer)}})
-	if err != nil {
+	d := &decision{query: FactsQuery{ID: en.ID}, whole: true}
+	d.cover(link)
+	if err := e.readFacts(tx, d); err != nil {
 		return f, err
 	}
-	for _, x := range facts.Disallowances {
-		f.disallowed = f.disallowed || x.Digest == [32]byte(link.Thumbprint) || x.Key && x.Digest == [32]byte(link.KeyHash)
-	}
+	f.disallowed = e.refusal(d)
 	holders, err := tx.HoldersOf(link.Thumbprint)
 	if err != nil {
 		return f, err
@@ -71,7 +70,7 @@ func (e *Engine) findings(tx Tx, en Enrollment, c Credential, held slotHolding) 
 		}
 	}
 	if c.Role == RoleSigning {
-		f.unvouched, err = e.unvouched(facts, link)
+		f.unvouched, err = e.unvouched(d.facts, link)
 	}
 	return f, err
 }
@@ -107,7 +106,7 @@ func (e *Engine) checkRetiring(tx Tx, s entrySlots, slot rotation.Slot, locked i
 	c, _ := s.entry.slot(s.entry.Role(), other)
 	if f, err := e.findings(tx, s.entry, c, s.holds[other]); err != nil {
 		return err
-	} else if f.disallowed {
+	} else if f.disallowed != nil {
 		return conflict("last-credential", "what the %s slot holds is disallowed: it would admit nobody", other)
 	}
 	switch {

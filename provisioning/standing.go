@@ -26,11 +26,7 @@ func (e *Engine) judgeStanding(d *decision, pinned bool) error {
 		}
 	}
 	if x := e.refusal(d); x != nil {
-		what := "certificate"
-		if x.Key {
-			what = "key"
-		}
-		return t.refuse("disallowed", x.object(), "a "+what+" in the chain is disallowed ("+string(x.Reason)+")")
+		return t.refuse("disallowed", x.object(), x.sentence())
 	}
 	for _, h := range d.facts.Holders {
 		if h.Enabled || pinned && h.Owner.Kind == Group {
@@ -205,6 +201,14 @@ func (b *bars) shown(chain verify.Chain) (bool, error) {
 	}
 	err := b.readCAs()
 	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(chain, nil) }), err
+}
+
+// shuts says whether a device is shut out at its hub: it is held, or what attested it is disallowed.
+func (b *bars) shuts(reg Registration) (bool, error) {
+	if !reg.HeldAt.IsZero() {
+		return true, nil
+	}
+	return b.has(reg)
 }
 
 // readCAs reads them once: a hub's devices are asked for by the page.

@@ -109,6 +109,7 @@ type Tx interface {
 	HorizonTx
 	KeyTx
 	RetainedTx
+	TripwireTx
 
 	// Facts is the match View: one statement (store-design §4).
 	Facts(FactsQuery) (Facts, error)

@@ -163,6 +163,9 @@ type Registration struct {
 	// DueAt is when the planner looks at the pair next (rotation.Pair.Due); zero: never. It
 	// is due at once when a certificate left the pair that may be good still.
 	DueAt time.Time
+	// HeldAt is since when every door refuses the device, and its hub shuts it out, until an
+	// operator releases it; zero: it is not held.
+	HeldAt time.Time
 }
 
 // ChainID names a distinct chain above leaves: the first 8 bytes of its digest,
@@ -214,6 +217,15 @@ func (d Disallowance) object() string {
 		return "disallowance " + d.Incident
 	}
 	return "disallowance " + d.ID
+}
+
+// sentence is how it refuses.
+func (d Disallowance) sentence() string {
+	what := "certificate"
+	if d.Key {
+		what = "key"
+	}
+	return "a " + what + " in the chain is disallowed (" + string(d.Reason) + ")"
 }
 
 // Profile is an issuing profile on record.

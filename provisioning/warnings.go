@@ -29,8 +29,8 @@ func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, e
 		if f.unvouched {
 			out = append(out, "no verified trust anchor is, or signed, "+name+": it admits nobody unless devices send the certificates up to one")
 		}
-		if f.disallowed {
-			out = append(out, name+" or its key is disallowed: it will be refused")
+		if f.disallowed != nil {
+			out = append(out, name+", its key, or a CA above it is disallowed ("+f.disallowed.object()+"): it will be refused")
 		}
 		for _, h := range f.elsewhere {
 			if c.Role == RoleCARef {

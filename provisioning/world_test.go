@@ -46,6 +46,7 @@ type world struct {
 	folder     *keys.Folder
 	box        *seal.Box
 	azure      *azure.Driver // trusts no hub but one that was linked
+	tripwires  provisioning.TripwireRule
 }
 
 var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
@@ -122,7 +123,7 @@ func (w *world) restart() {
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: drivers, CheckHubsEvery: w.checkEvery,
+		HubDrivers: drivers, CheckHubsEvery: w.checkEvery, Tripwires: w.tripwires,
 	})
 }
 

@@ -42,7 +42,7 @@ var shape = [...]struct {
 	kind byte
 	n    int
 	of   string // a column of registrations that tells PostgreSQL the type
-}{{'i', 9, "version"}, {'t', 6, "id"}, {'b', 4, "leaf"}}
+}{{'i', 10, "version"}, {'t', 6, "id"}, {'b', 4, "leaf"}}
 
 var (
 	epochColumns      = cols("i value")

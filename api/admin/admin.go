@@ -106,6 +106,8 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addGroups()
 	d.addRegistrations()
 	d.addPending()
+	d.addHolds()
+	d.addTripwires()
 	d.addExplain()
 	d.addCertificates()
 	d.addIssuers()

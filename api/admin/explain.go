@@ -23,6 +23,7 @@ type explanation struct {
 	Steps          []step             `json:"steps" nullable:"false" doc:"The decision, in order."`
 	Registration   *RegistrationState `json:"registrationState,omitempty" doc:"As it stands."`
 	LastRefusal    *refusal           `json:"lastRefusal,omitempty" doc:"The last time a real attempt was refused, if still remembered."`
+	Tripwires      []tripwire         `json:"tripwires,omitempty" doc:"The last few that it tripped, newest first."`
 }
 
 type step struct {
@@ -43,7 +44,7 @@ type refusal struct {
 	Steps   []step     `json:"steps" nullable:"false"`
 }
 
-func explanationOf(x provisioning.Explanation) explanation {
+func explanationOf(x provisioning.Explanation) (explanation, error) {
 	out := explanation{
 		RegistrationID: x.ID.String(), Basis: x.Basis, Admitted: x.Admitted,
 		Owner: ownerOf(x.Entry), AssignedHub: x.Hub, Steps: stepsOf(x.Trace),
@@ -62,7 +63,14 @@ func explanationOf(x provisioning.Explanation) explanation {
 			First: instant(r.First), Last: instant(r.Last), Count: r.Count, Steps: stepsOf(r.Trace),
 		}
 	}
-	return out
+	for _, t := range x.Tripwires {
+		shown, err := tripwireOf(t)
+		if err != nil {
+			return out, err
+		}
+		out.Tripwires = append(out.Tripwires, shown)
+	}
+	return out, nil
 }
 
 func stepsOf(t provisioning.Trace) []step {
@@ -113,5 +121,6 @@ func (d *door) explained(ctx context.Context, spelled string, chain verify.Chain
 	if err != nil {
 		return nil, err
 	}
-	return &found[explanation]{Body: explanationOf(x)}, nil
+	body, err := explanationOf(x)
+	return &found[explanation]{Body: body}, err
 }

@@ -45,6 +45,7 @@ type registration struct {
 	Operation   *operationRef   `json:"operation,omitempty" doc:"The last one."`
 	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
 	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
+	HeldAt      *time.Time      `json:"heldAt,omitempty" doc:"Since when the device is refused everywhere, until it is released; absent: it is not held."`
 	DueAt       *time.Time      `json:"dueAt,omitempty" doc:"When the planner looks at the pair next; absent: never."`
 	Roll        *rollState      `json:"roll,omitempty" doc:"What the planner did about the certificate in use; in GET of one."`
 	Renewal     *renewalWindow  `json:"renewal,omitempty" doc:"When the device is advised to ask for its next certificate; in GET of one."`
@@ -104,7 +105,7 @@ type twinProperties struct {
 func registrationOf(r provisioning.Registration) (registration, error) {
 	out := registration{
 		RegistrationState: stateOf(r),
-		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair), DueAt: instant(r.DueAt),
+		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair), DueAt: instant(r.DueAt), HeldAt: instant(r.HeldAt),
 	}
 	if !r.Leaf.IsZero() {
 		out.AttestedBy = r.Leaf.String()

@@ -14,6 +14,8 @@ type regCmd struct {
 	Reprovision regReprovisionCmd `cmd:"" help:"Tell a device, or many, to register again."`
 	Pending     regPendingCmd     `cmd:"" help:"Show the certificates that wait for devices, made from their requests on record; or write them into files."`
 	Resign      regResignCmd      `cmd:"" help:"Sign a device's request on record again, due or not."`
+	Hold        regHoldCmd        `cmd:"" help:"Refuse one device everywhere, and have its hub disable it, until it is released."`
+	Release     regReleaseCmd     `cmd:"" help:"End a hold."`
 	Delete      regDeleteCmd      `cmd:"" help:"Delete one's record, or many by a plan. A hub that lives elsewhere is told to remove the device; on the built-in one it stays, unless --from-hub."`
 }
 
@@ -22,7 +24,7 @@ var registrationTable = table{
 	{"CERTIFICATE", "certificate.serial", false}, {"UPDATED", "lastUpdatedDateTimeUtc", false},
 	{"SUBSTATUS", "substatus", true}, {"BY", "mechanism", true}, {"ATTESTED BY", "attestedBy", true}, {"ERROR", "errorMessage", true}, {"ETAG", "etag", true},
 	{"RENEWS FROM", "renewal.from", true}, {"RENEWS BY", "renewal.by", true},
-	{"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
+	{"HELD", "heldAt", true}, {"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
 }
 
 type regListCmd struct {
@@ -54,7 +56,11 @@ func (c *regShowCmd) Run(ctx context.Context, s streams, api *client) error {
 	if err != nil {
 		return err
 	}
-	if err := c.one(s.Out, registrationTable, got.body); err != nil || c.Output != "table" && c.Output != "wide" {
+	return showRegistration(s, c.output, got)
+}
+
+func showRegistration(s streams, o output, got answer) error {
+	if err := o.one(s.Out, registrationTable, got.body); err != nil || o.Output != "table" && o.Output != "wide" {
 		return err
 	}
 	return printSlots(s.Out, got.body)

@@ -12,6 +12,8 @@ func printSlots(w io.Writer, registration json.RawMessage) error {
 	var r struct {
 		Pair []struct{ Slot, State, Thumbprint, NotAfter, SeenAt, RetireAt string }
 		Roll struct{ ToldAt, Stuck, Since string }
+
+		HeldAt string
 	}
 	if err := json.Unmarshal(registration, &r); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -26,6 +28,9 @@ func printSlots(w io.Writer, registration json.RawMessage) error {
 			row = append(row, "retires "+s.RetireAt)
 		}
 		rows = append(rows, row)
+	}
+	if r.HeldAt != "" {
+		rows = append(rows, []string{"held", "since " + r.HeldAt, "until released"})
 	}
 	if r.Roll.ToldAt != "" {
 		rows = append(rows, []string{"told to renew", r.Roll.ToldAt})

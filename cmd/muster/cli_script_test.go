@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 func TestTranscripts(t *testing.T) {
 	family := testkit.Chain(t, `root > mid > dev-1; mid > dev-1b [cn=dev-1]; mid > old [expired]; mid > fleet-1; mid > odd [cn=No registration id.]; root > server [eku=server]; other > stranger; mid > roll-1 [cn=roller]; mid > roll-2 [cn=roller]; mid > roll-3 [cn=roller]; root > mid-2 > moved [cn=fleet-1]`,
 		ending("roll-1", 2040), ending("roll-2", 2050), ending("roll-3", 2060), ending("mid-2", 2091))
+	copied := family.Get("mid").Issue(t, "fleet-2", testkit.WithKey(family.Get("fleet-1").Key))
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +55,11 @@ func TestTranscripts(t *testing.T) {
 			env.Defer(func() { storetest.LintFolder(env.T().(testing.TB), filepath.Join(env.WorkDir, "muster-dev")) })
 			env.Setenv("ROOT_BASE64", family.Get("root").Base64())
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger", "roll-1", "roll-2", "roll-3", "mid-2", "moved"} {
-				e := family.Get(name)
+			for _, name := range []string{"root", "mid", "dev-1", "dev-1b", "old", "fleet-1", "odd", "server", "other", "stranger", "roll-1", "roll-2", "roll-3", "mid-2", "moved", "fleet-2"} {
+				e := copied
+				if name != "fleet-2" {
+					e = family.Get(name)
+				}
 				for file, text := range map[string][]byte{
 					name + ".pem": e.PEM(), name + "-chain.pem": testkit.PEM(e.Chain()...), name + ".key": testkit.KeyPEM(t, e.Key),
 				} {

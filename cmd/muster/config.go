@@ -43,6 +43,7 @@ type config struct {
 	OCSP            ocspConfig     `yaml:"ocsp"`
 	Rotation        rotationConfig `yaml:"rotation,omitempty"`
 	Hubs            hubsConfig     `yaml:"hubs,omitempty"`
+	Tripwires       tripwireConfig `yaml:"tripwires,omitempty"`
 	LogLevel        string         `yaml:"logLevel"`
 	// KeyBlockList is a file of keys that get no certificate.
 	KeyBlockList string   `yaml:"keyBlockList"`
@@ -172,7 +173,7 @@ func (c config) checked() (config, error) {
 			c.TLS.Names = append(c.TLS.Names, host) // another address of this machine, with the ports that clients expect
 		}
 	}
-	if err := errors.Join(c.Rotation.check(), c.Hubs.check()); err != nil {
+	if err := errors.Join(c.Rotation.check(), c.Hubs.check(), c.Tripwires.check()); err != nil {
 		return c, err
 	}
 	if err := c.Brokers.check(); err != nil {

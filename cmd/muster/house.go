@@ -40,6 +40,7 @@ type house struct {
 	ct        *certificateLog // nil: there is none
 	hubTold   hubOutcomes
 	mosquitto *mosquitto.Driver
+	trips     tripCounts
 
 	keks       *seal.Shelf
 	ownsDevice bool // the key device in config is this house's to close
@@ -155,6 +156,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 			hubwebhook.Name: hubwebhook.New(webhooks, h.config.dev), azure.Name: azure.New(webhooks), mosquitto.Name: h.mosquitto,
 		}, ObserveHub: h.hubTold.observe,
 		CheckHubsEvery: h.config.Hubs.checkEvery(),
+		Tripwires:      h.config.Tripwires.rule(), ObserveTrip: h.trips.observe,
 	})
 	return nil
 }

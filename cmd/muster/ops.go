@@ -64,7 +64,7 @@ func mode(dev bool) string {
 // watch begins to report on the open houses.
 func (o *ops) watch(all []*house) {
 	o.houses = all
-	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all), rotationCollector(all), horizonCollector(all), hubCollector(all), disallowCollector(all), registrationCollector(all))
+	o.registry.MustRegister(issuerCollector(all), upstreamCollector(all), logCollector(all), rotationCollector(all), horizonCollector(all), hubCollector(all), disallowCollector(all), registrationCollector(all), tripwireCollector(all))
 }
 
 // watchJobs begins to report on the jobs.

@@ -266,6 +266,7 @@ func (s *server) serve(ctx context.Context, doors []door) (err error) {
 	own, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { s.look(own) })
+	running.Go(func() { s.saveTripwires(own) })
 	running.Go(func() { s.cert.keep(own, s.log) })
 	running.Go(func() { s.rewrap(own) })
 	for _, h := range s.houses {

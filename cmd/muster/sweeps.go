@@ -46,6 +46,9 @@ var sweeps = []sweep{
 	{carryDisallowances, 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepIncidents(ctx, h.db.ProvisioningJobs())
 	}},
+	{"keys-in-use", 5 * time.Second, func(ctx context.Context, h *house) (bool, error) {
+		return h.engine.SweepKeysInUse(ctx, h.db.ProvisioningJobs())
+	}},
 	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
 	}},

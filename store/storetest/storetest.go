@@ -54,6 +54,7 @@ func Run(t *testing.T, open Open) {
 		{"retained requests", retained},
 		{"incidents", incidents},
 		{"retirements", retirements},
+		{"tripwires", tripwires},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, open) })
 	}

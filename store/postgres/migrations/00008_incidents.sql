@@ -122,4 +122,29 @@ CREATE TABLE hub_drifts (
   registration_id TEXT COLLATE "C" NOT NULL, -- '': it is not ours
   generation      BIGINT NOT NULL, -- as it was found to differ
   PRIMARY KEY (check_id, grade, device)
+-- A held registration is refused until it is released; 0: it is not held.
+ALTER TABLE registrations ADD COLUMN held_at BIGINT NOT NULL DEFAULT 0;
+
+-- What looks like a device that is two. One row for a registration, kind and period of time: what is
+-- seen again in it is counted.
+CREATE TABLE tripwires (
+  id              TEXT COLLATE "C" PRIMARY KEY, -- in the order of time
+  registration_id TEXT COLLATE "C" NOT NULL,
+  kind            TEXT COLLATE "C" NOT NULL CHECK (kind IN ('old-certificate', 'shared-key', 'two-chains')),
+  period          BIGINT NOT NULL, -- when it began
+  first           BIGINT NOT NULL,
+  last            BIGINT NOT NULL,
+  count           BIGINT NOT NULL CHECK (count > 0),
+  object          TEXT COLLATE "C" NOT NULL, -- "certificate 0a…", "registration dev-2"
+  detail          TEXT COLLATE "C" NOT NULL,
+  door            TEXT COLLATE "C" NOT NULL, -- where it was seen last, and from which address
+  address         TEXT COLLATE "C" NOT NULL,
+  held            BIGINT NOT NULL CHECK (held IN (0, 1)) -- the registration was held for it
+);
+CREATE UNIQUE INDEX tripwires_period ON tripwires (registration_id, kind, period);
+
+-- Who came with a key first. A sweep keeps it, behind the registrations: no registration waits for it.
+CREATE TABLE seen_keys (
+  key_hash        BYTEA PRIMARY KEY CHECK (octet_length(key_hash) = 32),
+  registration_id TEXT COLLATE "C" NOT NULL
 );

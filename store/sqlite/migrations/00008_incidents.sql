@@ -122,4 +122,29 @@ CREATE TABLE hub_drifts (
   registration_id TEXT NOT NULL, -- '': it is not ours
   generation      INTEGER NOT NULL, -- as it was found to differ
   PRIMARY KEY (check_id, grade, device)
+-- A held registration is refused until it is released; 0: it is not held.
+ALTER TABLE registrations ADD COLUMN held_at INTEGER NOT NULL DEFAULT 0;
+
+-- What looks like a device that is two. One row for a registration, kind and period of time: what is
+-- seen again in it is counted.
+CREATE TABLE tripwires (
+  id              TEXT PRIMARY KEY, -- in the order of time
+  registration_id TEXT NOT NULL,
+  kind            TEXT NOT NULL CHECK (kind IN ('old-certificate', 'shared-key', 'two-chains')),
+  period          INTEGER NOT NULL, -- when it began
+  first           INTEGER NOT NULL,
+  last            INTEGER NOT NULL,
+  count           INTEGER NOT NULL CHECK (count > 0),
+  object          TEXT NOT NULL, -- "certificate 0a…", "registration dev-2"
+  detail          TEXT NOT NULL,
+  door            TEXT NOT NULL, -- where it was seen last, and from which address
+  address         TEXT NOT NULL,
+  held            INTEGER NOT NULL CHECK (held IN (0, 1)) -- the registration was held for it
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX tripwires_period ON tripwires (registration_id, kind, period);
+
+-- Who came with a key first. A sweep keeps it, behind the registrations: no registration waits for it.
+CREATE TABLE seen_keys (
+  key_hash        BLOB PRIMARY KEY CHECK (length(key_hash) = 32),
+  registration_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

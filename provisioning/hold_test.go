@@ -1,0 +1,178 @@
+package provisioning_test
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
+)
+
+func (w *world) hold(name string) provisioning.Registration {
+	w.t.Helper()
+	reg, err := w.engine.Hold(w.ctx, ann, id(w, name))
+	w.must(err)
+	return reg
+}
+
+func (w *world) release(name string) {
+	w.t.Helper()
+	reg, err := w.engine.Release(w.ctx, ann, id(w, name))
+	w.must(err)
+	if !reg.HeldAt.IsZero() {
+		w.t.Fatalf("still held: %+v", reg)
+	}
+}
+
+func TestAHeldDeviceIsRefusedByWhateverItShows(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, mid, device := factoryOn(t, database)
+		leaf, err := w.enroll(device)
+		w.must(err)
+		own, other := w.presenting("d1", leaf), w.presenting("d2", mid.Issue(t, "d2").Chain()...)
+		w.assigned(own)
+		w.assigned(other)
+		was := w.registration("d1")
+		reg := w.hold("d1")
+		if reg.HeldAt != w.now() || w.hold("d1").Version != reg.Version || reg.Version != was.Version+1 {
+			t.Errorf("held at %s, version %d after %d", reg.HeldAt, reg.Version, was.Version)
+		}
+		again := w.presenting("d1", mid.Issue(t, "d1").Chain()...)
+		for _, a := range []provisioning.Attempt{device, own, again} {
+			w.refused(a, "registration-held")
+			if err := w.engine.Attest(w.ctx, a); fault.RuleOf(err) != "registration-held" {
+				t.Error(err)
+			}
+		}
+		w.assigned(other)
+		if w.at(builtIn, "d1").Enabled || !w.at(builtIn, "d2").Enabled {
+			t.Error("at its hub the device is enabled still, or another one is not")
+		}
+		if err := w.engine.DeleteRegistration(w.ctx, ann, id(w, "d1"), provisioning.Precondition{Any: true}); fault.RuleOf(err) != "registration-held" {
+			t.Errorf("its record is deleted: %v", err)
+		}
+		w.release("d1")
+		w.release("d1")
+		w.assigned(own)
+		if !w.at(builtIn, "d1").Enabled {
+			t.Error("at its hub the device is disabled still")
+		}
+		if held, freed := w.subjects(audit.RegistrationHeld), w.subjects(audit.RegistrationFreed); len(held) != 1 || len(freed) != 1 {
+			t.Errorf("told of %v and %v", held, freed)
+		}
+		if _, err := w.engine.Hold(w.ctx, ann, id(w, "nobody")); !fault.Is(err, fault.NotFound) {
+			t.Error(err)
+		}
+	})
+}
+
+// A device on a kept connection, whose facts are remembered there, is refused as well.
+func TestAKeptConnectionDoesNotOutlastAHold(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, _, device := factoryOn(t, database)
+		device.Evidence.Connection = new(provisioning.Connection)
+		w.assigned(device)
+		w.assigned(device)
+		w.hold("d1")
+		w.refused(device, "registration-held")
+		w.release("d1")
+		w.assigned(device)
+	})
+}
+
+func TestAHubElsewhereIsToldOfAHoldAndOfItsEnd(t *testing.T) {
+	t.Parallel()
+	w, hub, device := elsewhereFactory(t)
+	leaf, err := w.enroll(device)
+	w.must(err)
+	w.sweepHubs()
+	w.isIn("d1", provisioning.Assigned)
+	enabled := func(want bool) {
+		t.Helper()
+		w.sweepHubs()
+		if got, there := hub.Device("d1"); !there || got.Enabled != want {
+			t.Fatalf("there %v, enabled %v", there, got.Enabled)
+		}
+	}
+	w.hold("d1")
+	enabled(false)
+	w.release("d1")
+	enabled(true)
+
+	// One that waits for its hub when it is held does not come to be.
+	w.pass(time.Hour)
+	renewed, err := w.enroll(w.presenting("d1", leaf))
+	w.must(err)
+	w.isIn("d1", provisioning.Assigning)
+	w.hold("d1")
+	enabled(false)
+	w.isIn("d1", provisioning.Unassigned)
+	w.release("d1")
+	_, err = w.register(w.presenting("d1", renewed))
+	w.must(err)
+	enabled(true)
+	w.isIn("d1", provisioning.Assigned)
+}
+
+func TestATripwireHoldsWhereThatIsAskedForAndOnceInItsPeriod(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		w.tripwires.Hold = []provisioning.TripwireKind{provisioning.TwoChains}
+		w.restart()
+		a, b := twoFactories(t, w)
+		w.assigned(a)
+		w.assigned(b)
+		w.pass(time.Minute)
+		w.assigned(a)
+		w.assigned(b) // nothing waits for it to be written
+		w.trips("d1 two-chains 2")
+		w.refused(a, "registration-held")
+		w.refused(b, "registration-held")
+		list, err := w.engine.Tripwires(w.ctx, provisioning.TripwireFilter{})
+		w.must(err)
+		if !list[0].Held || !slices.Equal(w.subjects(audit.RegistrationHeld), []string{"registration:d1"}) {
+			t.Errorf("on record is %+v", list[0])
+		}
+		w.release("d1")
+		w.assigned(a) // whoever released it has looked: for this period it is only counted
+		w.trips("d1 two-chains 3")
+		w.assigned(a)
+		w.pass(24 * time.Hour)
+		w.assigned(b)
+		w.assigned(a)
+		w.assigned(b)
+		w.tripped()
+		w.refused(a, "registration-held")
+	})
+}
+
+// Devices that come in the very moment do not write over it.
+func TestAHoldIsNotLostToRegistrationsOfThatMoment(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, _, device := factoryOn(t, database)
+		w.assigned(device)
+		var coming sync.WaitGroup
+		for range 4 {
+			coming.Go(func() {
+				for range 10 {
+					_, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: device})
+					if err != nil && fault.RuleOf(err) != "registration-held" && fault.RuleOf(err) != "contended" {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		_, err := w.engine.Hold(w.ctx, ann, device.ID)
+		coming.Wait()
+		w.must(err)
+		w.refused(device, "registration-held")
+	})
+}
