@@ -122,6 +122,8 @@ CREATE TABLE hub_drifts (
   registration_id TEXT NOT NULL, -- '': it is not ours
   generation      INTEGER NOT NULL, -- as it was found to differ
   PRIMARY KEY (check_id, grade, device)
+) STRICT, WITHOUT ROWID;
+
 -- A held registration is refused until it is released; 0: it is not held.
 ALTER TABLE registrations ADD COLUMN held_at INTEGER NOT NULL DEFAULT 0;
 
