@@ -150,6 +150,10 @@ func (r *hubReading) registeredAuth(reg Registration) (HubAuth, error) {
 		keys, err := r.attestedKeys(reg)
 		return HubAuth{Type: HubSAS, Keys: keys}, err
 	}
+	if reg.Mechanism == verify.MechanismTPM {
+		keys, err := r.tpmKeys(reg)
+		return HubAuth{Type: HubSAS, Keys: keys}, err
+	}
 	a := HubAuth{Type: HubSelfSigned}
 	live := reg.Pair.Live(r.at)
 	for i, cell := range live {

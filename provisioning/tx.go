@@ -103,6 +103,7 @@ type Tx interface {
 	RollTx
 	PlanTx
 	SlotTx
+	TPMTx
 	CampaignTx
 	HorizonTx
 	KeyTx
