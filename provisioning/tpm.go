@@ -272,12 +272,23 @@ func (r *hubReading) tpmKeys(reg Registration) (keys [2]verify.Secret, err error
 // SweepTPMChallenges deletes what expired, a page of it, and answers whether there is more.
 func (e *Engine) SweepTPMChallenges(ctx context.Context, jobs Store) (more bool, err error) {
 	now := e.now()
-	err = jobs.Update(ctx, func(tx Tx) error {
-		n, err := tx.DeleteTPMChallenges(now, sweepPage)
-		more = n == sweepPage
+	var expired []verify.RegistrationID
+	err = jobs.View(ctx, func(tx Tx) (err error) {
+		expired, err = tx.ExpiredTPMChallenges(now, sweepPage)
 		return err
 	})
-	return more, err
+	if err != nil || len(expired) == 0 {
+		return false, err
+	}
+	err = jobs.Update(ctx, func(tx Tx) error {
+		for _, id := range expired {
+			if err := tx.DeleteTPMChallenge(id, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return len(expired) == sweepPage, err
 }
 
 func challengePurpose(id verify.RegistrationID) string { return "tpm_challenges|" + id.String() }

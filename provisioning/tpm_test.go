@@ -316,8 +316,7 @@ func TestATPMIsRefused(t *testing.T) {
 func (w *world) forgetChallenges() {
 	w.t.Helper()
 	w.must(w.db.Provisioning().Update(w.ctx, func(tx provisioning.Tx) error {
-		_, err := tx.DeleteTPMChallenges(w.clock.Add(time.Hour), 100)
-		return err
+		return tx.DeleteTPMChallenge(id(w, "press-1"), w.clock.Add(time.Hour))
 	}))
 }
 

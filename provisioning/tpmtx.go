@@ -38,9 +38,10 @@ type TPMTx interface {
 	// SpendTPMChallenge marks a challenge as spent that is not yet; it is Conflict,
 	// "tpm-challenge-moved", if it was, or was replaced.
 	SpendTPMChallenge(id verify.RegistrationID, nonce [16]byte, at time.Time) error
-	// DeleteTPMChallenges deletes what expired by then, at most limit, and says how many that
-	// were.
-	DeleteTPMChallenges(expired time.Time, limit int) (int64, error)
+	// ExpiredTPMChallenges names the devices whose challenge expired by then.
+	ExpiredTPMChallenges(by time.Time, limit int) ([]verify.RegistrationID, error)
+	// DeleteTPMChallenge does nothing to one that did not.
+	DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) error
 
 	TPMDevice(verify.RegistrationID) (TPMDevice, error)
 	// PutTPMDevice comes after the registration's own row; it goes with it.

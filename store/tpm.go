@@ -51,14 +51,12 @@ func (t *tx) SpendTPMChallenge(id verify.RegistrationID, nonce [16]byte, at time
 	return t.exec(spendChallenge, micros(at), id.String(), nonce[:])
 }
 
-func (t *tx) DeleteTPMChallenges(expired time.Time, limit int) (n int64, err error) {
-	ids, err := all(t, selectExpiredChallenges, (*row).text, micros(expired), atMost(limit))
-	for _, id := range ids {
-		if err == nil {
-			err = t.exec(deleteChallenge, id, micros(expired))
-		}
-	}
-	return int64(len(ids)), err
+func (t *tx) ExpiredTPMChallenges(by time.Time, limit int) ([]verify.RegistrationID, error) {
+	return all(t, selectExpiredChallenges, (*row).id, micros(by), atMost(limit))
+}
+
+func (t *tx) DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) error {
+	return t.exec(deleteChallenge, id.String(), micros(expiredBy))
 }
 
 func (t *tx) TPMDevice(id verify.RegistrationID) (provisioning.TPMDevice, error) {
