@@ -13,6 +13,7 @@ import (
 // SWTPM is a TPM 2.0 in software: a process of its own with a state of its own.
 type SWTPM struct {
 	Socket string // where it answers
+	TCTI   string // the same for tpm2-tools
 	dir    string
 	stop   func()
 }
@@ -26,6 +27,7 @@ func NewSWTPM(t testing.TB) *SWTPM {
 		t.Fatal(err)
 	}
 	s := &SWTPM{Socket: filepath.Join(dir, "socket"), dir: dir}
+	s.TCTI = "swtpm:path=" + s.Socket
 	s.start(t)
 	t.Cleanup(func() {
 		s.stop()
@@ -46,7 +48,7 @@ func (s *SWTPM) Restart(t testing.TB) {
 func (s *SWTPM) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+s.dir,
-		"--server", "type=unixio,path="+s.Socket, "--flags", "not-need-init,startup-clear")
+		"--server", "type=unixio,path="+s.Socket, "--ctrl", "type=unixio,path="+s.Socket+".ctrl", "--flags", "not-need-init,startup-clear")
 	said := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
