@@ -16,6 +16,8 @@ import (
 // Activate has the TPM take the key that a provisioning service wrapped for it, in place of
 // the one before: six structures, one after the other.
 func (t *TPM) Activate(blob []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	parts, err := split(blob)
 	if err != nil {
 		return err
@@ -93,6 +95,8 @@ func split(blob []byte) (parts [6][]byte, err error) {
 
 // MAC is HMAC-SHA256 of a text under the key that was activated last.
 func (t *TPM) MAC(text []byte) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	key, err := t.find(identityHandle)
 	if err != nil {
 		return nil, err

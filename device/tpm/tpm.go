@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -20,8 +21,9 @@ const (
 	identityHandle    = tpm2.TPMHandle(0x81000100) // the key that the provisioning service gave
 )
 
-// TPM is an open TPM. It is not safe for concurrent use.
+// TPM is an open TPM. It is safe for concurrent use, but others had best not have it open.
 type TPM struct {
+	mu        sync.Mutex // one command at a time
 	transport transport.TPMCloser
 	ek, srk   *object
 }
