@@ -246,7 +246,7 @@ func (o azureObject) attestation(shelf shelf) (attestation map[string]any, note 
 		}
 		return map[string]any{"type": "tpm", "tpm": keys}, "", nil
 	case a.Type == "tpm":
-		return nil, "", errors.New("Azure did not show its endorsement key")
+		return nil, "", errors.New("its endorsement key is not shown")
 	case a.X509 == nil && (a.SymmetricKey == nil || a.SymmetricKey.PrimaryKey == ""):
 		noun := "enrollment"
 		if o.kind == kindGroup {

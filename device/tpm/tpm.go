@@ -5,13 +5,11 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 )
 
 // The handles of Azure's clients, and one of our own beside them.
@@ -50,19 +48,11 @@ func Open(path string) (*TPM, error) { return OpenAs(path, tpm2.RSAEKTemplate) }
 
 // OpenAs is Open with a template of the endorsement key, should it have to be made.
 func OpenAs(path string, endorsement tpm2.TPMTPublic) (*TPM, error) {
-	t := &TPM{}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode()&os.ModeSocket != 0 {
-		t.transport, err = linuxudstpm.Open(path)
-	} else {
-		t.transport, err = transport.OpenTPM(path)
-	}
+	opened, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the TPM %s: %w", path, err)
 	}
+	t := &TPM{transport: opened}
 	if t.ek, err = t.keep(endorsementHandle, tpm2.TPMRHEndorsement, endorsement); err == nil {
 		t.srk, err = t.keep(storageHandle, tpm2.TPMRHOwner, tpm2.RSASRKTemplate)
 	}
