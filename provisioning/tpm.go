@@ -76,13 +76,23 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 			return err
 		}
 	}
+	ek, err := tpm.ParseEndorsementKey(individual.Credentials[0].TPM.Endorsement)
+	if err != nil {
+		return err
+	}
+	d.key = provenKey{hash: verify.KeyHashOf(ek.SPKI())}
+	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
+	if i >= 0 {
+		x := d.facts.Disallowances[i]
+		return t.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
+	}
 	if a.Evidence.Token == nil {
 		return t.refuse(RuleTPMChallenge, individual.String(), "the TPM is asked to prove itself")
 	}
 	return e.proveTPM(d, a, individual, now)
 }
 
-// matchTPM refuses a TPM that is not the entry's, or is disallowed.
+// matchTPM refuses a TPM that is not the entry's.
 func (d *decision) matchTPM(shown ShownTPM, individual Enrollment) error {
 	t, enrolled := &d.trace, individual.Credentials[0].TPM
 	if !bytes.Equal(shown.Endorsement.Bytes(), enrolled.Endorsement) {
@@ -90,12 +100,6 @@ func (d *decision) matchTPM(shown ShownTPM, individual Enrollment) error {
 	}
 	if len(enrolled.StorageRoot) > 0 && !bytes.Equal(shown.StorageRoot.Bytes(), enrolled.StorageRoot) {
 		return t.refuse("tpm-other-storage-root-key", individual.String(), "the individual enrollment names another storage root key")
-	}
-	ek := verify.KeyHashOf(shown.Endorsement.SPKI())
-	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == ek })
-	if i >= 0 {
-		x := d.facts.Disallowances[i]
-		return t.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
 	}
 	t.pass("endorsement-key", individual.String(), "the endorsement key is the one enrolled")
 	return nil
@@ -120,11 +124,7 @@ func (e *Engine) proveTPM(d *decision, a Attempt, individual Enrollment, now tim
 	if err != nil {
 		return t.refused(individual.String(), err)
 	}
-	ek, err := tpm.ParseEndorsementKey(individual.Credentials[0].TPM.Endorsement)
-	if err != nil {
-		return err
-	}
-	d.entry, d.key = individual, provenKey{hash: verify.KeyHashOf(ek.SPKI())}
+	d.entry = individual
 	t.pass("credential", individual.String(), "the token is signed by the TPM, with the key that it was sent")
 	return nil
 }

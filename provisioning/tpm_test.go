@@ -304,6 +304,12 @@ func TestATPMIsRefused(t *testing.T) {
 			}))
 			m.refused(a, "disallowed")
 			m.refused(m.showing(m.public()), "disallowed")
+			if _, err := w.engine.Poll(w.ctx, provisioning.PollRequest{Attempt: polling(a)}); fault.RuleOf(err) != "disallowed" {
+				t.Errorf("a poll: %v", err)
+			}
+			if d, err := w.engine.HubDevice(w.ctx, builtIn, id(w, "press-1"), ""); err != nil || d.Enabled {
+				t.Errorf("its hub lets it in: %+v, %v", d, err)
+			}
 		})
 		t.Run("the entry attests otherwise", func(t *testing.T) {
 			w.keyed(provisioning.Individual, "press-1")
