@@ -297,7 +297,7 @@ func TestBadInputToDPS(t *testing.T) {
 		"another registration id":            {nobody, register(`{"registrationId":"dev-2"}`), 400000, "registrationId"},
 		"too deep":                           {nobody, register(deep), 400000, "32"},
 		"a payload that is no object":        {nobody, register(`{"registrationId":"dev-1","payload":"x"}`), 400000, "payload"},
-		"a TPM":                              {nobody, register(`{"registrationId":"dev-1","tpm":{"endorsementKey":"AA=="}}`), 400000, "TPM"},
+		"a TPM":                              {nobody, register(`{"registrationId":"dev-1","tpm":{"endorsementKey":"AA=="}}`), 400000, "endorsement key"},
 		"a CSR that is a number":             {nobody, register(`{"registrationId":"dev-1","csr":1}`), 400000, "base64"},
 		"a CSR that is not base64":           {nobody, register(`{"registrationId":"dev-1","csr":"*"}`), 400000, "base64"},
 		"a CSR of two PEM blocks":            {nobody, register(`{"registrationId":"dev-1","csr":"` + twoPEM + `"}`), 400000, "base64"},

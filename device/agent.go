@@ -37,6 +37,8 @@ type AgentConfig struct {
 	Protocol Protocol // empty means DPS
 	// KeyType of new keys; empty keeps the kind of the key before.
 	KeyType KeyType
+	// TPM makes and keeps new keys, in place of the folder; nil: there is none.
+	TPM TPM
 	// Payload goes with every registration (DPS only).
 	Payload json.RawMessage
 	// Events receives progress, in order, from the caller's goroutine; may be nil.
@@ -84,6 +86,12 @@ func NewAgent(config AgentConfig) (*Agent, error) {
 	}
 	if config.Events == nil {
 		config.Events = func(Event) {}
+	}
+	if config.Protocol == EST && config.Server.Credential.TPM != nil {
+		return nil, errors.New("device: a TPM proves itself over dps-http, not over est")
+	}
+	if config.TPM != nil {
+		config.Folder.UseTPM(config.TPM)
 	}
 	client, err := New(config.Server)
 	if err != nil {
@@ -232,7 +240,12 @@ func (a *Agent) request(stored Stored) (*pending, error) {
 			kind = kindOf(stored.Key)
 		}
 		var err error
-		if key, err = NewKey(kind); err != nil {
+		if a.config.TPM != nil {
+			key, err = a.config.TPM.NewKey()
+		} else {
+			key, err = NewKey(kind)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -357,7 +370,7 @@ func (a *Agent) noting(err error) error {
 // credential can replace it.
 func (a *Agent) stored() (Stored, error) {
 	stored, err := a.config.Folder.Current()
-	if err != nil && !a.config.Server.Credential.IsZero() {
+	if err != nil && !a.config.Server.Credential.IsZero() && !errors.Is(err, errKeyInTPM) {
 		a.event(Failed, "%v; starting over with the onboarding credential", err)
 		return Stored{}, nil
 	}

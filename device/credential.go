@@ -14,9 +14,8 @@ import (
 )
 
 // Credential is what the device proves itself with: a client certificate (its chain
-// as the server is to see it, leaf first), a symmetric key or a one-time code, one of them.
-// The zero
-// Credential proves nothing and serves only CACerts.
+// as the server is to see it, leaf first), a symmetric key, a one-time code or a TPM, one of
+// them. The zero Credential proves nothing and serves only CACerts.
 type Credential struct {
 	Certificate *tls.Certificate
 	// SymmetricKey is the device's own key, raw: of an individual enrollment, or
@@ -24,11 +23,13 @@ type Credential struct {
 	SymmetricKey []byte
 	// Code is a one-time code of an operator's; it enrolls over EST, once.
 	Code string
+	// TPM proves itself by its endorsement key; over DPS alone.
+	TPM TPM
 }
 
 // IsZero reports whether there is nothing to prove with.
 func (c Credential) IsZero() bool {
-	return c.Certificate == nil && len(c.SymmetricKey) == 0 && c.Code == ""
+	return c.Certificate == nil && len(c.SymmetricKey) == 0 && c.Code == "" && c.TPM == nil
 }
 
 func (c Credential) check() error {
@@ -37,6 +38,8 @@ func (c Credential) check() error {
 		return errors.New("device: a credential is a certificate or a symmetric key, not both")
 	case c.Code != "" && (c.Certificate != nil || len(c.SymmetricKey) > 0):
 		return errors.New("device: a credential is a one-time code or something else, not both")
+	case c.TPM != nil && (c.Certificate != nil || len(c.SymmetricKey) > 0 || c.Code != ""):
+		return errors.New("device: a credential is a TPM or something else, not both")
 	case c.Certificate != nil && (len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil):
 		return errors.New("device: the client certificate lacks its chain or its key")
 	}

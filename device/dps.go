@@ -32,6 +32,8 @@ type Result struct {
 	Chain             []*x509.Certificate
 	Payload           json.RawMessage
 	OperationID, ETag string
+
+	hubKey []byte // wrapped for the TPM
 }
 
 const (
@@ -53,9 +55,19 @@ func (c *Client) Register(ctx context.Context, r Request) (Result, error) {
 			return Result{}, fmt.Errorf("device: the certificate request: %w", err)
 		}
 	}
-	body, err := json.Marshal(registerBody{RegistrationID: c.config.RegistrationID, CSR: r.CSR, Payload: r.Payload})
+	asked := registerBody{RegistrationID: c.config.RegistrationID, CSR: r.CSR, Payload: r.Payload}
+	chip := c.config.Credential.TPM
+	if chip != nil {
+		asked.TPM = &tpmBody{EndorsementKey: chip.EndorsementKey(), StorageRootKey: chip.StorageRootKey()}
+	}
+	body, err := json.Marshal(asked)
 	if err != nil {
 		return Result{}, fmt.Errorf("device: the registration: %w", err)
+	}
+	if chip != nil {
+		if err := c.challenge(ctx, body); err != nil {
+			return Result{}, err
+		}
 	}
 	a, err := c.dps(ctx, http.MethodPut, "/register", body)
 	if err != nil {
@@ -65,8 +77,11 @@ func (c *Client) Register(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return result, err
 	}
+	if chip != nil && len(result.hubKey) > 0 {
+		err = c.activate(result.hubKey) // the device comes to its hub with it
+	}
 	if csr != nil {
-		err = answers(result.Chain, csr)
+		err = errors.Join(err, answers(result.Chain, csr))
 	}
 	return result, err
 }
@@ -119,22 +134,39 @@ func (c *Client) follow(ctx context.Context, a answer) (Result, error) {
 
 // dps makes one call on the registration, authenticated like every other one.
 func (c *Client) dps(ctx context.Context, method, path string, body []byte) (answer, error) {
+	resource, expiry := c.resource(), c.config.Now().Add(tokenLife)
+	switch own := c.config.Credential; {
+	case own.TPM != nil:
+		token, err := own.TPM.Token(resource, "registration", expiry)
+		if err != nil {
+			return answer{}, fmt.Errorf("device: the TPM signed no token: %w", err)
+		}
+		return c.call(ctx, method, path, body, token)
+	case len(own.SymmetricKey) > 0:
+		return c.call(ctx, method, path, body, sasToken(resource, own.SymmetricKey, expiry))
+	}
+	return c.call(ctx, method, path, body, "")
+}
+
+func (c *Client) resource() string {
+	return c.config.IDScope + "/registrations/" + c.config.RegistrationID
+}
+
+// call makes one call with a token, or with the client certificate alone.
+func (c *Client) call(ctx context.Context, method, path string, body []byte, token string) (answer, error) {
 	if c.config.IDScope == "" {
 		return answer{}, errors.New("device: the provisioning service needs an id scope")
 	}
-	resource := c.config.IDScope + "/registrations/" + c.config.RegistrationID
 	r := request{
 		method: method,
-		url:    c.base + "/" + resource + path + "?api-version=" + url.QueryEscape(c.config.APIVersion),
+		url:    c.base + "/" + c.resource() + path + "?api-version=" + url.QueryEscape(c.config.APIVersion),
 		header: map[string]string{"Accept": "application/json"},
 		body:   body,
 	}
 	if body != nil {
 		r.header["Content-Type"] = "application/json; charset=utf-8"
 	}
-	if key := c.config.Credential.SymmetricKey; len(key) > 0 {
-		r.authorization = sasToken(resource, key, c.config.Now().Add(tokenLife))
-	}
+	r.authorization = token
 	return c.send(ctx, r)
 }
 
@@ -142,6 +174,7 @@ type registerBody struct {
 	RegistrationID string          `json:"registrationId"`
 	CSR            []byte          `json:"csr,omitempty"`
 	Payload        json.RawMessage `json:"payload,omitempty"`
+	TPM            *tpmBody        `json:"tpm,omitempty"`
 }
 
 type operationBody struct {
@@ -161,6 +194,7 @@ type registrationBody struct {
 	ETag           string          `json:"etag"`
 	Payload        json.RawMessage `json:"payload"`
 	IssuedChain    []string        `json:"issuedCertificateChain"`
+	TPM            tpmBody         `json:"tpm"`
 }
 
 // operationIDs go unescaped into a path (DPS contract section 2.1), so nothing that
@@ -224,7 +258,7 @@ func (b *registrationBody) result(registrationID string) (Result, error) {
 	return Result{
 		Status: strings.ToLower(b.Status), Substatus: b.Substatus,
 		AssignedHub: b.AssignedHub, DeviceID: b.DeviceID,
-		Chain: chain, Payload: b.Payload, ETag: b.ETag,
+		Chain: chain, Payload: b.Payload, ETag: b.ETag, hubKey: b.TPM.Key,
 	}, nil
 }
 

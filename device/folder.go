@@ -30,6 +30,7 @@ import (
 type Folder struct {
 	dir  string
 	disk disk
+	tpm  TPM
 }
 
 // Stored is the credential in one slot ("a" or "b"). Before the first registration
@@ -111,6 +112,10 @@ func Open(dir string) (*Folder, error) {
 	}
 	return f, nil
 }
+
+// UseTPM says where keys are that the folder holds for a TPM: its key.pem is good for nothing
+// without that.
+func (f *Folder) UseTPM(chip TPM) { f.tpm = chip }
 
 // Dir is the folder's path.
 func (f *Folder) Dir() string { return f.dir }
@@ -234,7 +239,7 @@ func (f *Folder) read(slot string) (Stored, error) {
 	if err != nil {
 		return Stored{}, fmt.Errorf("device: %w", err)
 	}
-	if stored.Key, err = parseKey(text); err != nil {
+	if stored.Key, err = parseKey(text, f.tpm); err != nil {
 		return Stored{}, err
 	}
 	for _, name := range []string{certFile, chainFile} {

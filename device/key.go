@@ -53,6 +53,9 @@ func NewCSR(key crypto.Signer, registrationID string) ([]byte, error) {
 }
 
 func marshalKey(key crypto.Signer) ([]byte, error) {
+	if own, ok := key.(interface{ MarshalPEM() ([]byte, error) }); ok {
+		return own.MarshalPEM()
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("device: writing the key: %w", err)
@@ -60,8 +63,15 @@ func marshalKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-func parseKey(text []byte) (crypto.Signer, error) {
+// parseKey reads a key, with the TPM that it may be in.
+func parseKey(text []byte, chip TPM) (crypto.Signer, error) {
 	block, _ := pem.Decode(text)
+	if block != nil && block.Type == tpmKeyBlock {
+		if chip == nil {
+			return nil, errKeyInTPM
+		}
+		return chip.ParseKey(text)
+	}
 	if block == nil || block.Type != "PRIVATE KEY" {
 		return nil, errors.New("device: no PKCS#8 private key in PEM")
 	}

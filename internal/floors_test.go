@@ -33,7 +33,7 @@ var places = []struct {
 	{3, []string{"provisioning"}},
 	{2, []string{"ca"}},
 	{1, []string{"rotation"}},
-	{0, []string{"verify", "verify/tpm", "policies", "device", "web", "internal/fault", "internal/audit", "internal/seal", "internal/pgdsn"}},
+	{0, []string{"verify", "verify/tpm", "policies", "device", "device/tpm", "web", "internal/fault", "internal/audit", "internal/seal", "internal/pgdsn"}},
 }
 
 // testSupport is imported by _test.go files and by other test support only.
@@ -59,6 +59,7 @@ var neighbours = [][2]string{
 // only narrows what the floors would allow: the folder imports no more of Muster than this.
 var only = map[string][]string{
 	"device":        {},
+	"device/tpm":    {},
 	"cmd/mustersim": {"device"},
 	"rotation":      {"policies", "internal/fault", "internal/audit", "internal/seal"},
 }
@@ -66,6 +67,7 @@ var only = map[string][]string{
 // users narrows who imports a folder, whatever the floors say.
 var users = map[string][]string{
 	"device":      {"cmd/*", "test/*"},
+	"device/tpm":  {"cmd/*", "test/*"},
 	"ca/ceremony": {"cmd/*"},
 }
 
@@ -91,7 +93,7 @@ var homes = []struct {
 	folders []string
 }{
 	{"github.com/smallstep/certificates/", []string{"ca", "ca/*", "ca/upstream/*", "api/acme"}},
-	{"github.com/google/go-tpm/", []string{"verify/tpm"}},
+	{"github.com/google/go-tpm/", []string{"verify/tpm", "device/tpm"}},
 }
 
 func matches(folder string, patterns []string) bool {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 // Attempt is one device's claim to be somebody, as a door decoded it. Nothing in it
@@ -19,19 +20,30 @@ type Attempt struct {
 	Address string
 }
 
-// Evidence is what the device showed. A token, key or code counts before a certificate.
+// Evidence is what the device showed. A TPM's keys, a token, key or code count before a
+// certificate.
 type Evidence struct {
 	Chain      verify.Chain // TLS client certificates as sent, leaf first
 	Connection *Connection  // the one they came on; nil: nothing is remembered
 	Token      *verify.SASToken
 	Key        *verify.Secret  // HTTP basic password of EST: the device's own key
 	Code       verify.CodeHash // or a one-time code; zero: none
+	TPM        *ShownTPM       // a TPM's keys: with a token signed by it, or to be asked for one
 }
 
-func (ev Evidence) sharedKey() bool { return ev.Token != nil || ev.Key != nil }
+// ShownTPM is the keys that a device says its TPM has.
+type ShownTPM struct {
+	Endorsement tpm.EndorsementKey
+	StorageRoot tpm.StorageRootKey
+}
+
+// sharedKey says that a group's key may have made it.
+func (ev Evidence) sharedKey() bool { return ev.TPM == nil && (ev.Token != nil || ev.Key != nil) }
 
 func (ev Evidence) mechanism() string {
 	switch {
+	case ev.TPM != nil:
+		return string(verify.MechanismTPM)
 	case !ev.Code.IsZero():
 		return string(verify.MechanismCode)
 	case ev.sharedKey():

@@ -46,11 +46,12 @@ type SlotDraft struct {
 	Keep        verify.Thumbprint
 	Anchor      string
 	Key         []byte // 16 to 64 bytes
+	TPM         TPMPublic
 }
 
 // IsZero says that nothing was written: the slot is to be empty, or keeps its key.
 func (s SlotDraft) IsZero() bool {
-	return len(s.Certificate) == 0 && s.Keep.IsZero() && s.Anchor == "" && len(s.Key) == 0
+	return len(s.Certificate) == 0 && s.Keep.IsZero() && s.Anchor == "" && len(s.Key) == 0 && len(s.TPM.Endorsement)+len(s.TPM.StorageRoot) == 0
 }
 
 // newKeys makes the keys an entry without given ones would get: before the
@@ -172,19 +173,20 @@ func settleSlots(list []Credential, was Enrollment, now time.Time) {
 // same says that two slots hold the same credential. A key is the same while its sealed
 // form is: a key that is written again is another one.
 func (c Credential) same(o Credential) bool {
-	return c.Role == o.Role && c.Anchor == o.Anchor && bytes.Equal(c.Certificate, o.Certificate) && bytes.Equal(c.SealedKey, o.SealedKey)
+	return c.Role == o.Role && c.Anchor == o.Anchor && bytes.Equal(c.Certificate, o.Certificate) && bytes.Equal(c.SealedKey, o.SealedKey) &&
+		bytes.Equal(c.TPM.Endorsement, o.TPM.Endorsement) && bytes.Equal(c.TPM.StorageRoot, o.TPM.StorageRoot)
 }
 
 func allowed(k Kind, r Role) bool {
 	if k == Individual {
-		return r == RoleClient || r == RoleKey
+		return r == RoleClient || r == RoleKey || r == RoleTPM
 	}
 	return r == RoleSigning || r == RoleCARef || r == RoleKey
 }
 
 func wantedRoles(k Kind) string {
 	if k == Individual {
-		return "an individual enrollment attests with x509.clientCertificates or symmetricKey"
+		return "an individual enrollment attests with x509.clientCertificates, symmetricKey or tpm"
 	}
 	return "an enrollment group attests with x509.signingCertificates, x509.caReferences or symmetricKey"
 }
@@ -212,6 +214,8 @@ func (e *Engine) credential(tx Tx, d Draft, slot rotation.Slot, s SlotDraft, was
 		return Credential{}, nil
 	case d.Attestation.Role == RoleCARef:
 		return reference(tx, s.Anchor, slot, at)
+	case d.Attestation.Role == RoleTPM:
+		return tpmCredential(s.TPM, slot, at)
 	case len(s.Certificate) == 0:
 		if len(was.Credentials) == 1 && was.Role() == d.Attestation.Role {
 			kept, had = was.Credentials[0], true

@@ -147,7 +147,7 @@ func (e *Engine) Keys(ctx context.Context, actor string, o Owner) (keys [2][]byt
 			return err
 		}
 		if en.Role() != RoleKey {
-			return fault.New(fault.Conflict, "no-symmetric-key", "the entry attests with certificates").About(o.String())
+			return fault.New(fault.Conflict, "no-symmetric-key", "the entry attests with a %s", en.Role().noun()).About(o.String())
 		}
 		for _, c := range en.Credentials {
 			if keys[c.Slot], err = e.box.Open(keyPurpose(o, c.Slot), c.SealedKey); err != nil {
@@ -205,6 +205,8 @@ func summary(e Enrollment) map[string]any {
 			value = verify.ThumbprintOf(c.Certificate).String()
 		case len(c.SealedKey) > 0:
 			value = verify.ThumbprintOf(c.SealedKey).String()
+		case c.Role == RoleTPM:
+			value = verify.ThumbprintOf(c.TPM.Endorsement).String()
 		}
 		s[c.Slot.String()] = string(c.Role) + " " + value
 	}

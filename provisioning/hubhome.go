@@ -49,7 +49,7 @@ func (d *decision) comeHome(p *plan, now time.Time) {
 	}
 	waits := next.State == Assigned
 	switch {
-	case !stays, p.issue != nil && next.Mechanism != verify.MechanismSymmetricKey, faceOf(was, now) != faceOf(*next, now), waits && was.State != Assigned && was.State != Assigning:
+	case !stays, p.issue != nil && !next.comesByKey(), faceOf(was, now) != faceOf(*next, now), waits && was.State != Assigned && was.State != Assigning:
 		p.home.tells = HubIdentityRecord{HubPlace: next.place(), Spelled: next.DeviceID, Registration: next.ID, Generation: firstVersion(now), Since: now}
 	case was.State == Assigning:
 		p.home.hasten = next.place()
@@ -82,12 +82,21 @@ func (h homecoming) write(tx Tx, now time.Time) error {
 type face struct {
 	owner Owner
 	keys  bool
+	key   verify.KeyHash  // of a device with a TPM, the endorsement key: its key on the hub goes with it
 	chain ChainID         // what attested it may be disallowed, or not any more
 	refs  [2]rotation.Ref // in no order that a promotion would change
 }
 
+// comesByKey says that the device comes to its hub with a symmetric key.
+func (r Registration) comesByKey() bool {
+	return r.Mechanism == verify.MechanismSymmetricKey || r.Mechanism == verify.MechanismTPM
+}
+
 func faceOf(r Registration, now time.Time) face {
-	f := face{owner: r.Owner, keys: r.Mechanism == verify.MechanismSymmetricKey, chain: r.Chain}
+	f := face{owner: r.Owner, keys: r.comesByKey(), chain: r.Chain}
+	if r.Mechanism == verify.MechanismTPM {
+		f.key = r.LeafKey
+	}
 	if f.keys {
 		return f
 	}

@@ -155,6 +155,10 @@ func (r *hubReading) registeredAuth(reg Registration) (HubAuth, error) {
 		keys, err := r.attestedKeys(reg)
 		return HubAuth{Type: HubSAS, Keys: keys}, err
 	}
+	if reg.Mechanism == verify.MechanismTPM {
+		keys, err := r.tpmKeys(reg)
+		return HubAuth{Type: HubSAS, Keys: keys}, err
+	}
 	a := HubAuth{Type: HubSelfSigned}
 	good, err := live(r.tx, reg.Pair, r.at)
 	if err != nil {

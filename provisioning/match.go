@@ -20,7 +20,7 @@ type decision struct {
 	identity verify.Identity
 	entry    Enrollment
 	own      bool           // attested by a leaf of ours standing in the device's pair
-	key      provenKey      // the symmetric key it was attested by; zero: by something else
+	key      provenKey      // the symmetric key or TPM it was attested by; zero: by something else
 	chain    verify.Chain   // what was sent, and what Muster holds that continues it
 	csrKey   verify.KeyHash // of the CSR; zero without one
 	trace    Trace
@@ -35,6 +35,9 @@ type decision struct {
 	shown    verify.CodeHash          // a one-time code; zero: none
 	code     *EnrollmentCode          // on record; nil: there is no such code
 
+	polls bool        // it asks how things stand, and registers nothing
+	tpm   tpmOnRecord // of a device with a TPM
+
 	connection    *Connection
 	door, address string // for what is remembered of it alone
 }
@@ -45,6 +48,10 @@ func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
 	if csr != nil {
 		d.csrKey = verify.KeyHashOf(csr.RawSubjectPublicKeyInfo)
 		d.query.Keys = append(d.query.Keys, d.csrKey)
+	}
+	if shown := a.Evidence.TPM; shown != nil {
+		d.query.Keys = append(d.query.Keys, verify.KeyHashOf(shown.Endorsement.SPKI()))
+		return d
 	}
 	if !d.query.SharedKey && d.shown.IsZero() && len(a.Evidence.Chain) > 0 {
 		for _, l := range a.Evidence.Chain {
@@ -71,9 +78,16 @@ func (e *Engine) decide(ctx context.Context, a Attempt, csr *x509.CertificateReq
 	return e.reach(ctx, newDecision(a, csr), a, now)
 }
 
+// decidePoll is decide for what registers nothing.
+func (e *Engine) decidePoll(ctx context.Context, a Attempt, now time.Time) (*decision, error) {
+	d := newDecision(a, nil)
+	d.polls = true
+	return e.reach(ctx, d, a, now)
+}
+
 // reach is decide for a decision that has been begun.
 func (e *Engine) reach(ctx context.Context, d *decision, a Attempt, now time.Time) (*decision, error) {
-	if err := e.store.View(ctx, func(tx Tx) error { return first(e.readFacts(tx, d), d.readRule(tx)) }); err != nil {
+	if err := e.store.View(ctx, func(tx Tx) error { return first(e.readFacts(tx, d), d.readRule(tx), d.readTPM(tx, a)) }); err != nil {
 		return d, err
 	}
 	return d, e.judge(d, a, now)
@@ -170,6 +184,9 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	if !d.shown.IsZero() {
 		return e.judgeCode(d, individual, shadowed, now)
 	}
+	if shadowed && individual.Role() == RoleTPM && len(a.Evidence.Chain) == 0 || a.Evidence.TPM != nil {
+		return e.judgeTPM(d, a, individual, shadowed, now)
+	}
 	if d.query.SharedKey {
 		return e.judgeKey(d, a, individual, shadowed, now)
 	}
@@ -191,7 +208,7 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	case d.own:
 		return d.prove(a, d.entry, verify.Anchors{Pinned: []verify.Thumbprint{a.Evidence.Chain.Leaf().Thumbprint}, Grace: d.grace()}, now)
 	case shadowed && individual.Role() != RoleClient:
-		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a symmetric key, not with a certificate")
+		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a "+individual.Role().noun()+", not with a certificate")
 	case shadowed:
 		return t.refuse("certificate-not-enrolled", individual.String(), "the certificate is in neither slot of the individual enrollment"+individual.room())
 	}
@@ -344,7 +361,7 @@ func (e *Engine) judgeKey(d *decision, a Attempt, individual Enrollment, shadowe
 	t := &d.trace
 	if shadowed {
 		if individual.Role() != RoleKey {
-			return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a certificate, not with a symmetric key")
+			return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a "+individual.Role().noun()+", not with a symmetric key")
 		}
 		id, key, err := e.proveKey(a, individual, now)
 		if err != nil {

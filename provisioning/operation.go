@@ -17,16 +17,18 @@ type Operation struct {
 	Chain [][]byte      // issued certificate, its issuer, …, root (DER); nil when none was issued
 	// Renewal is when to ask for the certificate after the issued one.
 	Renewal RenewalWindow
+	TPMKey  []byte        // for the hub, wrapped for the TPM that attested (contract §2.4); nil: none did
 	Key     verify.Secret // of the certificate, PKCS#8 DER, where it was made here; kept nowhere else (INV-P9)
 }
 
 // operation is the answer for a registration as it stands after decision d.
-func operation(reg Registration, d *decision) Operation {
-	op := Operation{Registration: reg, Path: d.identity.Path()}
+func (e *Engine) operation(reg Registration, d *decision) (op Operation, err error) {
+	op = Operation{Registration: reg, Path: d.identity.Path()}
 	if d.entry.Kind == Group {
 		op.Group = d.entry.Spelled
 	}
-	return op
+	op.TPMKey, err = e.wrapHubKey(d, reg)
+	return op, err
 }
 
 // PollRequest asks for an operation, or (OperationID "") for the registration's
@@ -54,7 +56,7 @@ func (e *Engine) Poll(ctx context.Context, r PollRequest) (Operation, error) {
 }
 
 func (e *Engine) poll(ctx context.Context, r PollRequest, now time.Time) (Operation, error) {
-	d, err := e.decide(ctx, r.Attempt, nil, now)
+	d, err := e.decidePoll(ctx, r.Attempt, now)
 	if err != nil {
 		e.refused(r.Attempt, d, err, now)
 		return Operation{}, err
@@ -64,7 +66,7 @@ func (e *Engine) poll(ctx context.Context, r PollRequest, now time.Time) (Operat
 		return Operation{}, fault.New(fault.NotFound, "operation-unknown", "there is no such registration or operation")
 	}
 	if r.OperationID == "" || reg.Operation.Digest == [32]byte{} || reg.State == Failed {
-		return operation(*reg, d), nil
+		return e.operation(*reg, d)
 	}
 	return e.recorded(ctx, d, now)
 }

@@ -51,7 +51,7 @@ func (e *Engine) PendingFor(ctx context.Context, a Attempt) (PendingCertificate,
 		return PendingCertificate{}, err
 	}
 	defer in.leave()
-	d, err := e.decide(ctx, a, nil, now)
+	d, err := e.decidePoll(ctx, a, now)
 	if err != nil {
 		e.refused(a, d, err, now)
 		return PendingCertificate{}, in.outcome(err, now)

@@ -120,6 +120,9 @@ func (e *Engine) register(ctx context.Context, r RegisterRequest, csr *x509.Cert
 	if moved(err) {
 		return Operation{}, errMoved
 	}
+	if fault.RuleOf(err) == RuleTPMChallenge {
+		return Operation{}, e.challenge(ctx, d, r.Attempt, now)
+	}
 	if err != nil {
 		e.refused(r.Attempt, d, err, now)
 		return Operation{}, err
@@ -137,6 +140,9 @@ func (e *Engine) grant(ctx context.Context, d *decision, r RegisterRequest, csr 
 	if csr != nil && d.repeats(csr, now) {
 		if r.Profile != "" && r.Profile != d.entry.Profile {
 			return Operation{}, d.otherProfile()
+		}
+		if err := e.repeat(ctx, d, now); err != nil {
+			return Operation{}, err
 		}
 		return e.recorded(ctx, d, now)
 	}
@@ -257,7 +263,7 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 		} else if err := tx.Append(plan.event); err != nil {
 			return err
 		}
-		return first(plan.keep(tx, d), tx.PutRegistration(plan.next))
+		return first(plan.keep(tx, d), d.spendChallenge(tx, plan.next.Operation.At), tx.PutRegistration(plan.next), d.keepTPM(tx))
 	})
 	if moved(err) {
 		err = errMoved
@@ -270,7 +276,13 @@ func (e *Engine) commit(ctx context.Context, d *decision, plan *plan, unrecorded
 	}
 	d.connection.keep(d, plan.next)
 	e.changesChain(d, plan.next)
-	op := operation(plan.next, d)
+	if d.tpm.next != nil {
+		d.tpm.device = d.tpm.next
+	}
+	op, err := e.operation(plan.next, d)
+	if err != nil {
+		return op, err
+	}
 	if plan.issue != nil {
 		op.Chain = append([][]byte{cert.DER}, e.authority.Chain(cert.Issuer)...)
 		op.Renewal = renewalWindow(plan.issue.Renewal, cert.NotBefore, cert.NotAfter)
@@ -300,7 +312,7 @@ func (d *decision) still(tx Tx, claim bool) error {
 // moved says that the store saw something change while it was being read or written.
 func moved(err error) bool {
 	rule := fault.RuleOf(err)
-	return rule == "registration-moved" || rule == "snapshot-moved" || rule == RuleCodeMoved || rule == ruleTwinChanged
+	return rule == "registration-moved" || rule == "snapshot-moved" || rule == RuleCodeMoved || rule == ruleChallengeMoved || rule == ruleTwinChanged
 }
 
 // repeatWindow is how long the same CSR gets the certificate it already got.
@@ -319,7 +331,10 @@ func (d *decision) repeats(csr *x509.CertificateRequest, now time.Time) bool {
 // recorded answers a retry from the record.
 func (e *Engine) recorded(ctx context.Context, d *decision, now time.Time) (Operation, error) {
 	reg := *d.facts.Registration
-	op := operation(reg, d)
+	op, err := e.operation(reg, d)
+	if err != nil {
+		return op, err
+	}
 	above, err := e.issuersAbove(ctx, reg.Certificate.Issuer)
 	if err != nil {
 		return op, err
@@ -379,6 +394,10 @@ func (d *decision) event(r RegisterRequest, next Registration, issuing bool, now
 	}
 	if r.ServerKey {
 		add("key", "made here")
+	}
+	if p := d.tpm.next; p != nil {
+		add("endorsementKey", verify.ThumbprintOf(p.TPM.Endorsement).String())
+		add("storageRootKey", verify.ThumbprintOf(p.TPM.StorageRoot).String())
 	}
 	add("hub", next.Hub)
 	add("substatus", next.Substatus)

@@ -28,6 +28,8 @@ const (
 	SealedSubscriberKeys                    // key: name
 	SealedHubAddresses                      // key: hub
 	SealedHubKeys                           // key: hub
+	SealedTPMChallenges                     // key: registration
+	SealedTPMDevices                        // key: registration
 	sealedPlaces
 )
 
@@ -70,6 +72,12 @@ func (v SealedValue) purpose() (string, error) {
 			return webhookPurpose(owner), nil
 		}
 		return keyPurpose(owner, slot), nil
+	case SealedTPMChallenges, SealedTPMDevices:
+		id, err := verify.ParseRegistrationID(v.Key[0])
+		if v.Place == SealedTPMChallenges {
+			return challengePurpose(id), err
+		}
+		return tpmDevicePurpose(id), err
 	case SealedSubscribers:
 		return subscriptionPurpose(v.Key[0], "url"), nil
 	case SealedSubscriberKeys:

@@ -104,6 +104,9 @@ func newSecrets(t *testing.T, database store.Engine, box *seal.Box) *secrets {
 	s.webhooks("asking-1", "asking-2")
 	_, _, err = s.world.engine.PutSubscription(s.ctx, "operator:test", provisioning.SubscriptionDraft{Name: "siem", URL: "https://siem.example.net/?code=1", Enabled: true}, provisioning.Precondition{})
 	s.must(err)
+	m := newMachine(s.world, "with-a-tpm")
+	m.enrolled()
+	m.registers()
 	_, _, err = s.world.engine.LinkHub(s.ctx, "operator:test", provisioning.Hub{Name: elsewhere, Driver: hubwebhook.Name}, "https://hub.example.net/?code=1", provisioning.Precondition{})
 	s.must(err)
 	return s

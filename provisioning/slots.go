@@ -22,7 +22,7 @@ type entrySlots struct {
 	holds [2]slotHolding
 }
 
-// slotHolding is what the certificate of a slot says; of a slot that is empty or holds a key
+// slotHolding is what the certificate of a slot says; of a slot that is empty or holds a key or a TPM
 // nothing.
 type slotHolding struct {
 	link       verify.Link
@@ -62,6 +62,9 @@ func cellOf(tx Tx, c Credential) (cell rotation.Cell, h slotHolding, err error) 
 	switch c.Role {
 	case RoleKey:
 		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256(c.SealedKey), c.Since, noEnd
+		return cell, h, nil
+	case RoleTPM:
+		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256(c.TPM.Endorsement), c.Since, noEnd
 		return cell, h, nil
 	case RoleCARef:
 		anchor, err := tx.Anchor(c.Anchor)

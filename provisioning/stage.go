@@ -91,6 +91,8 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 	switch {
 	case role == RoleKey:
 		return Credential{}, fault.New(fault.Conflict, "attestation-mismatch", "the entry attests with symmetric keys, which are regenerated").About(en.String())
+	case role == RoleTPM:
+		return Credential{}, fault.New(fault.Conflict, "attestation-mismatch", "the entry attests with a TPM, which does not roll: write the entry anew").About(en.String())
 	case (st.Anchor == "") == (len(st.Certificate) == 0):
 		return Credential{}, fault.New(fault.Malformed, "attestation", "say one of a certificate and a trust anchor")
 	case role == "" && en.Kind == Individual:

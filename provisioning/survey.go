@@ -328,7 +328,7 @@ func (s *surveying) entry(e entrySlots) {
 	case RoleSigning:
 		role, by = ExpiryGroups, policies.RollGroups
 	case RoleClient:
-	default: // anchors are counted as such
+	default: // anchors are counted as such, and TPMs do not end
 		return
 	}
 	s.pair(role, e.pair, s.rule(by, e.entry.Owner, ""))

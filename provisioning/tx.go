@@ -105,6 +105,7 @@ type Tx interface {
 	RollTx
 	PlanTx
 	SlotTx
+	TPMTx
 	CampaignTx
 	HorizonTx
 	KeyTx

@@ -49,16 +49,18 @@ func (o Owner) String() string {
 type Role string
 
 // Client certificates pin leaves (individual entries); signing certificates and
-// references to trust anchors vouch for members (groups); keys are symmetric keys.
+// references to trust anchors vouch for members (groups); keys are symmetric keys. A TPM is
+// that of one device (individual entries, in the primary slot alone).
 const (
 	RoleClient  Role = "client"
 	RoleSigning Role = "signing"
 	RoleCARef   Role = "ca-reference"
 	RoleKey     Role = "key"
+	RoleTPM     Role = "tpm"
 )
 
 // Credential is what one slot of an entry holds: a certificate (DER), the name of a
-// trust anchor, or a symmetric key sealed for this very row. What stands in a slot admits;
+// trust anchor, a symmetric key sealed for this very row, or the keys of a TPM. What stands in a slot admits;
 // where it stands in the entry's roll says State: Staged, Active or Retiring, at most one
 // Active.
 type Credential struct {
@@ -67,11 +69,27 @@ type Credential struct {
 	Certificate []byte
 	Anchor      string
 	SealedKey   []byte
+	TPM         TPMPublic
 	State       rotation.State
 	Since       time.Time // when it came into the slot
 	SeenAt      time.Time // when a device was first admitted by it; zero: not yet
 	RetireAt    time.Time // of a Retiring one
 }
+
+// noun is what people call what devices show for it.
+func (r Role) noun() string {
+	switch r {
+	case RoleKey:
+		return "symmetric key"
+	case RoleTPM:
+		return "TPM"
+	}
+	return "certificate"
+}
+
+// TPMPublic is the public keys of a TPM as they travel (TPM2B_PUBLIC). An entry need not name
+// the storage root key: it changes with the TPM's owner.
+type TPMPublic struct{ Endorsement, StorageRoot []byte }
 
 // Enrollment is an enrollment entry: an individual enrollment or an enrollment
 // group (contract §4.1, §4.2). All credentials of an entry have the same Role, at

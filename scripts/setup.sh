@@ -62,6 +62,8 @@ test)
 	need npm command -v npm
 	# What reads our certificates, lists and answers beside openssl, and what we read of theirs.
 	need softhsm2 command -v softhsm2-util
+	need swtpm command -v swtpm # devices' TPMs
+	need tpm2-tools command -v tpm2_activatecredential
 	need gnutls-bin command -v ocsptool
 	need strongswan-pki command -v pki
 	need libstrongswan-standard-plugins has_strongswan_plugin openssl

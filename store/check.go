@@ -119,6 +119,10 @@ var rules = []struct{ invariant, detail, text string }{
 		"SELECT 'hub device ' || i.hub || '/' || i.device FROM hub_identities i JOIN hubs h ON h.name = i.hub AND h.driver = 'registry'"},
 	{"vouched", "a credential refers to a CA that does not exist",
 		"SELECT 'entry ' || c.id FROM entry_credentials c LEFT JOIN trust_anchors a ON a.name = c.anchor WHERE c.role = 'ca-reference' AND a.name IS NULL"},
+	{"recorded", "it attested by its TPM, of which nothing is on record",
+		"SELECT 'registration ' || r.id FROM registrations r LEFT JOIN tpm_devices t ON t.registration_id = r.id WHERE r.mechanism = 'tpm' AND t.registration_id IS NULL"},
+	{"one-way", "it was spent later than it expired",
+		"SELECT 'TPM challenge of ' || registration_id FROM tpm_challenges WHERE spent_at > expires"},
 	{"accounted", "it has an owner that does not exist",
 		"SELECT 'registration ' || r.id FROM registrations r LEFT JOIN entries e ON e.kind = r.owner_kind AND e.id = r.owner_id WHERE r.owner_id IS NOT NULL AND e.id IS NULL"},
 }

@@ -32,6 +32,10 @@ func scanCredential(r *row) (c credential) {
 	c.Slot, c.Role = rotation.Slot(r.int()), provisioning.Role(r.text())
 	c.thumbprint, c.subject = r.hash(), r.hash()
 	c.Certificate, c.Anchor, c.SealedKey = r.blob(), r.text(), r.blob()
+	if c.Role == provisioning.RoleTPM && r.err == nil {
+		c.TPM, r.err = splitTPM(c.Certificate)
+		c.Certificate = nil
+	}
 	c.State, c.Since, c.SeenAt, c.RetireAt = rotation.State(r.int()), r.time(), r.time(), r.time()
 	return c
 }
@@ -39,6 +43,7 @@ func scanCredential(r *row) (c credential) {
 func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 	for _, c := range e.Credentials {
 		var thumbprint, subject, issuer, anchor any
+		public := c.Certificate
 		switch c.Role {
 		case provisioning.RoleSigning, provisioning.RoleClient:
 			cert, err := x509.ParseCertificate(c.Certificate)
@@ -53,9 +58,12 @@ func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 			}
 		case provisioning.RoleCARef:
 			anchor = c.Anchor
+		case provisioning.RoleTPM:
+			h := verify.ThumbprintOf(c.TPM.Endorsement)
+			thumbprint, public = h[:], joinTPM(c.TPM)
 		}
 		err := t.exec(insertCredential, int64(e.Kind), e.ID.String(), int64(c.Slot), string(c.Role),
-			thumbprint, subject, orNull(c.Certificate), anchor, orNull(c.SealedKey),
+			thumbprint, subject, orNull(public), anchor, orNull(c.SealedKey),
 			int64(c.State), micros(c.Since), micros(c.SeenAt), micros(c.RetireAt), issuer)
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ const (
 )
 
 var (
-	knownCertificate = statement("SELECT certificate FROM entry_credentials WHERE thumbprint = ? AND certificate IS NOT NULL" +
+	knownCertificate = statement("SELECT certificate FROM entry_credentials WHERE thumbprint = ? AND certificate IS NOT NULL AND role <> 'tpm'" +
 		" UNION ALL SELECT certificate FROM trust_anchors WHERE thumbprint = ?" +
 		" UNION ALL SELECT der FROM chain_links WHERE thumbprint = ?" +
 		" UNION ALL SELECT certificate FROM disallowances WHERE digest = ? AND lifted_at = 0 AND certificate IS NOT NULL" +
@@ -44,7 +44,7 @@ var (
 	heldCAsNamed = statement("SELECT certificate FROM trust_anchors WHERE subject_hash = ?" +
 		" UNION SELECT certificate FROM entry_credentials WHERE subject_hash = ? AND certificate IS NOT NULL")
 	disallowedCAs        = statement("SELECT " + disallowanceColumns.list("") + " FROM disallowances WHERE subject_hash IS NOT NULL AND lifted_at = 0 ORDER BY id")
-	pinnedLeaf           = statement("SELECT certificate FROM entry_credentials WHERE thumbprint = ? AND certificate IS NOT NULL LIMIT 1")
+	pinnedLeaf           = statement("SELECT certificate FROM entry_credentials WHERE thumbprint = ? AND role <> 'tpm' AND certificate IS NOT NULL LIMIT 1")
 	entriesSignedBy      = statement("SELECT DISTINCT kind, id FROM entry_credentials WHERE issuer_hash = ? AND kind = ? ORDER BY kind, id LIMIT ?")
 	countEntriesSignedBy = statement("SELECT count(DISTINCT id) FROM entry_credentials WHERE issuer_hash = ? AND kind = ?")
 	restingOn            = statement("SELECT r.id, r.hub, " + deviceKey + ", r.version, CASE WHEN " + exactly + " THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END FROM registrations r WHERE r.id > ? AND " + restsOn + " ORDER BY r.id LIMIT ?")

@@ -31,6 +31,8 @@ var sealedColumns = map[provisioning.SealedPlace]sealedColumn{
 	provisioning.SealedSubscriberKeys: sealedIn("subscriptions", "sealed_key", "t name", false),
 	provisioning.SealedHubAddresses:   sealedIn("hub_links", "sealed_url", "t hub", false),
 	provisioning.SealedHubKeys:        sealedIn("hub_links", "sealed_key", "t hub", false),
+	provisioning.SealedTPMChallenges:  sealedIn("tpm_challenges", "sealed_key", "t registration_id", false),
+	provisioning.SealedTPMDevices:     sealedIn("tpm_devices", "sealed_key", "t registration_id", false),
 }
 
 func sealedIn(table, column, key string, trust bool) sealedColumn {

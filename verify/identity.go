@@ -14,6 +14,7 @@ const (
 	MechanismX509         Mechanism = "x509"
 	MechanismSymmetricKey Mechanism = "symmetricKey"
 	MechanismCode         Mechanism = "code" // one-time, over EST; ours alone
+	MechanismTPM          Mechanism = "tpm"
 )
 
 // Identity says that one device has proven, at one moment, to be who it says. Only
@@ -33,7 +34,7 @@ func (i Identity) ID() RegistrationID { return i.id }
 func (i Identity) Mechanism() Mechanism { return i.mechanism }
 
 // Path is the verified path, leaf first and anchor last: the leaf alone where the
-// leaf itself was pinned, nil where a key or a code spoke. The caller owns the slice.
+// leaf itself was pinned, nil where a key, a code or a TPM spoke. The caller owns the slice.
 func (i Identity) Path() []Link { return slices.Clone(i.path) }
 
 // At is the moment for which it was proven.

@@ -17,9 +17,15 @@ import (
 
 // attestation is how the devices of an entry prove themselves (contract §4.1).
 type attestation struct {
-	Type         string           `json:"type" enum:"x509,symmetricKey,none" doc:"none is answered of an entry whose last credential is gone; it cannot be written."`
+	Type         string           `json:"type" enum:"x509,symmetricKey,tpm,none" doc:"none is answered of an entry whose last credential is gone; it cannot be written."`
 	X509         *x509Attestation `json:"x509,omitempty" doc:"Exactly one of its members."`
 	SymmetricKey *symmetricKey    `json:"symmetricKey,omitempty"`
+	TPM          *tpmAttestation  `json:"tpm,omitempty"`
+}
+
+type tpmAttestation struct {
+	EndorsementKey string `json:"endorsementKey" doc:"Of the one device; in enrollments only. TPM2B_PUBLIC with its length, in base64."`
+	StorageRootKey string `json:"storageRootKey,omitempty" doc:"Admits the TPM with this owner only; likewise."`
 }
 
 type x509Attestation struct {
@@ -70,6 +76,7 @@ var pointers = strings.NewReplacer(
 	"/attestation/"+string(provisioning.RoleClient)+"/", "/attestation/x509/clientCertificates/",
 	"/attestation/"+string(provisioning.RoleSigning)+"/", "/attestation/x509/signingCertificates/",
 	"/attestation/"+string(provisioning.RoleCARef)+"/", "/attestation/x509/caReferences/",
+	"/attestation/"+string(provisioning.RoleTPM)+"/primary", "/attestation/tpm",
 	"/attestation/"+string(provisioning.RoleKey)+"/primary", "/attestation/symmetricKey/primaryKey",
 	"/attestation/"+string(provisioning.RoleKey)+"/secondary", "/attestation/symmetricKey/secondaryKey",
 )
@@ -94,6 +101,9 @@ func (a attestation) shared() azure.Attestation {
 	out := azure.Attestation{Type: a.Type}
 	if k := a.SymmetricKey; k != nil {
 		out.SymmetricKey = &azure.SymmetricKey{Primary: k.PrimaryKey, Secondary: k.SecondaryKey}
+	}
+	if k := a.TPM; k != nil {
+		out.TPM = &azure.TPM{EndorsementKey: k.EndorsementKey, StorageRootKey: k.StorageRootKey}
 	}
 	if x := a.X509; x != nil {
 		out.X509 = &azure.X509Attestation{Client: x.ClientCertificates.shared(), Signing: x.SigningCertificates.shared()}
@@ -141,6 +151,9 @@ func attestationOf(e provisioning.Enrollment) (attestation, error) {
 	switch e.Role() {
 	case provisioning.RoleKey:
 		return attestation{Type: "symmetricKey"}, nil
+	case provisioning.RoleTPM:
+		k := azure.TPMOf(e)
+		return attestation{Type: "tpm", TPM: &tpmAttestation{EndorsementKey: k.EndorsementKey, StorageRootKey: k.StorageRootKey}}, nil
 	case provisioning.RoleClient:
 		return attestation{Type: "x509", X509: &x509Attestation{ClientCertificates: pair}}, nil
 	case provisioning.RoleSigning:

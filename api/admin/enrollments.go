@@ -35,7 +35,7 @@ func enrollmentOf(e provisioning.Enrollment, warnings []string) (enrollment, err
 
 type enrollmentList struct {
 	EntryList
-	Mechanism string `query:"mechanism" enum:"x509,symmetricKey"`
+	Mechanism string `query:"mechanism" enum:"x509,symmetricKey,tpm"`
 }
 
 func (d *door) addEnrollments() {
@@ -45,7 +45,7 @@ func (d *door) addEnrollments() {
 	}
 	add(d, route{"list-enrollments", http.MethodGet, r.path, policies.ScopeRead, "enrollments", "List individual enrollments", false},
 		func(ctx context.Context, in *enrollmentList) (*listed[enrollment], error) {
-			role := map[string]provisioning.Role{"x509": provisioning.RoleClient, "symmetricKey": provisioning.RoleKey}[in.Mechanism]
+			role := map[string]provisioning.Role{"x509": provisioning.RoleClient, "symmetricKey": provisioning.RoleKey, "tpm": provisioning.RoleTPM}[in.Mechanism]
 			return r.list(ctx, in.EntryList, role)
 		})
 	addEntries(r)

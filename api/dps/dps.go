@@ -3,7 +3,8 @@
 //
 // It decodes, calls the engine and encodes; what it keeps of its own is the wire:
 // register answers 202 always, every 401 is the same whatever the reason, a finished
-// operation stands in the body, and nothing is redirected. TPM attestation is not served.
+// operation stands in the body, and nothing is redirected. A device with a TPM is
+// answered 401 with the key that it is to sign its token with.
 // Beyond Azure's calls, a device fetches here the certificate that was made for it without
 // its asking.
 //
@@ -52,13 +53,16 @@ func (h *handler) register(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	asked, err := k.ReadRegister(text)
+	asked, err := k.readRegister(text)
 	if err != nil {
 		return err
 	}
 	attempt, err := k.attempt(c.Request)
 	if err != nil {
 		return err
+	}
+	if asked.tpm != nil { // it counts before a certificate
+		attempt.Evidence = provisioning.Evidence{TPM: asked.tpm, Token: attempt.Evidence.Token}
 	}
 	a, err := k.Register(c.Request.Context(), attempt, asked)
 	return reply(c, k, a, err)

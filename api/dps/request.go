@@ -7,7 +7,9 @@ import (
 
 	"github.com/passmuster/muster/api/internal/wire"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 // MaxBody is the limit of the Azure-shaped doors (INV-R1).
@@ -19,6 +21,7 @@ type Request struct {
 	named   bool   // a registrationId was there, and is the address's
 	csr     []byte // DER; nil: none, or a version that does not know it
 	payload []byte // a JSON object; nil: none
+	tpm     *provisioning.ShownTPM
 }
 
 type requestBody struct {
@@ -31,7 +34,17 @@ type requestBody struct {
 
 // ReadRegister reads the body of register, which names the registration once more; nil is
 // none. Errors are Malformed.
+//
+// It is what any transport carries: the keys of a TPM come over HTTPS alone (§2.4).
 func (k Call) ReadRegister(text []byte) (Request, error) {
+	r, err := k.readRegister(text)
+	if err == nil && r.tpm != nil {
+		err = fault.New(fault.Malformed, "tpm-transport", "A device with a TPM registers over HTTPS.")
+	}
+	return r, err
+}
+
+func (k Call) readRegister(text []byte) (Request, error) {
 	r, err := k.read(text)
 	if err == nil && !r.named {
 		err = fault.New(fault.Malformed, "registration-id-missing", "The body has no registrationId.")
@@ -70,7 +83,10 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		r.named = true
 	}
 	if wire.Given(body.TPM) {
-		return Request{}, fault.New(fault.Malformed, "tpm-not-supported", "TPM attestation is not supported yet.")
+		var err error
+		if r.tpm, err = decodeTPM(body.TPM); err != nil {
+			return Request{}, err
+		}
 	}
 	if wire.Given(body.Payload) {
 		if body.Payload[0] != '{' {
@@ -86,6 +102,23 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		r.csr, err = decodeOldCSR(body.OldCSR)
 	}
 	return r, err
+}
+
+// decodeTPM reads both keys, and takes none that is no storage key of a TPM.
+func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
+	var keys struct {
+		EndorsementKey []byte `json:"endorsementKey"`
+		StorageRootKey []byte `json:"storageRootKey"`
+	}
+	if err := json.Unmarshal(field, &keys); err != nil {
+		return nil, fault.New(fault.Malformed, "tpm", "The tpm is no object with endorsementKey and storageRootKey in base64.").Because(err)
+	}
+	ek, err := tpm.ParseEndorsementKey(keys.EndorsementKey)
+	if err != nil {
+		return nil, err
+	}
+	srk, err := tpm.ParseStorageRootKey(keys.StorageRootKey)
+	return &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}, err
 }
 
 func decodeCSR(field json.RawMessage) ([]byte, error) {

@@ -67,6 +67,7 @@ func TestBadInput(t *testing.T) {
 		{"no attestation", request{method: "PUT", path: "/enrollments/press-1", body: `{"registrationId":"press-1"}`}, 400, 400000},
 		{"an attestation of no type", request{method: "PUT", path: "/enrollments/press-1", body: `{"registrationId":"press-1","attestation":{"type":"none"}}`}, 400, 400000},
 		{"TPM", request{method: "PUT", path: "/enrollments/press-1", body: `{"registrationId":"press-1","attestation":{"type":"tpm","tpm":{"endorsementKey":"AA=="}}}`}, 400, 400000},
+		{"TPM of a group", request{method: "PUT", path: "/enrollmentGroups/line-9", body: `{"enrollmentGroupId":"line-9","attestation":{"type":"tpm","tpm":{"endorsementKey":"AA=="}}}`}, 400, 400000},
 		{"a key of 15 bytes", request{method: "PUT", path: "/enrollments/press-1", body: `{"registrationId":"press-1","attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"` + b64(15) + `"}}}`}, 400, 400000},
 		{"a key of 16 bytes", request{method: "PUT", path: "/enrollments/press-6", body: `{"registrationId":"press-6","attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"` + b64(16) + `"}}}`}, 0, 0},
 		{"a key that is no base64", request{method: "PUT", path: "/enrollments/press-1", body: `{"registrationId":"press-1","attestation":{"type":"symmetricKey","symmetricKey":{"primaryKey":"%"}}}`}, 400, 400000},

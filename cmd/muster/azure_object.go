@@ -36,7 +36,7 @@ type azureFields struct {
 	EnrollmentGroupID string
 	Attestation       *struct {
 		Type         string
-		TPM          json.RawMessage
+		TPM          *struct{ EndorsementKey, StorageRootKey string }
 		SymmetricKey *struct{ PrimaryKey, SecondaryKey string }
 		X509         *struct {
 			ClientCertificates  *azurePair
@@ -239,8 +239,14 @@ func (o azureObject) entry(resource string, shelf shelf, profile string) (transl
 func (o azureObject) attestation(shelf shelf) (attestation map[string]any, note string, err error) {
 	a := o.Attestation
 	switch {
-	case a.Type == "tpm" || some(a.TPM):
-		return nil, "", errors.New("it attests by TPM, which is not supported yet")
+	case a.TPM != nil && a.TPM.EndorsementKey != "":
+		keys := map[string]any{"endorsementKey": a.TPM.EndorsementKey}
+		if a.TPM.StorageRootKey != "" {
+			keys["storageRootKey"] = a.TPM.StorageRootKey
+		}
+		return map[string]any{"type": "tpm", "tpm": keys}, "", nil
+	case a.Type == "tpm":
+		return nil, "", errors.New("its endorsement key is not shown")
 	case a.X509 == nil && (a.SymmetricKey == nil || a.SymmetricKey.PrimaryKey == ""):
 		noun := "enrollment"
 		if o.kind == kindGroup {

@@ -38,7 +38,7 @@ func (enrollCmd) ProvideKind() entryKind {
 		{"PROFILE", "credentialPolicyName", false}, {"HUBS", "iotHubs", false}, {"DEVICE", "deviceId", false},
 		{"THUMBPRINT", "attestation.x509.clientCertificates.primary.info.sha256Thumbprint", true},
 		{"SECONDARY", "attestation.x509.clientCertificates.secondary.info.sha256Thumbprint", true},
-		{"REGISTRATION", "registrationState.status", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
+		{"ENDORSEMENT", "attestation.tpm.endorsementKey", true}, {"REGISTRATION", "registrationState.status", true}, {"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}}
 }
 
@@ -46,6 +46,7 @@ func (enrollCmd) ProvideKind() entryKind {
 type enrollFlags struct {
 	entrySettings
 	symmetricKeyFlags
+	tpmFlags
 	Certificate string `type:"existingfile" placeholder:"FILE" help:"The very certificate the device shows (primary)."`
 	Secondary   string `type:"existingfile" placeholder:"FILE" xor:"secondary" help:"The one it will show next."`
 	DeviceID    string `help:"Id on the hub (default: the registration id)."`
@@ -54,10 +55,18 @@ type enrollFlags struct {
 // attestation is nil when no flag names one.
 func (f enrollFlags) attestation() (map[string]any, error) {
 	pair := slots{f.Certificate, f.Secondary}
+	ways := 0
+	for _, given := range []bool{pair.given(), f.symmetricKeyFlags.given(), f.tpmFlags.given()} {
+		if given {
+			ways++
+		}
+	}
 	switch {
-	case f.given() && pair.given():
-		return nil, errors.New("give certificates or --symmetric-key, not both")
-	case f.given():
+	case ways > 1:
+		return nil, errors.New("give one of certificates, --symmetric-key and --endorsement-key")
+	case f.tpmFlags.given():
+		return f.tpmFlags.attestation()
+	case f.symmetricKeyFlags.given():
 		return f.symmetricKeyFlags.attestation()
 	case !pair.given():
 		return nil, nil
@@ -83,7 +92,7 @@ type enrollCreateCmd struct {
 
 // Run makes an enrollment.
 func (c *enrollCreateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	return k.create(ctx, s, api, c.output, c.ID, c.enrollFlags, c.Disabled, "say how the device proves itself: --certificate FILE or --symmetric-key")
+	return k.create(ctx, s, api, c.output, c.ID, c.enrollFlags, c.Disabled, "say how the device proves itself: --certificate FILE, --symmetric-key or --endorsement-key FILE")
 }
 
 type enrollUpdateCmd struct {

@@ -46,7 +46,7 @@ type entryListCmd struct {
 	listing
 	Q         string `help:"Ids that begin like this."`
 	Status    string `enum:",enabled,disabled" default:"" help:"enabled or disabled."`
-	Mechanism string `placeholder:"KIND" help:"x509 or symmetricKey; for groups signingCertificates, caReferences or symmetricKey."`
+	Mechanism string `placeholder:"KIND" help:"x509, symmetricKey or tpm; for groups signingCertificates, caReferences or symmetricKey."`
 }
 
 // Run lists entries.
@@ -375,7 +375,7 @@ func (k entryKind) update(ctx context.Context, s streams, api *client, o output,
 
 // instead is an attestation for a merge patch: it also removes the other kinds.
 func instead(attestation map[string]any) map[string]any {
-	patch := map[string]any{"x509": nil, "symmetricKey": nil}
+	patch := map[string]any{"x509": nil, "symmetricKey": nil, "tpm": nil}
 	maps.Copy(patch, attestation)
 	if members, ok := patch["x509"].(map[string]any); ok {
 		all := map[string]any{"clientCertificates": nil, "signingCertificates": nil, "caReferences": nil}

@@ -81,6 +81,7 @@ func TestTranscripts(t *testing.T) {
 			"serving": serving, "keep": keep, "logged": logged, "until": until, "receiving": receiving,
 			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
 			"exits":  exitsWith,
+			"swtpm":  func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], testkit.NewSWTPM(t).Socket) },
 		},
 	})
 }

@@ -32,6 +32,8 @@ type deviceCmd struct {
 	Renew    deviceRenewCmd    `cmd:"" help:"Get a new certificate for a new key, with the certificate the device has."`
 	Run      deviceRunCmd      `cmd:"" help:"Register if needed, renew in time, register again when refused; until stopped."`
 	Status   deviceStatusCmd   `cmd:"" help:"Show what the state folder holds. No network."`
+
+	EndorsementKey deviceEndorsementCmd `cmd:"" help:"Print the endorsement key of a TPM, by which it is enrolled."`
 }
 
 // deviceKeyEnv holds the device's symmetric key in base64, for containers that have
@@ -45,6 +47,7 @@ const deviceCodeEnv = "MUSTER_DEVICE_CODE"
 type deviceFolder struct {
 	ID  string `arg:"" help:"Registration id."`
 	Dir string `help:"State folder (default: ./ID)." type:"path"`
+	deviceTPM
 }
 
 func (d *deviceFolder) path() string {
@@ -62,12 +65,20 @@ func (d *deviceFolder) open() (*device.Folder, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &deviceError{code: 3, err: fmt.Errorf("there is no device in %s; make one with: muster device new %s", d.path(), d.ID)}
 	}
+	if err == nil && d.TPM != "" {
+		if err = d.openTPM(); err == nil {
+			folder.UseTPM(d.chip)
+		}
+	}
 	return folder, err
 }
 
 func (d *deviceFolder) create(kind string) (*device.Folder, error) {
 	if err := device.CheckRegistrationID(d.ID); err != nil {
 		return nil, deviceUsage("%w", err)
+	}
+	if d.TPM != "" {
+		return d.createInTPM(kind)
 	}
 	key, err := device.NewKey(device.KeyType(kind))
 	if err != nil {
@@ -104,10 +115,14 @@ type deviceServer struct {
 }
 
 // agent makes the device's agent; progress goes to w, one line per event.
-func (s *deviceServer) agent(id, keyType string, folder *device.Folder, w io.Writer) (*device.Agent, error) {
+func (s *deviceServer) agent(d deviceFolder, keyType string, folder *device.Folder, w io.Writer) (*device.Agent, error) {
+	id := d.ID
 	credential, err := s.credential(id)
 	if err != nil {
 		return nil, err
+	}
+	if credential.IsZero() && d.chip != nil && s.Protocol == string(device.DPS) {
+		credential.TPM = d.chip
 	}
 	if s.Protocol == string(device.DPS) && s.IDScope == "" {
 		return nil, deviceUsage("the protocol dps-http needs --id-scope or MUSTER_ID_SCOPE")
@@ -120,6 +135,9 @@ func (s *deviceServer) agent(id, keyType string, folder *device.Folder, w io.Wri
 		Events: func(e device.Event) {
 			fmt.Fprintf(w, "%s  %s  %s\n", e.Time.UTC().Format(time.RFC3339), id, e)
 		},
+	}
+	if d.chip != nil {
+		config.TPM = d.chip
 	}
 	if s.CAFile != "" {
 		text, err := os.ReadFile(s.CAFile)
@@ -237,7 +255,7 @@ func (c *deviceRegisterCmd) Run(ctx context.Context, k *kong.Kong) error {
 	if err != nil {
 		return err
 	}
-	agent, err := c.agent(c.ID, c.KeyType, folder, k.Stderr)
+	agent, err := c.agent(c.deviceFolder, c.KeyType, folder, k.Stderr)
 	if err != nil {
 		return err
 	}
@@ -267,7 +285,7 @@ func (c *deviceRenewCmd) Run(ctx context.Context, k *kong.Kong) error {
 	if c.Pending && c.Protocol != string(device.DPS) {
 		return deviceUsage("a pending certificate is fetched over dps-http: leave --protocol out")
 	}
-	agent, err := c.agent(c.ID, c.KeyType, folder, k.Stderr)
+	agent, err := c.agent(c.deviceFolder, c.KeyType, folder, k.Stderr)
 	if err != nil {
 		return err
 	}
@@ -297,7 +315,7 @@ func (c *deviceRunCmd) Run(ctx context.Context, k *kong.Kong) error {
 	if err != nil {
 		return err
 	}
-	agent, err := c.agent(c.ID, c.KeyType, folder, k.Stderr)
+	agent, err := c.agent(c.deviceFolder, c.KeyType, folder, k.Stderr)
 	if err != nil {
 		return err
 	}

@@ -251,6 +251,7 @@ func secretsOf(t *testing.T, x *house, secrets map[string][]byte) {
 		secrets["primary key of "+name], secrets["secondary key of "+name] = pair[0], pair[1]
 	}
 	secrets["the key of a webhook"] = []byte(webhookKey)
+	secrets["the hub's key of a device with a TPM"] = hubKeyOfTPM(t, x)
 	subscriber, err := x.engine.Subscription(t.Context(), "siem")
 	must(err)
 	_, secrets["the key of a subscriber"], err = x.engine.RollSubscriptionKey(t.Context(), actorInit, "siem", provisioning.Precondition{Version: subscriber.Version})

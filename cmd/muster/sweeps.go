@@ -28,7 +28,12 @@ var sweeps = []sweep{
 		return h.engine.SweepCampaigns(ctx, h.db.ProvisioningJobs())
 	}},
 	{"keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
-		return h.engine.SweepKeys(ctx, h.db.ProvisioningJobs())
+		keys, err := h.engine.SweepKeys(ctx, h.db.ProvisioningJobs())
+		if err != nil {
+			return false, err
+		}
+		challenges, err := h.engine.SweepTPMChallenges(ctx, h.db.ProvisioningJobs())
+		return keys || challenges, err
 	}},
 	{"access-keys", time.Minute, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepAccessKeys(ctx, h.db.ProvisioningJobs())

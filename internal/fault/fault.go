@@ -56,7 +56,9 @@ type Error struct {
 	// Pending says of something Unavailable that it was accepted and is under way: the
 	// same request, asked again later, is answered.
 	Pending bool
-	cause   error
+	// Challenge is what the caller has to answer to be let in; doors hand it over.
+	Challenge []byte
+	cause     error
 }
 
 // Field names one bad input value by JSON pointer ("/attestation/x509").
@@ -116,6 +118,13 @@ func (e *Error) Later(wait time.Duration) *Error {
 func (e *Error) Accepted() *Error {
 	c := *e
 	c.Pending = true
+	return &c
+}
+
+// Asking returns a copy with a challenge.
+func (e *Error) Asking(challenge []byte) *Error {
+	c := *e
+	c.Challenge = challenge
 	return &c
 }
 

@@ -41,6 +41,7 @@ func Run(t *testing.T, open Open) {
 		{"ordinary facts", ordinary},
 		{"transactions", transactions},
 		{"one-time codes", codes},
+		{"TPMs", tpms},
 		{"campaigns", campaigns},
 		{"lineage", lineage},
 		{"states", states},

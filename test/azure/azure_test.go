@@ -10,6 +10,7 @@ func TestAzuresOwnSDKs(t *testing.T) {
 			t.Run(transport, func(t *testing.T) { w.register(t, f, transport) })
 		}
 	})
+	t.Run("devices with a TPM register", w.registerTPMs)
 	t.Run("the service client", func(t *testing.T) {
 		t.Run("individual enrollments", func(t *testing.T) { w.manageEntries(t, individuals) })
 		t.Run("groups", func(t *testing.T) { w.manageEntries(t, groups) })

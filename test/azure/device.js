@@ -1,13 +1,17 @@
 // azure-iot-provisioning-device with its transports and security clients:
 //
 //   {"call": "register" | "poll", "transport", "host", "idScope", "registrationId", "payload",
-//    "key": base64 | "cert", "certKey": PEM}
+//    "key": base64 | "cert", "certKey": PEM | "tpm": socket}
+//
+// and of a device with a TPM {"call": "keys" | "sign", "tpm", "text"}.
 'use strict';
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Http } = require('azure-iot-provisioning-device-http');
 const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 const { X509Security } = require('azure-iot-security-x509');
+const { TpmSecurityClient } = require('azure-iot-security-tpm');
+const tpm = require('./tpm');
 const wire = require('./wire');
 
 // A transport keeps its first certificate and host: each registration has its own.
@@ -18,6 +22,7 @@ const transports = {
 };
 
 function security(d) {
+  if (d.tpm) return new TpmSecurityClient(d.registrationId, tpm.at(d.tpm));
   if (d.key) return new SymmetricKeySecurityClient(d.registrationId, d.key);
   return new X509Security(d.registrationId, { cert: d.cert, key: d.certKey });
 }
@@ -57,4 +62,19 @@ async function poll(d) {
   }
 }
 
-exports.perform = (d) => ({ register, poll }[d.call](d));
+const settled = (client, call, ...args) => new Promise((resolve, reject) => {
+  client[call](...args, (err, result) => (err ? reject(err) : resolve(result)));
+});
+
+// keys are those of a TPM, made if it has none, and the id that it has by them.
+async function keys(d) {
+  const client = security(d);
+  const [registrationId, endorsementKey, storageRootKey] = [await settled(client, 'getRegistrationId'),
+    await settled(client, 'getEndorsementKey'), await settled(client, 'getStorageRootKey')];
+  return { registrationId, endorsementKey, storageRootKey };
+}
+
+// sign has the TPM sign a text with the key that the registration brought.
+const sign = (d) => settled(security(d), 'signWithIdentity', Buffer.from(d.text));
+
+exports.perform = (d) => ({ register, poll, keys, sign }[d.call](d));

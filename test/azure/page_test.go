@@ -152,7 +152,7 @@ const notServed = `
 |---|---|---|
 | AMQP, and AMQP over WebSocket | ` + "`azure-iot-provisioning-device-amqp`, the default of the C# and C samples" + ` | not supported; the same clients speak HTTPS and MQTT |
 | ` + "`csr`" + ` on registration | no release of these SDKs sends it | served, see the [reference](reference/dps-device-api.md) |
-| TPM attestation | ` + "`azure-iot-security-tpm`" + ` | not yet |
+| TPM attestation over MQTT | | not there in Azure either |
 | tokens of Entra ID | ` + "`fromTokenCredential`" + ` | not supported; the service takes an operator's token in their place, the hub its shared access policies alone |
 | modules, configurations, jobs and blobs of the hub | ` + "`azure-iothub`" + ` | not supported |
 | telemetry, direct methods, messages to devices | ` + "`azure-iothub`, `azure-iot-device`" + ` | not supported: the built-in hub is a registry |
@@ -167,7 +167,7 @@ transports ask.
 
 var deviceSDKs = []string{
 	"azure-iot-provisioning-device", "azure-iot-provisioning-device-http", "azure-iot-provisioning-device-mqtt",
-	"azure-iot-security-symmetric-key", "azure-iot-security-x509",
+	"azure-iot-security-symmetric-key", "azure-iot-security-x509", "azure-iot-security-tpm",
 }
 
 // deviceRows are the rows of the page that every transport fills.
@@ -180,10 +180,12 @@ var deviceRows = []string{
 	byCertificate,
 	"register: certificate as certGen makes it",
 	"register: certificate as PowerShell makes it",
+	byTPM,
 	"operation status: symmetric key",
 	"operation status: certificate",
 	"failed: its device id belongs to another",
 	"refused: another key",
+	otherTPM,
 	"refused: a group's own key",
 	"refused: nobody's registration id",
 	disabled,

@@ -10,13 +10,21 @@ import (
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 // Attestation is how the devices of an entry prove themselves (§4.1).
 type Attestation struct {
-	Type         string           `json:"type"` // x509, symmetricKey; answered too: none, when the last credential is gone
+	Type         string           `json:"type"` // x509, symmetricKey, tpm; answered too: none, when the last credential is gone
 	X509         *X509Attestation `json:"x509,omitempty"`
 	SymmetricKey *SymmetricKey    `json:"symmetricKey,omitempty"` // in requests, and in answers of attestationmechanism
+	TPM          *TPM             `json:"tpm,omitempty"`          // individual enrollments
+}
+
+// TPM is the public keys of a device's TPM (TPM2B_PUBLIC), in base64.
+type TPM struct {
+	EndorsementKey string `json:"endorsementKey"`
+	StorageRootKey string `json:"storageRootKey,omitempty"`
 }
 
 // X509Attestation has exactly one of its members.
@@ -55,14 +63,15 @@ type SymmetricKey struct {
 // engine to say.
 //
 // Errors are Malformed with a pointer of the form /attestation/ROLE/SLOT: "attestation",
-// "symmetric-key", "certificate-missing", "thumbprint", "tpm-not-supported".
+// "symmetric-key", "certificate-missing", "thumbprint", "endorsement-key",
+// "storage-root-key".
 func (a Attestation) Draft() (provisioning.Attestation, error) {
 	switch {
-	case a.Type == "tpm":
-		return provisioning.Attestation{}, fault.New(fault.Malformed, "tpm-not-supported", "TPM attestation is not supported yet.").At("/attestation")
-	case a.Type == "symmetricKey" && a.X509 == nil:
+	case a.Type == "tpm" && a.TPM != nil && a.X509 == nil && a.SymmetricKey == nil:
+		return a.TPM.draft()
+	case a.Type == "symmetricKey" && a.X509 == nil && a.TPM == nil:
 		return a.SymmetricKey.draft()
-	case a.Type == "x509" && a.X509 != nil && a.SymmetricKey == nil:
+	case a.Type == "x509" && a.X509 != nil && a.SymmetricKey == nil && a.TPM == nil:
 		return a.X509.draft()
 	}
 	return provisioning.Attestation{}, fault.New(fault.Malformed, "attestation", "an attestation has one kind of credential: the one its type names").At("/attestation")
@@ -81,6 +90,27 @@ func (k *SymmetricKey) draft() (provisioning.Attestation, error) {
 		out.Slots[slot].Key = key
 	}
 	return out, nil
+}
+
+func (t TPM) draft() (out provisioning.Attestation, err error) {
+	out.Role = provisioning.RoleTPM
+	keys := &out.Slots[rotation.Primary].TPM
+	if keys.Endorsement, err = base64.StdEncoding.DecodeString(t.EndorsementKey); err != nil {
+		return out, fault.New(fault.Malformed, tpm.RuleEndorsementKey, "an endorsement key is written in base64").At(place(out.Role, 0) + "/endorsementKey")
+	}
+	if keys.StorageRoot, err = base64.StdEncoding.DecodeString(t.StorageRootKey); err != nil {
+		return out, fault.New(fault.Malformed, tpm.RuleStorageRootKey, "a storage root key is written in base64").At(place(out.Role, 0) + "/storageRootKey")
+	}
+	return out, nil
+}
+
+// TPMOf are the keys of an entry's TPM, nil of one that names none.
+func TPMOf(e provisioning.Enrollment) *TPM {
+	if e.Role() != provisioning.RoleTPM {
+		return nil
+	}
+	keys := e.Credentials[0].TPM
+	return &TPM{base64.StdEncoding.EncodeToString(keys.Endorsement), base64.StdEncoding.EncodeToString(keys.StorageRoot)}
 }
 
 func (x X509Attestation) draft() (provisioning.Attestation, error) {
@@ -147,6 +177,8 @@ func AttestationOf(e provisioning.Enrollment) (Attestation, error) {
 	switch e.Role() {
 	case provisioning.RoleKey:
 		return Attestation{Type: "symmetricKey"}, nil
+	case provisioning.RoleTPM:
+		return Attestation{Type: "tpm", TPM: TPMOf(e)}, nil
 	case provisioning.RoleClient:
 		return Attestation{Type: "x509", X509: &X509Attestation{Client: pair}}, nil
 	case provisioning.RoleSigning:

@@ -63,11 +63,22 @@ type errorBody struct {
 	Timestamp  string `json:"timestampUtc"`
 }
 
+// challengeBody is what a device with a TPM is asked by (§2.4): clients know it by its shape.
+type challengeBody struct {
+	Message string `json:"message"`
+	KeyName string `json:"keyName"`
+	Key     []byte `json:"authenticationKey"`
+}
+
 // Error is the body of an error and its HTTP status.
 func Error(err error, trackingID string, now time.Time) (status int, body []byte) {
 	code := CodeOf(err)
 	status = code / 1000
-	body, failed := json.Marshal(errorBody{Code: code, TrackingID: trackingID, Message: MessageOf(err), Timestamp: Stamp(now)})
+	var shape any = errorBody{Code: code, TrackingID: trackingID, Message: MessageOf(err), Timestamp: Stamp(now)}
+	if f := fault.As(err); f != nil && f.Challenge != nil {
+		shape = challengeBody{"Authorization required", "registration", f.Challenge}
+	}
+	body, failed := json.Marshal(shape)
 	if failed != nil {
 		panic("internal error: an error body does not encode: " + failed.Error())
 	}

@@ -13,6 +13,7 @@ import (
 type RegistrationState struct {
 	X509           *AttestedByX509 `json:"x509,omitempty"`
 	SymmetricKey   *AttestedByKey  `json:"symmetricKey,omitempty"`
+	TPM            *AttestedByTPM  `json:"tpm,omitempty"`
 	RegistrationID string          `json:"registrationId"`
 	Created        string          `json:"createdDateTimeUtc"`
 	AssignedHub    string          `json:"assignedHub,omitempty"`
@@ -40,9 +41,19 @@ type AttestedByKey struct {
 	Group string `json:"enrollmentGroupId,omitempty"`
 }
 
+// AttestedByTPM says that the device proved itself with its TPM, and has the key for its hub,
+// wrapped for that TPM.
+type AttestedByTPM struct {
+	AuthenticationKey []byte `json:"authenticationKey"`
+}
+
 // StateOf is the state of an operation, without the certificate it issued.
 func StateOf(op provisioning.Operation) RegistrationState {
 	s := RecordOf(op.Registration)
+	if op.TPMKey != nil {
+		s.TPM = &AttestedByTPM{op.TPMKey}
+		return s
+	}
 	if len(op.Path) == 0 {
 		s.SymmetricKey = &AttestedByKey{Group: op.Group}
 		return s

@@ -1,0 +1,65 @@
+-- +goose Up
+-- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
+-- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
+-- thumbprint is the endorsement key's SHA-256. The table is made anew, as
+-- in SQLite, which cannot change what a column may hold.
+CREATE TABLE entry_credentials_new (
+  kind         BIGINT NOT NULL,
+  id           TEXT COLLATE "C" NOT NULL,
+  slot         BIGINT NOT NULL CHECK (slot IN (0, 1)),
+  role         TEXT COLLATE "C" NOT NULL CHECK (role IN ('client', 'signing', 'ca-reference', 'key', 'tpm')),
+  thumbprint   BYTEA,
+  subject_hash BYTEA,
+  certificate  BYTEA,
+  anchor       TEXT COLLATE "C" REFERENCES trust_anchors (name) ON DELETE CASCADE,
+  sealed_key   BYTEA,
+  state        BIGINT NOT NULL DEFAULT 2 CHECK (state BETWEEN 1 AND 3),
+  since        BIGINT NOT NULL DEFAULT 0,
+  seen_at      BIGINT NOT NULL DEFAULT 0,
+  retire_at    BIGINT NOT NULL DEFAULT 0,
+  issuer_hash  BYTEA,
+  PRIMARY KEY (kind, id, slot),
+  FOREIGN KEY (kind, id) REFERENCES entries (kind, id) ON DELETE CASCADE,
+  CHECK ((certificate IS NOT NULL) = (role IN ('client', 'signing', 'tpm'))),
+  CHECK ((thumbprint IS NOT NULL) = (role IN ('client', 'signing', 'tpm'))),
+  CHECK ((subject_hash IS NOT NULL) = (role = 'signing')),
+  CHECK ((anchor IS NOT NULL) = (role = 'ca-reference')),
+  CHECK ((sealed_key IS NOT NULL) = (role = 'key')),
+  CHECK (role <> 'tpm' OR (kind = 0 AND slot = 0))
+);
+INSERT INTO entry_credentials_new (kind, id, slot, role, thumbprint, subject_hash, certificate, anchor, sealed_key, state, since, seen_at, retire_at, issuer_hash)
+  SELECT kind, id, slot, role, thumbprint, subject_hash, certificate, anchor, sealed_key, state, since, seen_at, retire_at, issuer_hash FROM entry_credentials;
+DROP TABLE entry_credentials;
+ALTER TABLE entry_credentials_new RENAME TO entry_credentials;
+ALTER INDEX entry_credentials_new_pkey RENAME TO entry_credentials_pkey;
+CREATE INDEX entry_credentials_thumbprint ON entry_credentials (thumbprint) WHERE thumbprint IS NOT NULL;
+CREATE INDEX entry_credentials_subject ON entry_credentials (subject_hash) WHERE subject_hash IS NOT NULL;
+CREATE INDEX entry_credentials_anchor ON entry_credentials (anchor) WHERE anchor IS NOT NULL;
+CREATE INDEX entry_credentials_group_keys ON entry_credentials (id) WHERE kind = 1 AND role = 'key';
+CREATE UNIQUE INDEX entry_credentials_one_active ON entry_credentials (kind, id) WHERE state = 2;
+CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE issuer_hash IS NOT NULL;
+
+-- What a TPM was asked to prove itself by: the key of a token, wrapped for the two keys of
+-- which these are the SHA-256. One for each device, replaced, never two; expired ones are
+-- deleted.
+CREATE TABLE tpm_challenges (
+  registration_id  TEXT COLLATE "C" PRIMARY KEY,
+  nonce            BYTEA NOT NULL CHECK (length(nonce) = 16), -- tells it from the one before
+  endorsement_key  BYTEA NOT NULL CHECK (length(endorsement_key) = 32),
+  storage_root_key BYTEA NOT NULL CHECK (length(storage_root_key) = 32),
+  sealed_key       BYTEA NOT NULL,
+  created          BIGINT NOT NULL,
+  expires          BIGINT NOT NULL,
+  spent_at         BIGINT NOT NULL -- when a registration was made by it; 0: none was
+);
+CREATE INDEX tpm_challenges_expires ON tpm_challenges (expires);
+
+-- The TPMs of registered devices, and the keys that they connect to their hubs with.
+CREATE TABLE tpm_devices (
+  registration_id  TEXT COLLATE "C" PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
+  endorsement_key  BYTEA NOT NULL, -- TPM2B_PUBLIC, as the next
+  storage_root_key BYTEA NOT NULL,
+  sealed_key       BYTEA NOT NULL,
+  created          BIGINT NOT NULL,
+  updated          BIGINT NOT NULL
+);
