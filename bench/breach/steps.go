@@ -286,6 +286,12 @@ func (b *breach) readBack(ctx context.Context, since func() float64) error {
 		return err
 	}
 	say("%6.2f s  read back: all %d came back to it, and were refused in the handshake", since(), len(b.atBroker))
+	out, err := b.run(ctx, "hub", "check", brokerHub, "--for", "2m")
+	shown(out)
+	if err != nil {
+		return err
+	}
+	say("%6.2f s  read back: the Mosquitto holds what it shall hold", since())
 	asked := some(builtIn, sample/10)
 	if err := each(asked, func(d *device) error { return b.fleet.refused(ctx, d, d.own) }); err != nil {
 		return err

@@ -58,6 +58,7 @@ var breachLines = []string{
 	`read back: all \d+ connections to the Mosquitto are dropped`,
 	`read back: all \d+ came back to it, and were refused in the handshake`,
 	`(?m)TIME TO CONTAIN: \d+\.\d s from the act's answer to the last hop read back \(200 devices, \d+ of them on the Mosquitto\)$`,
+	`read back: the Mosquitto holds what it shall hold`,
 	`20 devices have a certificate by it, and their hubs let them in`,
 	`(?m)^ +secondary\s+active\s+CN=Example Works Line 3b\s`,
 	`the thief, who tries once more: 401, by both groups`,
