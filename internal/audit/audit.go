@@ -20,7 +20,7 @@ const (
 	RegistrationFailed  Action = "registration.failed"
 	RegistrationDeleted Action = "registration.deleted"
 	DeviceRetired       Action = "registration.retired" // its device was taken out of service
-	RegistrationHeld    Action = "registration.held" // refused until it is released
+	RegistrationHeld    Action = "registration.held"    // refused until it is released
 	RegistrationFreed   Action = "registration.released"
 	Tripped             Action = "tripwire.tripped" // what looks like a device that is two
 	AnchorUploaded      Action = "anchor.uploaded"
