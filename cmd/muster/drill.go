@@ -279,7 +279,7 @@ func grown(before, after []ca.CRLSize) (octets int) {
 // silentHub confirms all it is told, and calls nobody.
 type silentHub struct{}
 
-func (silentHub) Traits() provisioning.HubTraits { return provisioning.HubTraits{Batch: 100} }
+func (silentHub) Traits() provisioning.HubTraits { return provisioning.HubTraits{Batch: 1} }
 
 func (silentHub) Endpoint(string) (string, error) { return "", nil }
 
