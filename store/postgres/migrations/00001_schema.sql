@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 CREATE TABLE meta (
   key   TEXT COLLATE "C" PRIMARY KEY,
   value TEXT COLLATE "C" NOT NULL
@@ -250,10 +251,8 @@ CREATE TABLE tokens (
 
 -- What is only ever added to, and what moves one way, is held to it here too.
 
--- +goose StatementBegin
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'check_violation'; END $$;
--- +goose StatementEnd
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE ON ledger
   FOR EACH ROW EXECUTE FUNCTION refuse_change('the ledger is append-only');
 CREATE TRIGGER certificates_keep_rows BEFORE DELETE ON certificates
@@ -270,3 +269,4 @@ CREATE TRIGGER issuers_move_one_way BEFORE UPDATE ON issuers
 CREATE TRIGGER lifting_is_one_way BEFORE UPDATE ON disallowances
   FOR EACH ROW WHEN (OLD.lifted_at <> 0 OR NEW.digest <> OLD.digest OR NEW.is_key <> OLD.is_key)
   EXECUTE FUNCTION refuse_change('a disallowance is only ever lifted');
+-- +goose StatementEnd

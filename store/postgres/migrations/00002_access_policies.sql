@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 -- Shared access policies of the service and hub doors (provisioning/access.go).
 CREATE TABLE access_policies (
@@ -12,3 +13,4 @@ CREATE TABLE access_policies (
   version       BIGINT NOT NULL CHECK (version > 0),
   PRIMARY KEY (plane, name)
 );
+-- +goose StatementEnd

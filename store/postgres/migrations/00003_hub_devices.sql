@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 -- What the door of the built-in hubs made or changed (provisioning/hubdevices.go). device
 -- is the device id in lower case. A row without a registration is a device of its own;
@@ -39,3 +40,4 @@ CREATE INDEX registrations_device ON registrations (hub, (CASE WHEN alias = '' T
 
 ALTER TABLE twins ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE twins ADD COLUMN desired_version BIGINT NOT NULL DEFAULT 1;
+-- +goose StatementEnd

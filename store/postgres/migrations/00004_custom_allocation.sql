@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 -- Who chooses hubs for an entry with custom allocation: the API version, a line break, the
 -- address of the webhook.
@@ -6,3 +7,4 @@ ALTER TABLE entries ADD COLUMN webhook BYTEA;
 
 -- What the webhook has for the device: JSON.
 ALTER TABLE registrations ADD COLUMN answer BYTEA;
+-- +goose StatementEnd

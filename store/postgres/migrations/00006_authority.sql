@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 DROP TRIGGER issuers_move_one_way ON issuers;
 
@@ -171,3 +172,4 @@ CREATE TRIGGER certificates_are_fixed
 CREATE TRIGGER intents_settle_once BEFORE UPDATE ON intents
   FOR EACH ROW WHEN (OLD.state IN ('issued', 'refused', 'revoked'))
   EXECUTE FUNCTION refuse_change('an intent is settled once');
+-- +goose StatementEnd

@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 -- When the planner looks at a registration's pair next: its renewal, the end of an overlap,
 -- or at once, because a certificate left the pair and is still good. 0: nothing will come due.
@@ -159,3 +160,4 @@ CREATE TABLE hub_entries (
   cursor TEXT COLLATE "C" NOT NULL,
   PRIMARY KEY (kind, id)
 );
+-- +goose StatementEnd

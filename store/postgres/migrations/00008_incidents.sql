@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 -- Acts against what is compromised, and what came of them. What they name stands in disallowances.
 CREATE TABLE incidents (
   id          TEXT COLLATE "C" PRIMARY KEY,
@@ -150,3 +151,4 @@ CREATE TABLE seen_keys (
   key_hash        BYTEA PRIMARY KEY CHECK (octet_length(key_hash) = 32),
   registration_id TEXT COLLATE "C" NOT NULL
 );
+-- +goose StatementEnd

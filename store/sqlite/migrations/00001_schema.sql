@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,
   value TEXT NOT NULL
@@ -247,34 +248,21 @@ CREATE TABLE tokens (
 
 -- What is only ever added to, and what moves one way, is held to it here too.
 
--- +goose StatementBegin
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE ON ledger
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER ledger_keeps_rows BEFORE DELETE ON ledger
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER certificates_keep_rows BEFORE DELETE ON certificates
 BEGIN SELECT RAISE(ABORT, 'certificates are append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER certificates_are_fixed
 BEFORE UPDATE OF position, issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, der ON certificates
 BEGIN SELECT RAISE(ABORT, 'certificates are append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER revocation_is_one_way BEFORE UPDATE OF revoked_at, reason ON certificates
 WHEN OLD.revoked_at <> 0 AND (NEW.revoked_at = 0 OR NEW.reason <> 'keyCompromise')
 BEGIN SELECT RAISE(ABORT, 'a revoked certificate stays revoked'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER issuers_move_one_way BEFORE UPDATE ON issuers
 WHEN NEW.revocations < OLD.revocations OR NEW.crl_number < OLD.crl_number OR (OLD.state = 'retired' AND NEW.state <> 'retired')
 BEGIN SELECT RAISE(ABORT, 'issuers move one way'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER lifting_is_one_way BEFORE UPDATE ON disallowances
 WHEN OLD.lifted_at <> 0 OR NEW.digest <> OLD.digest OR NEW.is_key <> OLD.is_key
 BEGIN SELECT RAISE(ABORT, 'a disallowance is only ever lifted'); END;

@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 -- Rows of other tables refer to the issuers while their table is made anew.
 PRAGMA defer_foreign_keys = ON;
@@ -162,24 +163,17 @@ CREATE TABLE enrollment_codes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX enrollment_codes_registration ON enrollment_codes (registration_id);
 
--- +goose StatementBegin
 CREATE TRIGGER issuers_move_one_way BEFORE UPDATE ON issuers
 WHEN CASE NEW.state WHEN 'prepared' THEN 0 WHEN 'active' THEN 1 WHEN 'retiring' THEN 2 WHEN 'retired' THEN 3 ELSE 4 END < CASE OLD.state WHEN 'prepared' THEN 0 WHEN 'active' THEN 1 WHEN 'retiring' THEN 2 WHEN 'retired' THEN 3 ELSE 4 END
   OR NEW.certificate <> OLD.certificate OR NEW.role <> OLD.role OR NEW.profile <> OLD.profile
 BEGIN SELECT RAISE(ABORT, 'issuers move one way'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER shards_move_one_way BEFORE UPDATE ON crl_shards
 WHEN NEW.revocations < OLD.revocations OR NEW.crl_number < OLD.crl_number OR NEW.issued < OLD.issued
 BEGIN SELECT RAISE(ABORT, 'revocations and CRL numbers only grow'); END;
--- +goose StatementEnd
 DROP TRIGGER certificates_are_fixed;
--- +goose StatementBegin
 CREATE TRIGGER certificates_are_fixed
 BEFORE UPDATE OF position, issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, shard, der ON certificates
 BEGIN SELECT RAISE(ABORT, 'certificates are append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER intents_settle_once BEFORE UPDATE ON intents
 WHEN OLD.state IN ('issued', 'refused', 'revoked')
 BEGIN SELECT RAISE(ABORT, 'an intent is settled once'); END;

@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 -- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
 -- thumbprint is the endorsement key's SHA-256. What a column may hold cannot be changed in
@@ -62,3 +63,4 @@ CREATE TABLE tpm_devices (
   created          INTEGER NOT NULL,
   updated          INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- +goose StatementEnd
