@@ -36,7 +36,8 @@ type DisallowPreview struct {
 	AlreadyBy   string // the id of the disallowance that is in force; "": none is
 	Hubs        []HubCount
 	WouldEnter  []Owner // groups above it, by which its devices would come in if only what holds it were deleted
-	IssuedSince int64   // certificates of ours that fall by Since
+	SameKey     []SameKey
+	IssuedSince int64 // certificates of ours that fall by Since
 	CRL         CRLGrowth
 	Pinned      int64       // individual enrollments that pin a leaf signed under its name: they are refused, and stay
 	Fallen      []ca.Issuer // issuers of ours that are revoked, as they stand now
@@ -77,6 +78,9 @@ func (e *Engine) PreviewDisallow(ctx context.Context, r DisallowRequest) (p Disa
 			return err
 		}
 		if p.WouldEnter, err = above(tx, c.link, Owner{}); err != nil {
+			return err
+		}
+		if p.SameKey, err = c.sameKey(tx); err != nil {
 			return err
 		}
 		if c.link.Cert.IsCA {

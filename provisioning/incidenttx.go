@@ -103,6 +103,13 @@ type IncidentTx interface {
 	// KnownCertificate finds the DER of a certificate wherever one is on record: issued here, in
 	// an entry, an anchor, a chain that a device came with, or an earlier incident.
 	KnownCertificate(verify.Thumbprint) ([]byte, error)
+	// WithKey lists the DER of other certificates with the key of one: links of chains that devices
+	// came with, and certificates of ours of devices that use or used the key or have its name. It
+	// reads all registrations.
+	WithKey(of verify.Link, limit int) ([][]byte, error)
+	// AttestingWith lists registrations that attest with a key, by id: their ids and leaves. It
+	// reads all of them.
+	AttestingWith(key verify.KeyHash, limit int) ([]Registration, error)
 	// HeldCAsNamed lists the DER of CAs in anchors and entries that have a subject (verify.NameHash).
 	HeldCAsNamed(subject [32]byte) ([][]byte, error)
 	// DisallowedCAs lists what is disallowed of CAs, by id. PinnedLeaf is the DER of a leaf that an

@@ -41,7 +41,12 @@ var (
 		" UNION ALL SELECT der FROM chain_links WHERE thumbprint = ?" +
 		" UNION ALL SELECT certificate FROM disallowances WHERE digest = ? AND lifted_at = 0 AND certificate IS NOT NULL" +
 		" UNION ALL SELECT der FROM certificates WHERE thumb8 = ? AND thumbprint = ?")
-	heldCAsNamed = statement("SELECT certificate FROM trust_anchors WHERE subject_hash = ?" +
+	withKey = statement("SELECT der FROM chain_links WHERE key_hash = ? AND thumbprint <> ? UNION SELECT c.der FROM certificates c " +
+		"WHERE c.key_hash = ? AND c.thumbprint <> ? AND c.registration_id IN (SELECT id FROM registrations WHERE leaf_key = ? " +
+		"UNION ALL SELECT registration_id FROM seen_keys WHERE key_hash = ? UNION ALL SELECT registration_id FROM key_holders WHERE key_hash = ? " +
+		"UNION ALL SELECT id FROM registrations WHERE id = ?) LIMIT ?")
+	attestingWith = statement("SELECT id, leaf FROM registrations WHERE leaf_key = ? ORDER BY id LIMIT ?")
+	heldCAsNamed  = statement("SELECT certificate FROM trust_anchors WHERE subject_hash = ?" +
 		" UNION SELECT certificate FROM entry_credentials WHERE subject_hash = ? AND certificate IS NOT NULL")
 	disallowedCAs        = statement("SELECT " + disallowanceColumns.list("") + " FROM disallowances WHERE subject_hash IS NOT NULL AND lifted_at = 0 ORDER BY id")
 	pinnedLeaf           = statement("SELECT certificate FROM entry_credentials WHERE thumbprint = ? AND role <> 'tpm' AND certificate IS NOT NULL LIMIT 1")
@@ -124,6 +129,17 @@ func (t *tx) KnownCertificate(x verify.Thumbprint) ([]byte, error) {
 		return nil, err
 	}
 	return list[0], nil
+}
+
+func (t *tx) WithKey(of verify.Link, limit int) ([][]byte, error) {
+	key, print := of.KeyHash[:], of.Thumbprint[:]
+	return all(t, withKey, (*row).blob, key, print, key, print, key, key, key, strings.ToLower(of.Cert.Subject.CommonName), int64(limit))
+}
+
+func (t *tx) AttestingWith(key verify.KeyHash, limit int) ([]provisioning.Registration, error) {
+	return all(t, attestingWith, func(r *row) provisioning.Registration {
+		return provisioning.Registration{ID: r.id(), Leaf: r.hash()}
+	}, key[:], int64(limit))
 }
 
 func (t *tx) HeldCAsNamed(subject [32]byte) ([][]byte, error) {

@@ -86,6 +86,7 @@ type disallowPreview struct {
 	Hubs        []hubForeseen `json:"hubs" nullable:"false" doc:"Those devices by hub, and how long it takes to tell it."`
 	Entries     []affected    `json:"entries" nullable:"false" doc:"That hold it, and what becomes of each."`
 	WouldEnter  []entryRef    `json:"wouldEnter" nullable:"false" doc:"Enabled groups above it: its devices would come in by them if only its own entry were deleted. They will not."`
+	SameKey     []sameKey     `json:"sameKey" nullable:"false" doc:"Other certificates with its key, as far as Muster saw them; at most 100."`
 	Revoked     int64         `json:"revoked" doc:"Certificates of ours that are revoked at once: it itself."`
 	IssuedSince int64         `json:"issuedSince" doc:"Certificates of ours that will be revoked because they were issued on its word since."`
 	CRLs        int64         `json:"crls" doc:"CRLs that grow."`
@@ -94,6 +95,15 @@ type disallowPreview struct {
 	Issuers []fallenIssuer `json:"issuers" nullable:"false" doc:"Issuers of ours that are revoked: those with its key, and all below them."`
 	Stops   []stopped      `json:"stops" nullable:"false" doc:"What nobody of ours signs for any more then. The act has to say so (stopsIssuing)."`
 	Lost    int64          `json:"lost" doc:"Certificates in the slots of devices that these issuers, or others with their keys, signed: none is good then."`
+}
+
+// sameKey is another certificate with the key of a disallowed one.
+type sameKey struct {
+	Thumbprint     string     `json:"thumbprint" doc:"SHA-256."`
+	RegistrationID string     `json:"registrationId,omitempty" doc:"That attests with it."`
+	Subject        string     `json:"subject,omitempty" doc:"Absent where the certificate itself is not on record, as its end."`
+	NotAfter       *time.Time `json:"notAfter,omitempty"`
+	Refused        bool       `json:"refused" doc:"The disallowance refuses it too. Else it stays good: the scope key refuses all of them."`
 }
 
 // fallenIssuer is an issuer of ours that a disallowance revokes.
@@ -237,6 +247,10 @@ func disallowPreviewOf(p provisioning.DisallowPreview) disallowPreview {
 		Subject: p.Subject, Thumbprint: verify.ThumbprintOf(p.Certificate).String(), Known: p.Known, Ours: p.Ours, AlreadyBy: p.AlreadyBy,
 		Devices: p.Devices, Hubs: []hubForeseen{}, Entries: affectedBy(p.Entries), WouldEnter: []entryRef{}, Revoked: p.Revoked, IssuedSince: p.IssuedSince,
 		CRLs: p.CRL.Lists, CRLOctets: p.CRL.Octets, Issuers: []fallenIssuer{}, Stops: []stopped{}, Lost: p.Lost,
+		SameKey: []sameKey{},
+	}
+	for _, x := range p.SameKey {
+		out.SameKey = append(out.SameKey, sameKey{Thumbprint: x.Thumbprint.String(), RegistrationID: x.Registration.String(), Subject: x.Subject, NotAfter: instant(x.NotAfter), Refused: x.Refused})
 	}
 	for _, i := range p.Fallen {
 		out.Issuers = append(out.Issuers, fallenIssuer{ID: string(i.ID), Name: i.Name, Role: string(i.Role), Profile: i.Profile, State: string(i.State)})

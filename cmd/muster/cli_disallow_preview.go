@@ -95,8 +95,12 @@ type foreseen struct {
 	}
 	Entries    []struct{ Kind, ID, Act, Slot string }
 	WouldEnter []struct{ Kind, ID string }
-	Issuers    []struct{ ID, Name string }
-	Stops      []struct{ Role, Profile, Prepared string }
+	SameKey    []struct {
+		Thumbprint, Subject, RegistrationID string
+		Refused                             bool
+	}
+	Issuers []struct{ ID, Name string }
+	Stops   []struct{ Role, Profile, Prepared string }
 }
 
 func foresee(ctx context.Context, api *client, body map[string]any) (p foreseen, raw json.RawMessage, err error) {
@@ -124,6 +128,13 @@ func (p foreseen) print(w io.Writer) error {
 	}
 	for _, x := range p.WouldEnter {
 		rows = append(rows, []string{entryNoun(x.Kind) + " " + x.ID, "stays enabled: its devices would slip back in by it, and are refused there too"})
+	}
+	for _, x := range p.SameKey {
+		fate := "refused too"
+		if !x.Refused {
+			fate = "has the same key and stays good: --scope key refuses both"
+		}
+		rows = append(rows, []string{"certificate " + x.Thumbprint, printable(cmp.Or(x.Subject, "of "+x.RegistrationID)) + ": " + fate})
 	}
 	for _, x := range p.Issuers {
 		rows = append(rows, []string{"issuer " + x.ID, "revoked for good: " + printable(x.Name)})

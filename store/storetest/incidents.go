@@ -104,6 +104,12 @@ func incidents(t *testing.T, open Open) {
 		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.Owner, error) {
 			return tx.EntriesSignedBy(name, provisioning.Group, 9)
 		}), []provisioning.Owner{w.group("line")})
+		d1 := verify.NewLink(f.Get("d1").Cert)
+		reg := w.registration("d2", w.group("line"))
+		reg.Leaf, reg.LeafKey = d1.Thumbprint, d1.KeyHash
+		w.put(reg)
+		same(w, view(w, func(tx provisioning.Tx) ([]provisioning.Registration, error) { return tx.AttestingWith(d1.KeyHash, 9) }),
+			[]provisioning.Registration{{ID: w.id("d2"), Leaf: d1.Thumbprint}})
 		mid := verify.NameHash(f.Get("mid").Cert.RawSubject)
 		same(w, view(w, func(tx provisioning.Tx) (int64, error) { return tx.CountEntriesSignedBy(mid, provisioning.Individual) }), 1)
 	})
