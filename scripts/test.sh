@@ -31,10 +31,11 @@ lint() {
 	GOCACHE=$(go env GOCACHE) XDG_CACHE_HOME=$PWD/.cache go run "$golangci" run
 }
 # Races are looked for in what is written here and in what it shares with libraries, not in
-# what only computes: passphrases, curves, and SQLite, whose C code was translated to Go and
-# locks its own memory. Under the detector they would be most of the time.
+# what only computes: passphrases, curves, the grammar of a command line, and SQLite, whose C code
+# was translated to Go and locks its own memory. Under the detector they would be most of the time.
 uninstrumented=$(printf -- '-gcflags=%s=-race=false ' golang.org/x/crypto/scrypt \
-	crypto/internal/fips140/{sha256,hmac,pbkdf2,bigmod,nistec} modernc.org/{sqlite/lib,libc,memory})
+	crypto/internal/fips140/{sha256,hmac,pbkdf2,bigmod,nistec} modernc.org/{sqlite/lib,libc,memory} \
+	github.com/alecthomas/kong regexp{,/syntax})
 # What is below test/ drives the program from outside: Go does not see that the program's
 # sources have changed, and would tell of the last run. So it is always run (-count 1).
 tests() {
