@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"encoding/json"
@@ -20,6 +19,7 @@ import (
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
+	"github.com/passmuster/muster/store/postgres"
 	"github.com/passmuster/muster/store/sqlite"
 	"github.com/passmuster/muster/verify"
 )
@@ -79,9 +79,6 @@ func (d *drillCmd) Run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	if dsn, err := c.dsn(); err != nil || dsn != "" {
-		return cmp.Or(err, error(fault.New(fault.Malformed, "drill-needs-sqlite", "a drill copies the database file, and PostgreSQL has none: see the how-to for what to do there")))
-	}
 	passphrase, err := c.passphrase()
 	if err != nil {
 		return err
@@ -97,7 +94,7 @@ func (d *drillCmd) Run(ctx context.Context, s streams) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	began := time.Now()
 	copied := filepath.Join(work, "muster.db")
-	if err := sqlite.Snapshot(ctx, filepath.Join(c.Data, "muster.db"), copied); err != nil {
+	if err := copyDatabase(ctx, c, copied); err != nil {
 		return err
 	}
 	took := time.Since(began)
@@ -117,6 +114,20 @@ func (d *drillCmd) Run(ctx context.Context, s streams) (err error) {
 	report.CopySeconds = took.Seconds()
 	report.estimate(d.HubRate)
 	return d.print(s, report)
+}
+
+// copyDatabase copies an installation's database into a new SQLite file, PostgreSQL's too: reading it
+// needs no right to write there, and nothing is left behind where something is live.
+func copyDatabase(ctx context.Context, c config, into string) (err error) {
+	live, err := openStoreReadOnly(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, live.Close()) }()
+	if pg, ok := live.(*postgres.Engine); ok {
+		return sqlite.Fill(ctx, into, func(each func(string, []string, []any) error) error { return pg.Rows(ctx, each) })
+	}
+	return sqlite.Snapshot(ctx, filepath.Join(c.Data, "muster.db"), into)
 }
 
 // print shows a report; one whose receipts were not all written ends with "partly done".

@@ -12,11 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/passmuster/muster/hub/hubtest"
 	hubwebhook "github.com/passmuster/muster/hub/webhook"
 	"github.com/passmuster/muster/internal/testkit"
+	"github.com/passmuster/muster/internal/testpg"
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store/postgres"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -139,6 +143,35 @@ func everyRow(t *testing.T, path string) (rows []string) {
 	return rows
 }
 
+// everyRowOf is all that is in a PostgreSQL schema, with what counts its rows.
+func everyRowOf(t *testing.T, dsn string) (rows []string) {
+	t.Helper()
+	e, err := postgres.Open(t.Context(), dsn, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	err = e.Rows(t.Context(), func(table string, _ []string, values []any) error {
+		rows = append(rows, table+" "+fmt.Sprint(values...))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var counters string
+	err = conn.QueryRow(t.Context(), "SELECT string_agg(sequencename || ' ' || COALESCE(last_value, 0), ', ' ORDER BY sequencename) FROM pg_sequences WHERE schemaname = current_schema()").Scan(&counters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(rows)
+	return append(rows, counters)
+}
+
 // filesIn are the names of all files below a folder.
 func filesIn(t *testing.T, folder string) (names []string) {
 	t.Helper()
@@ -155,8 +188,22 @@ func filesIn(t *testing.T, folder string) (names []string) {
 // A drill runs beside the process that writes the database, changes no row of it, leaves nothing
 // behind, calls no hub, and says what the act would then have done.
 func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
-	h := newHost(t)
-	h.init("--keep-root")
+	t.Run("SQLite", func(t *testing.T) {
+		h := newHost(t)
+		h.init("--keep-root")
+		foretells(t, h, func() []string { return everyRow(t, h.path("data/muster.db")) })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		h := newHost(t)
+		dsn := testpg.DSN(t)
+		h.write("dsn", dsn+"\n", 0o600)
+		h.init("--keep-root", "--dsn-file", h.path("dsn"))
+		foretells(t, h, func() []string { return everyRowOf(t, dsn) })
+	})
+}
+
+func foretells(t *testing.T, h host, everyRow func() []string) {
+	t.Helper()
 	c := h.config("")
 	c.dev = true // hubs on this host
 	h.within(c, func(x *house) {
@@ -164,8 +211,7 @@ func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
 		f, receiver := x.furnished(t, devices)
 		h.write("mid.pem", string(f.Get("mid").PEM()), 0o600)
 		x.fails(t, "iot.example.net")
-		file := filepath.Join(c.Data, "muster.db")
-		rows, files, posts := everyRow(t, file), filesIn(t, c.Data), receiver.Posts()
+		rows, files, posts := everyRow(), filesIn(t, c.Data), receiver.Posts()
 		if posts < devices {
 			t.Fatalf("the hub was told of %d devices", posts)
 		}
@@ -178,7 +224,7 @@ func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &told); err != nil {
 			t.Fatal(err)
 		}
-		if now := everyRow(t, file); !slices.Equal(now, rows) {
+		if now := everyRow(); !slices.Equal(now, rows) {
 			t.Errorf("the live database had %d rows, and has %d, or others", len(rows), len(now))
 		}
 		if now := filesIn(t, c.Data); !slices.Equal(now, files) {
@@ -242,8 +288,8 @@ func TestADrillSaysWhatItCannotDo(t *testing.T) {
 	h.init("--keep-root")
 	h.write("dsn", "postgres://nobody@127.0.0.1:1/none\n", 0o600)
 	code, _, talk := h.muster("drill", "--config", h.path("muster.yaml"), "--dsn-file", h.path("dsn"), "--issuer", "0123456789abcdef")
-	if code != exitUsage || !strings.Contains(talk, "PostgreSQL") {
-		t.Errorf("on PostgreSQL: exit %d: %s", code, talk)
+	if code == exitDone || !strings.Contains(talk, "127.0.0.1") {
+		t.Errorf("of a database that does not answer: exit %d: %s", code, talk)
 	}
 	code, _, talk = h.muster("drill", "--config", h.path("muster.yaml"), "--issuer", "0123456789abcdef")
 	if code != exitNotFound {

@@ -130,6 +130,12 @@ func TestMigrationsGoForwardOnlyAndOneProcessAtATime(t *testing.T) {
 	if err := e.Migrate(t.Context()); fault.RuleOf(err) != "schema-newer" {
 		t.Errorf("a newer schema: %v", err)
 	}
+	if _, err := conn.Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > 5"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Rows(t.Context(), nil); fault.RuleOf(err) != "schema-outdated" {
+		t.Errorf("the rows of an older schema: %v", err)
+	}
 }
 
 // Two Updates that take two rows in opposite order cannot both go on. The one that
