@@ -175,8 +175,9 @@ func (e *Engine) hubCheckDue(tx Tx, hub string, now time.Time) (bool, error) {
 		return false, err
 	}
 	if len(list) > 0 && !list[0].Repair.Done.IsZero() {
-		ahead, _, err := tx.CountHubAhead(hub)
-		return ahead == 0, err
+		if ahead, _, err := tx.CountHubAhead(hub); err != nil || ahead == 0 {
+			return ahead == 0, err
+		}
 	}
 	every := e.checkHubsEvery
 	if every == 0 || len(list) == 0 {

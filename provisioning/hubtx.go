@@ -32,7 +32,7 @@ type HubPlace struct {
 type HubIdentityRecord struct {
 	HubPlace
 	Spelled      string                // the device id as first written
-	Registration verify.RegistrationID // whose device it is, or was: one that lives elsewhere by now is to be removed
+	Registration verify.RegistrationID // whose device it is, or was: one that lives elsewhere by now is to be removed; zero: nobody's, and to be removed
 	Generation   int64
 	Applied      int64     // the last generation that the hub confirmed; 0: none
 	AsOf         time.Time // that was what stood then
