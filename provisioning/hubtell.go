@@ -354,6 +354,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 		return held, err
 	}
 	reg.State, reg.Updated, reg.Version = Assigned, now, reg.Version+1
+	reg.DeviceID = rec.Spelled
 	event := audit.Event{At: now, Actor: jobHubs, Action: audit.Registered, Subject: "registration:" + reg.ID.String(), Body: audit.Body(map[string]any{
 		"operation": reg.Operation.ID, "state": string(reg.State), "hub": reg.Hub, "deviceId": reg.DeviceID,
 	})}

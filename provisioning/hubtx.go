@@ -75,7 +75,8 @@ type HubIdentityTx interface {
 	TakeHubIdentities(hub string, now, until time.Time, limit int) ([]HubIdentityRecord, error)
 	// CountHubAhead counts the devices that a hub is to be told of, and says since when.
 	CountHubAhead(hub string) (n int64, oldest time.Time, err error)
-	// PutHubIdentity makes a device ahead: the one that is there becomes the registration's.
+	// PutHubIdentity makes a device ahead: the one that is there becomes the registration's, and
+	// keeps its spelling.
 	PutHubIdentity(HubIdentityRecord) error
 	// StepHubIdentity makes a device ahead, if it is on a hub that lives elsewhere; on any other
 	// it does nothing.
