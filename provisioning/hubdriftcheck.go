@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +48,7 @@ func (e *Engine) BeginHubCheck(ctx context.Context, actor, name string) (c HubCh
 }
 
 func newHubCheck(actor, hub string, now time.Time) HubCheck {
-	return HubCheck{ID: fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]), Hub: hub, Actor: actor, Requested: now}
+	return HubCheck{ID: timedID(now), Hub: hub, Actor: actor, Requested: now}
 }
 
 // HubChecks lists the checks of a hub that are on record, newest first: the last that was done,
