@@ -362,7 +362,8 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 }
 
 // removed ends what is kept of a device that its hub has removed. That is put on record of one
-// whose registration is on no hub now; of one that moved the new hub's confirmation is.
+// whose registration is on no hub now, and of one that was nobody's; of one that moved the new
+// hub's confirmation is.
 func (d tellingOf) removed(tx Tx, now time.Time) error {
 	if err := tx.DeleteHubIdentity(d.HubPlace); err != nil {
 		return err
@@ -374,8 +375,11 @@ func (d tellingOf) removed(tx Tx, now time.Time) error {
 	if err != nil || reg.Hub != "" {
 		return err
 	}
-	return tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDeviceDeleted, Subject: hubSubject(d.Hub, d.Device),
-		Body: audit.Body(map[string]any{"registration": d.Registration.String(), "generation": d.Generation})})
+	facts := map[string]any{"generation": d.Generation}
+	if !d.Registration.IsZero() {
+		facts["registration"] = d.Registration.String()
+	}
+	return tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDeviceDeleted, Subject: hubSubject(d.Hub, d.Device), Body: audit.Body(facts)})
 }
 
 // endOverlap has the planner look at a registration one of whose certificates waits for its

@@ -14,16 +14,17 @@ var retirementColumns = cols("t registration_id, t spelled, t entry, i owner_kin
 // hasReturned is of a device that registered after it was retired.
 const hasReturned = "(r.id IS NOT NULL AND r.state IN ('assigned', 'assigning') AND r.operation_at > t.retired_at)"
 
-// toldOf are the hubs that are to be told of a retired device, or were and it is wanted there again;
-// waits is of a retirement whose hubs have not confirmed, as far as that is not on record.
+// toldOf are the hubs that know a device; of a retired one that has not returned, those that are to
+// remove it. While there are any, its retirement waits.
 const (
 	toldOf = " FROM hub_identities h WHERE h.registration_id = t.registration_id"
-	waits  = "t.confirmed = 0 AND EXISTS (SELECT 1" + toldOf + ") AND NOT " + hasReturned
+	open   = "t.confirmed = 0 AND NOT " + hasReturned
+	waits  = open + " AND EXISTS (SELECT 1" + toldOf + ")"
 )
 
 var (
 	fromRetirements = " FROM retirements t LEFT JOIN registrations r ON r.id = t.registration_id"
-	readRetirements = "SELECT " + retirementColumns.list("t.") + ", CASE WHEN t.confirmed = 0 THEN (SELECT count(*)" + toldOf + ") ELSE CAST(0 AS BIGINT) END, " +
+	readRetirements = "SELECT " + retirementColumns.list("t.") + ", CASE WHEN " + open + " THEN (SELECT count(*)" + toldOf + ") ELSE CAST(0 AS BIGINT) END, " +
 		"CASE WHEN " + hasReturned + " THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END" + fromRetirements
 )
 

@@ -126,7 +126,8 @@ func retirements(t *testing.T, open Open) {
 		same(w, pending(w), 1)
 		reg.Operation.At, reg.Version = r.At.Add(time.Second), reg.Version+1
 		w.put(reg)
-		same(w, read(w, "dev-1").Returned, true)
+		r.Awaited, r.Returned = 0, true
+		same(w, read(w, "dev-1"), r)
 		same(w, pending(w), 0)
 		same(w, listed(w, provisioning.RetirementFilter{Pending: true}), nil)
 	})
