@@ -161,7 +161,7 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 		d.fail(p, fault.New(fault.Conflict, "device-id-taken", "the device id is taken on this hub").About("registration "+alias.ID.String()))
 		return
 	}
-	next.State, next.Hub, next.Substatus, next.DeviceID = Assigned, move.Hub, move.Substatus, d.deviceID(*next)
+	next.State, next.Hub, next.Substatus, next.DeviceID = Assigned, move.Hub, move.Substatus, d.deviceID(*next, move.Hub)
 	twin := d.entry.InitialTwin
 	if d.webhook != nil {
 		next.Returned = d.webhook.answer.Payload
@@ -273,12 +273,14 @@ func (d *decision) alias(hub string) (Alias, bool) {
 }
 
 // deviceID is the id on the hub (contract §6.6): the entry's own, or the registration
-// id as the device first spelled it.
-func (d *decision) deviceID(next Registration) string {
-	if d.entry.DeviceID != "" {
-		return d.entry.DeviceID
+// id as the device first spelled it. Hubs may tell ids apart by case: one that the device has
+// there keeps its spelling.
+func (d *decision) deviceID(next Registration, hub string) string {
+	id := cmp.Or(d.entry.DeviceID, next.Spelled)
+	if strings.EqualFold(next.Hub, hub) && strings.EqualFold(next.DeviceID, id) {
+		return next.DeviceID
 	}
-	return next.Spelled
+	return id
 }
 
 // attested records what proved the device: first use of a staged certificate promotes

@@ -185,13 +185,14 @@ func CheckWebhookURL(address, at string, local bool) error {
 		return bad("the webhook is an address such as https://alloc.example.net/pick, of at most 2048 characters")
 	case u.User != nil || u.Fragment != "":
 		return bad("the webhook's address has no user name, password or fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !local || !onThisHost(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !local || !OnThisHost(u.Hostname())):
 		return bad("the webhook is asked over https")
 	}
 	return nil
 }
 
-func onThisHost(name string) bool {
+// OnThisHost says that a host's name is of this machine alone.
+func OnThisHost(name string) bool {
 	ip, err := netip.ParseAddr(name)
 	return name == "localhost" || err == nil && ip.IsLoopback()
 }

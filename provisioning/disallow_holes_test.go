@@ -238,12 +238,12 @@ func TestWhatAThiefGotFallsThoughTheOwnerCameLater(t *testing.T) {
 func TestALiftIsToldToHubsThatWereNotToldOfTheAct(t *testing.T) {
 	t.Parallel()
 	w, hub, device := elsewhereFactory(t)
-	first, err := w.enroll(device)
+	_, err := w.enroll(device)
 	w.must(err)
 	w.sweepHubs()
 	w.pass(oneDay)
-	_, err = w.enroll(w.presenting("d1", first)) // its hub is to be told anyway
-	w.must(err)
+	at := provisioning.HubPlace{Hub: elsewhere, Device: id(w, "d1")}
+	w.must(w.db.Provisioning().Update(w.ctx, func(tx provisioning.Tx) error { return tx.StepHubIdentity(at, w.now()) })) // its hub is to be told anyway
 	i := w.disallow(provisioning.DisallowRequest{Certificate: device.Evidence.Chain[1].Cert.Raw})
 	w.sweepHubs()
 	w.barredAt(hub, "d1")

@@ -224,3 +224,47 @@ func TestAPlanToDeleteRecordsNamesThoseThatAreHeld(t *testing.T) {
 	w.foretold("end")
 	w.registration("d1") // is there
 }
+
+// What its hub is not told to let in because it was never assigned is not let in by a release either.
+func TestAReleaseAssignsNobody(t *testing.T) {
+	t.Parallel()
+	for name, bar := range map[string]func(*world, provisioning.Attempt) (ends func()){
+		"of a held device": func(w *world, _ provisioning.Attempt) func() {
+			w.hold("d1")
+			return func() { w.release("d1") }
+		},
+		"of a disallowed one": func(w *world, device provisioning.Attempt) func() {
+			i := w.disallow(provisioning.DisallowRequest{Certificate: device.Evidence.Chain.Leaf().Cert.Raw})
+			w.follow()
+			return func() {
+				w.must2(w.engine.LiftDisallowance(w.ctx, ann, i.ID))
+				w.follow()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, hub, device := elsewhereFactory(t)
+			_, err := w.enroll(device)
+			w.must(err)
+			w.isIn("d1", provisioning.Assigning)
+			ends := bar(w, device)
+			w.sweepHubs()
+			w.isIn("d1", provisioning.Unassigned)
+			w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, false)
+			ends()
+			w.sweepHubs()
+			if got, there := hub.Device("d1"); !there || got.Enabled {
+				t.Fatalf("there %v, enabled %v: its group is disabled, and it was never assigned", there, got.Enabled)
+			}
+			w.enable(provisioning.Owner{Kind: provisioning.Group, ID: id(w, "g")}, true)
+			_, err = w.register(device)
+			w.must(err)
+			w.sweepHubs()
+			w.isIn("d1", provisioning.Assigned)
+			if got, _ := hub.Device("d1"); !got.Enabled {
+				t.Error("it has registered again, and is shut out")
+			}
+		})
+	}
+}

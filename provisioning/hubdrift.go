@@ -128,6 +128,7 @@ func (r *hubReading) changed(rec HubRecord) (HubDriftKind, error) {
 	if rec.Registration == nil {
 		return DriftUnknown, nil
 	}
+	r.keys = rec.Change.Auth.Type == HubSAS
 	is, err := r.device(rec)
 	if err != nil {
 		return "", err

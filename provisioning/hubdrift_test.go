@@ -463,3 +463,92 @@ func TestAHubOfManyDevicesIsCheckedInPages(t *testing.T) {
 		}
 	})
 }
+
+// A device that its hub refuses, or that is held back, stays ahead for good.
+func TestAHubIsCheckedThoughADeviceStaysAhead(t *testing.T) {
+	t.Parallel()
+	w, hub, _ := readable(t, newFile(t), "d1", "d2")
+	w.checkEvery = 24 * time.Hour
+	w.gated().answers = func(_ context.Context, _ provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+		if want[0].DeviceID == "d2" {
+			return []error{fault.New(fault.Conflict, provisioning.RuleHubRefused, "not this one")}
+		}
+		return nil
+	}
+	hub.Change("d1", switchedOff)
+	hub.Change("d2", switchedOff)
+	first := w.finds(elsewhere, "disabled-there d1", "disabled-there d2")
+	w.repairs(first, false)
+	newest := func() provisioning.HubCheck {
+		t.Helper()
+		w.sweepHubs()
+		w.sweepChecks()
+		list, err := w.engine.HubChecks(w.ctx, elsewhere)
+		w.must(err)
+		return list[0]
+	}
+	w.pass(23 * time.Hour)
+	if newest().ID != first.ID {
+		t.Error("it was checked before all that was repaired was told, and before its time")
+	}
+	w.pass(2 * time.Hour)
+	if c := newest(); c.ID == first.ID || !c.Good() || c.Untold != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestTheBuiltInHubShowsKeysThatItsDoorHasSet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.crowd("line", builtIn, 3)
+	w.putOnHub(draft(w, "line-1", auth(provisioning.HubAuth{Type: provisioning.HubSAS, Keys: [2]verify.Secret{verify.NewSecret([]byte("another key of thirty-two octets"))}})))
+	w.putOnHub(draft(w, "line-2", auth(w.onHub("line-2").Auth))) // the same
+	w.finds(builtIn, "credentials-differ line-1")
+}
+
+// What is removed as not ours goes on record as removed, whoever has such a name elsewhere; and it
+// is nothing that a retirement waits for.
+func TestARemovedStrangerIsNobodysRegistration(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		const far = "far.example.net"
+		hubs := w.inMemory(provisioning.HubTraits{Batch: 1}, elsewhere, far)
+		w.crowd("line", elsewhere, 2)
+		w.sweepHubs()
+		refuses := true
+		w.gated().answers = func(_ context.Context, to provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+			if refuses && to.Hub == elsewhere {
+				return []error{fault.New(fault.Unavailable, "hub-unavailable", "the hub answered 503")}
+			}
+			return nil
+		}
+		w.retires("line-0", false)
+		hubs[1].Change("line-0", switchedOn)
+		hubs[1].Change("line-1", switchedOn)
+		w.repairs(w.finds(far, "unknown-there line-0", "unknown-there line-1"), true)
+		waits := func(want int64) {
+			t.Helper()
+			r, err := w.engine.Retirement(w.ctx, id(w, "line-0"))
+			w.must(err)
+			if r.Awaited != want || r.Confirmed.IsZero() != (want > 0) {
+				t.Errorf("it waits for %d hubs, want %d, and is confirmed at %s", r.Awaited, want, r.Confirmed)
+			}
+		}
+		waits(1)
+		w.sweepHubs()
+		for _, name := range []string{"line-0", "line-1"} {
+			if _, there := hubs[1].Device(name); there {
+				t.Errorf("%s is still there", name)
+			}
+			if n := w.events("hub-device:" + far + "/" + name); n[audit.HubDeviceDeleted] != 1 {
+				t.Errorf("the ledger has of %s: %v", name, n)
+			}
+		}
+		waits(1)
+		refuses = false
+		w.pass(time.Hour)
+		w.sweepHubs()
+		waits(0)
+	})
+}

@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +48,7 @@ func (e *Engine) BeginHubCheck(ctx context.Context, actor, name string) (c HubCh
 }
 
 func newHubCheck(actor, hub string, now time.Time) HubCheck {
-	return HubCheck{ID: fmt.Sprintf("%014x%s", now.UnixMicro(), newID()[:10]), Hub: hub, Actor: actor, Requested: now}
+	return HubCheck{ID: timedID(now), Hub: hub, Actor: actor, Requested: now}
 }
 
 // HubChecks lists the checks of a hub that are on record, newest first: the last that was done,
@@ -175,8 +174,9 @@ func (e *Engine) hubCheckDue(tx Tx, hub string, now time.Time) (bool, error) {
 		return false, err
 	}
 	if len(list) > 0 && !list[0].Repair.Done.IsZero() {
-		ahead, _, err := tx.CountHubAhead(hub)
-		return ahead == 0, err
+		if ahead, _, err := tx.CountHubAhead(hub); err != nil || ahead == 0 {
+			return ahead == 0, err
+		}
 	}
 	every := e.checkHubsEvery
 	if every == 0 || len(list) == 0 {

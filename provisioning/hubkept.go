@@ -10,15 +10,25 @@ import (
 // elsewhere is told to remove it: nobody would tell it of the device any more. On the built-in
 // one it stays, unless it is to go there too.
 func (w hubWriting) leave(tx Tx, reg Registration, fromHub bool) error {
-	if _, err := tx.HubIdentity(reg.place()); err == nil {
-		return tx.StepHubIdentity(reg.place(), w.at)
-	} else if !fault.Is(err, fault.NotFound) {
+	elsewhere, err := livesElsewhere(tx, reg.place())
+	switch {
+	case err != nil:
 		return err
-	}
-	if fromHub {
+	case elsewhere:
+		return tx.StepHubIdentity(reg.place(), w.at)
+	case fromHub:
 		return w.takeOff(tx, reg)
 	}
 	return w.keep(tx, reg)
+}
+
+// livesElsewhere says that a device is on a hub that is told of it.
+func livesElsewhere(tx Tx, at HubPlace) (bool, error) {
+	_, err := tx.HubIdentity(at)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // takeOff removes a registration's device from the built-in hub; its twin goes with the record.

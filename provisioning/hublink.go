@@ -23,7 +23,8 @@ type LinkedHub struct {
 }
 
 // LinkHub links a hub, or changes a linked one. A hub that lives elsewhere has an address,
-// which "" keeps; when it is linked the key that signs what it is sent is answered, once.
+// which "" keeps; when it is linked, or gets another driver, the key that signs what it is sent is
+// answered, once.
 //
 // Errors: Malformed with the field; Conflict "hub-in-use" when another driver is to have
 // devices that there are.
@@ -63,7 +64,7 @@ func (e *Engine) LinkHub(ctx context.Context, actor string, h Hub, address strin
 		if h.Driver == BuiltIn {
 			err = tx.DeleteHubLink(h.Name)
 		} else {
-			key, err = e.link(tx, &is, address, made, now)
+			key, err = e.link(tx, &is, was, address, made, now)
 		}
 		if err != nil {
 			return err
@@ -107,8 +108,9 @@ func keepsDriver(tx Tx, was, is Hub) error {
 	return err
 }
 
-// link writes how a hub that lives elsewhere is reached; a new one's key is answered.
-func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte, now time.Time) (key []byte, err error) {
+// link writes how a hub that lives elsewhere is reached. The key of a new one, and of one that has
+// another driver now, is answered.
+func (e *Engine) link(tx Tx, h *LinkedHub, was Hub, address string, made []byte, now time.Time) (key []byte, err error) {
 	h.Link, err = tx.HubLink(h.Name)
 	absent := fault.Is(err, fault.NotFound)
 	switch {
@@ -119,20 +121,27 @@ func (e *Engine) link(tx Tx, h *LinkedHub, address string, made []byte, now time
 	case address != "":
 		h.Link.SealedURL = e.box.Seal(hubLinkPurpose(h.Name, "url"), []byte(address))
 	}
-	if absent {
-		h.Link.Hub = h.Name
-		if e.hubDrivers[h.Driver].Traits().Signed {
+	by, other := e.hubDrivers[h.Driver], was.Driver != h.Driver
+	if other {
+		h.Link.SealedKey = e.box.Seal(hubLinkPurpose(h.Name, "key"), made)
+		if by.Traits().Signed {
 			key = made
 		}
-		h.Link.SealedKey = e.box.Seal(hubLinkPurpose(h.Name, "key"), made)
+	}
+	switch {
+	case absent:
+		h.Link.Hub = h.Name
 		err = tx.InsertHubLink(h.Link)
-	} else if err = nil; address != "" {
+	case other && address == "": // it keeps its address, if that is one of this driver
+		to, bad := e.hubAccess(h.Link)
+		if bad == nil {
+			_, bad = by.Endpoint(to.URL)
+		}
+		err = first(bad, tx.UpdateHubLink(h.Link))
+	case other || address != "":
 		err = tx.UpdateHubLink(h.Link)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return key, e.show(h, now)
+	return key, first(err, e.show(h, now))
 }
 
 // RollHubKey gives a hub that lives elsewhere a new key, which signs from now on.
@@ -209,7 +218,8 @@ func (e *Engine) fill(tx Tx, h *LinkedHub, now time.Time) (err error) {
 	return e.show(h, now)
 }
 
-// show fills in what may be shown of the address, and how the hub does.
+// show fills in what may be shown of the address, and how the hub does. Of an address that the
+// driver does not take any more nothing is.
 func (e *Engine) show(h *LinkedHub, now time.Time) (err error) {
 	h.Circuit, h.PerMinute = h.Link.Circuit(now), e.rateOf(h.Hub).calls
 	by := e.hubDrivers[h.Driver]
@@ -220,8 +230,8 @@ func (e *Engine) show(h *LinkedHub, now time.Time) (err error) {
 	if err != nil {
 		return err
 	}
-	h.Endpoint, err = by.Endpoint(string(address))
-	return err
+	h.Endpoint, _ = by.Endpoint(string(address))
+	return nil
 }
 
 // hubAccess opens how a hub is reached.

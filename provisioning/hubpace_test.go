@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -307,5 +308,68 @@ func TestHubsThatHangHoldNobodyUp(t *testing.T) {
 	w.must(err)
 	if took := time.Since(began); good.Count() != devices+1 || took > 4*time.Second {
 		t.Errorf("%d devices after %s", good.Count(), took)
+	}
+}
+
+// gate is a driver that answers of its own.
+type gate struct {
+	provisioning.HubDriver
+	endpoint func(address string) (string, error)
+	answers  func(ctx context.Context, to provisioning.HubAccess, want []provisioning.HubIdentity) []error // nil: the hub does
+}
+
+func (g *gate) Endpoint(address string) (string, error) {
+	if g.endpoint != nil {
+		return g.endpoint(address)
+	}
+	return g.HubDriver.Endpoint(address)
+}
+
+func (g *gate) Apply(ctx context.Context, to provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+	if g.answers != nil {
+		if said := g.answers(ctx, to, want); said != nil {
+			return said
+		}
+	}
+	return g.HubDriver.Apply(ctx, to, want)
+}
+
+func (g *gate) Devices(ctx context.Context, to provisioning.HubAccess, each func([]provisioning.HubFound) error) error {
+	return g.HubDriver.(provisioning.HubReader).Devices(ctx, to, each)
+}
+
+// gated puts a gate before the hubs in memory.
+func (w *world) gated() *gate {
+	w.t.Helper()
+	g := &gate{HubDriver: w.drivers[inMemory]}
+	w.drivers = map[string]provisioning.HubDriver{inMemory: g}
+	w.restart()
+	return g
+}
+
+// A call of one device has five seconds; one of many has as long as many take, and is over well
+// before another process takes them.
+func TestACallOfManyDevicesHasMoreTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hub := w.inMemory(provisioning.HubTraits{Batch: 100}, elsewhere)[0]
+	var left []time.Duration
+	w.gated().answers = func(ctx context.Context, _ provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+		end, bounded := ctx.Deadline()
+		if !bounded || len(want) > 1 && time.Until(end) < 6*time.Second { // that is what this hub takes
+			return slices.Repeat([]error{context.DeadlineExceeded}, len(want))
+		}
+		left = append(left, time.Until(end))
+		return nil
+	}
+	w.crowd("line", elsewhere, 3)
+	w.sweepHubs()
+	if hub.Count() != 3 || len(left) != 1 || left[0] > 30*time.Second {
+		t.Fatalf("%d devices; %v were left", hub.Count(), left)
+	}
+	w.crowd("alone", elsewhere, 1)
+	w.sweepHubs()
+	if hub.Count() != 4 || len(left) != 2 || left[1] > 5*time.Second {
+		t.Errorf("%d devices; %v were left", hub.Count(), left)
 	}
 }

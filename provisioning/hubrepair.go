@@ -117,5 +117,5 @@ func repairDevice(tx Tx, d HubDrift, removes bool, now time.Time) (bool, error) 
 	case !fault.Is(err, fault.NotFound):
 		return false, err
 	}
-	return true, tx.PutHubIdentity(HubIdentityRecord{HubPlace: d.HubPlace, Spelled: d.Spelled, Registration: d.Device, Generation: firstVersion(now), Since: now})
+	return true, tx.PutHubIdentity(HubIdentityRecord{HubPlace: d.HubPlace, Spelled: d.Spelled, Generation: firstVersion(now), Since: now})
 }

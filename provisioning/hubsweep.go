@@ -13,6 +13,7 @@ import (
 const (
 	hubCalls     = 8                // at once, to one hub
 	hubLimit     = 5 * time.Second  // one call
+	hubLongLimit = 20 * time.Second // one call of several devices, which a driver may have to repeat for each
 	hubStep      = 20 * time.Second // a step begins no call after this, and a sweep no step
 	hubLease     = time.Minute      // a step that was cut off is taken up again after this
 	hubTurns     = 32               // hubs told at once
@@ -36,6 +37,12 @@ func (e *Engine) SweepFailedHubs(ctx context.Context, jobs Store) (more bool, er
 }
 
 func (e *Engine) sweepHubs(ctx context.Context, jobs Store, failed bool) (more bool, err error) {
+	more, err = e.tellHubs(ctx, jobs, failed)
+	rest, confirmed := e.confirmRetirements(ctx, jobs)
+	return more || rest, errors.Join(err, confirmed)
+}
+
+func (e *Engine) tellHubs(ctx context.Context, jobs Store, failed bool) (more bool, err error) {
 	var links []HubLink
 	hubs := map[string]Hub{}
 	err = jobs.View(ctx, func(tx Tx) error {

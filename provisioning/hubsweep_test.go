@@ -655,3 +655,130 @@ func TestAHubSaysWhetherItIsThere(t *testing.T) {
 		t.Error("a test told of a device")
 	}
 }
+
+// A hub may tell ids apart by case: a device keeps the spelling that its hub knows while it is there.
+func TestADeviceKeepsItsSpellingOnItsHub(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hub := w.inMemory(provisioning.HubTraits{Batch: 1}, elsewhere)[0]
+	var told []string
+	away := false
+	w.gated().answers = func(_ context.Context, _ provisioning.HubAccess, want []provisioning.HubIdentity) []error {
+		if away {
+			return []error{fault.New(fault.Unavailable, "hub-unavailable", "the hub answered 503")}
+		}
+		told = append(told, want[0].DeviceID)
+		return nil
+	}
+	as := func(spelled, on string) edit {
+		return func(d *provisioning.Draft) { d.DeviceID, d.Hubs = spelled, []string{on} }
+	}
+	key := w.keyed(provisioning.Individual, "d1", as("Pump", elsewhere))
+	comes := func(want string) {
+		t.Helper()
+		w.pass(time.Minute)
+		_, err := w.register(w.signing("d1", key))
+		w.must(err)
+		w.sweepHubs()
+		if reg := w.registration("d1"); reg.DeviceID != want {
+			t.Errorf("it is told that it is %s on its hub, want %s", reg.DeviceID, want)
+		}
+	}
+	comes("Pump")
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", elsewhere))
+	comes("Pump")
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", elsewhere), func(d *provisioning.Draft) { d.IoTEdge = true })
+	w.sweepHubs()
+
+	t.Log("it leaves, and is back before its hub has heard of that")
+	away = true
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", builtIn))
+	comes("PUMP")
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", elsewhere))
+	comes("PUMP") // it waits for its hub, and is told nothing yet
+	away = false
+	w.pass(time.Hour)
+	w.sweepHubs()
+	w.isIn("d1", provisioning.Assigned)
+	if reg := w.registration("d1"); reg.DeviceID != "Pump" {
+		t.Errorf("it is told that it is %s on its hub", reg.DeviceID)
+	}
+	for _, name := range told {
+		if name != "Pump" {
+			t.Errorf("the hub was told of %s", told)
+		}
+	}
+	if _, there := hub.Device("Pump"); !there {
+		t.Error("it is not there")
+	}
+
+	t.Log("once its hub has removed it the next spelling counts")
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", builtIn))
+	comes("PUMP")
+	w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, as("PUMP", elsewhere))
+	comes("PUMP")
+	if d, there := hub.Device("Pump"); !there || d.DeviceID != "PUMP" {
+		t.Errorf("there %v as %s", there, d.DeviceID)
+	}
+}
+
+// A driver that reads addresses more strictly than the one a hub was linked with takes nothing away.
+func TestAHubWhoseAddressIsRefusedIsShownAllTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.inMemory(provisioning.HubTraits{Batch: 1, Signed: true}, elsewhere)
+	w.gated().endpoint = func(string) (string, error) {
+		return "", fault.New(fault.Malformed, "hub-address", "not like this").At("/url")
+	}
+	if h := w.linkedHub(elsewhere); h.Endpoint != "" || h.Circuit == "" {
+		t.Errorf("%+v", h)
+	}
+	list, err := w.engine.LinkedHubs(w.ctx)
+	w.must(err)
+	if len(list) != 2 {
+		t.Errorf("%d hubs", len(list))
+	}
+	w.linkedSettings(elsewhere, func(h *provisioning.Hub) { h.Draining = true })
+	if _, _, err := w.engine.RollHubKey(w.ctx, ann, elsewhere, provisioning.Precondition{Any: true}); err != nil {
+		t.Error(err)
+	}
+	w.must(w.engine.DeleteHub(w.ctx, ann, elsewhere, provisioning.Precondition{Any: true}))
+
+	t.Log("another driver has to take the address that is kept")
+	hook := w.linked("posted.example.net")
+	link := func(address string) error {
+		_, _, err := w.engine.LinkHub(w.ctx, ann, provisioning.Hub{Name: "posted.example.net", Driver: inMemory, Weight: 1}, address, provisioning.Precondition{Any: true})
+		return err
+	}
+	for _, address := range []string{"", hook.URL} {
+		if err := link(address); fault.RuleOf(err) != "hub-address" {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestAHubThatGetsAnotherDriverGetsAKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.linkedIoTHub(elsewhere, 1000)
+	r := hubtest.NewReceiver(t)
+	link := func(address string) []byte {
+		t.Helper()
+		_, key, err := w.engine.LinkHub(w.ctx, ann, provisioning.Hub{Name: elsewhere, Driver: hubwebhook.Name, Weight: 1}, address, provisioning.Precondition{Any: true})
+		w.must(err)
+		return key
+	}
+	key := link(r.URL)
+	if len(key) == 0 {
+		t.Fatal("nobody knows the key that signs")
+	}
+	r.SignedWith(key)
+	for _, address := range []string{"", r.URL} {
+		if link(address) != nil {
+			t.Error("it got another")
+		}
+	}
+	w.crowd("line", elsewhere, 1)
+	w.sweepHubs()
+	w.isIn("line-0", provisioning.Assigned)
+}

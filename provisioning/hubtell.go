@@ -115,12 +115,18 @@ func (d *tellingOf) read(r *hubReading) error {
 		}
 		return nil
 	}
-	if !shut {
-		if d.held, err = r.held(reg); err != nil {
-			return err
-		}
+	held, err := r.held(reg)
+	if err != nil {
+		return err
 	}
 	d.want.Present, d.want.Enabled = true, !shut
+	switch {
+	case shut || held == "":
+	case reg.State == Assigning:
+		d.held = held
+	default: // it was shut out before it was assigned, and registers again first
+		d.want.Enabled = false
+	}
 	if !reg.Owner.IsZero() {
 		entry, err := r.entry(reg.Owner)
 		if err != nil {
@@ -135,11 +141,11 @@ func (d *tellingOf) read(r *hubReading) error {
 	return nil
 }
 
-// held is the rule word of why a registration that waits for its hub is not to be assigned any
-// more (INV-D5), "" when it is. One that is assigned is left alone: what its hub knows of it
-// changes, and does not come to be (scenarios J1).
+// held is the rule word of why a registration that waits for its hub, or was shut out before it was
+// assigned, is not to come in any more (INV-D5), "" when it is. One that is assigned is left
+// alone: what its hub knows of it changes, and does not come to be (scenarios J1).
 func (r *hubReading) held(reg Registration) (string, error) {
-	if reg.State != Assigning {
+	if reg.State != Assigning && reg.State != Unassigned {
 		return "", nil
 	}
 	if reg.Owner.IsZero() {
@@ -215,7 +221,11 @@ func (t *telling) batch(ctx context.Context, list []tellingOf, late bool) error 
 		return errors.Join(errs...)
 	}
 	if len(told) > 0 {
-		limited, cancel := context.WithTimeout(ctx, hubLimit)
+		limit := hubLimit
+		if len(want) > 1 {
+			limit = hubLongLimit
+		}
+		limited, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		answers := t.driver.Apply(limited, t.to, want)
 		if ctx.Err() == nil {
@@ -344,6 +354,7 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 		return held, err
 	}
 	reg.State, reg.Updated, reg.Version = Assigned, now, reg.Version+1
+	reg.DeviceID = rec.Spelled
 	event := audit.Event{At: now, Actor: jobHubs, Action: audit.Registered, Subject: "registration:" + reg.ID.String(), Body: audit.Body(map[string]any{
 		"operation": reg.Operation.ID, "state": string(reg.State), "hub": reg.Hub, "deviceId": reg.DeviceID,
 	})}
@@ -351,9 +362,10 @@ func (t *telling) confirmed(tx Tx, d tellingOf, now time.Time) (held string, err
 }
 
 // removed ends what is kept of a device that its hub has removed. That is put on record of one
-// whose registration is on no hub now; of one that moved the new hub's confirmation is.
+// whose registration is on no hub now, and of one that was nobody's; of one that moved the new
+// hub's confirmation is.
 func (d tellingOf) removed(tx Tx, now time.Time) error {
-	if err := first(tx.DeleteHubIdentity(d.HubPlace), tx.ConfirmRetirement(d.Registration, now)); err != nil {
+	if err := tx.DeleteHubIdentity(d.HubPlace); err != nil {
 		return err
 	}
 	reg, err := tx.Registration(d.Registration)
@@ -363,8 +375,11 @@ func (d tellingOf) removed(tx Tx, now time.Time) error {
 	if err != nil || reg.Hub != "" {
 		return err
 	}
-	return tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDeviceDeleted, Subject: hubSubject(d.Hub, d.Device),
-		Body: audit.Body(map[string]any{"registration": d.Registration.String(), "generation": d.Generation})})
+	facts := map[string]any{"generation": d.Generation}
+	if !d.Registration.IsZero() {
+		facts["registration"] = d.Registration.String()
+	}
+	return tx.Append(audit.Event{At: now, Actor: jobHubs, Action: audit.HubDeviceDeleted, Subject: hubSubject(d.Hub, d.Device), Body: audit.Body(facts)})
 }
 
 // endOverlap has the planner look at a registration one of whose certificates waits for its

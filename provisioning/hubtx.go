@@ -32,7 +32,7 @@ type HubPlace struct {
 type HubIdentityRecord struct {
 	HubPlace
 	Spelled      string                // the device id as first written
-	Registration verify.RegistrationID // whose device it is, or was: one that lives elsewhere by now is to be removed
+	Registration verify.RegistrationID // whose device it is, or was: one that lives elsewhere by now is to be removed; zero: nobody's, and to be removed
 	Generation   int64
 	Applied      int64     // the last generation that the hub confirmed; 0: none
 	AsOf         time.Time // that was what stood then
@@ -75,7 +75,8 @@ type HubIdentityTx interface {
 	TakeHubIdentities(hub string, now, until time.Time, limit int) ([]HubIdentityRecord, error)
 	// CountHubAhead counts the devices that a hub is to be told of, and says since when.
 	CountHubAhead(hub string) (n int64, oldest time.Time, err error)
-	// PutHubIdentity makes a device ahead: the one that is there becomes the registration's.
+	// PutHubIdentity makes a device ahead: the one that is there becomes the registration's, and
+	// keeps its spelling.
 	PutHubIdentity(HubIdentityRecord) error
 	// StepHubIdentity makes a device ahead, if it is on a hub that lives elsewhere; on any other
 	// it does nothing.

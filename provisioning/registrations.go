@@ -99,10 +99,15 @@ func stays(reg Registration) error {
 	return fault.New(fault.Conflict, RuleRegistrationHeld, "the registration is held, and without its record the device would come in again: release it first").About("registration " + reg.ID.String())
 }
 
-// deleteRecord removes a registration's record, and says so with facts beside its own.
+// deleteRecord removes a registration's record and its device from hubs, as leave has it.
 func (w hubWriting) deleteRecord(tx Tx, was Registration, fromHub bool, facts map[string]any) error {
+	return first(w.leave(tx, was, fromHub), w.forget(tx, was, facts))
+}
+
+// forget removes a registration's record, and says so with facts beside its own.
+func (w hubWriting) forget(tx Tx, was Registration, facts map[string]any) error {
 	body := map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()}
 	maps.Copy(body, facts)
-	return first(dropRetained(tx, was, w.at), w.leave(tx, was, fromHub), tx.DeleteTwin(was.ID), tx.DeleteRoll(was.ID), tx.DeleteRegistration(was.ID, was.Version),
+	return first(dropRetained(tx, was, w.at), tx.DeleteTwin(was.ID), tx.DeleteRoll(was.ID), tx.DeleteRegistration(was.ID, was.Version),
 		tx.Append(audit.Event{At: w.at, Actor: w.actor, Action: audit.RegistrationDeleted, Subject: "registration:" + was.ID.String(), Body: audit.Body(body)}))
 }

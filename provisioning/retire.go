@@ -161,6 +161,10 @@ func (how retiring) facts(more map[string]any) map[string]any {
 // everywhere.
 func (w hubWriting) retire(tx Tx, r retiree, how retiring) (Retirement, error) {
 	done := Retirement{ID: r.id, Spelled: r.spelled, RetirePlan: r.plan, Deleted: how.deleteRecord && r.reg != nil, Actor: w.actor, Campaign: how.campaign, At: w.at}
+	was, err := tx.Retirement(r.id)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return done, err
+	}
 	awaited, err := tx.StepHubIdentities(r.id, w.at)
 	if err != nil {
 		return done, err
@@ -182,9 +186,10 @@ func (w hubWriting) retire(tx Tx, r retiree, how retiring) (Retirement, error) {
 		return done, err
 	}
 	if r.reg != nil {
-		if how.deleteRecord {
-			err = w.deleteRecord(tx, *r.reg, true, how.facts(map[string]any{"retired": true}))
-		} else {
+		err := w.offBuiltIn(tx, *r.reg)
+		if err == nil && how.deleteRecord {
+			err = w.forget(tx, *r.reg, how.facts(map[string]any{"retired": true}))
+		} else if err == nil {
 			err = w.takeFromService(tx, *r.reg)
 		}
 		if err != nil {
@@ -195,7 +200,7 @@ func (w hubWriting) retire(tx Tx, r retiree, how retiring) (Retirement, error) {
 	if r.plan.Hub != "" {
 		facts["hub"], facts["deviceId"] = r.plan.Hub, r.plan.Device.String()
 	}
-	return done, first(tx.PutRetirement(done), tx.Append(audit.Event{At: w.at, Actor: w.actor, Action: audit.DeviceRetired, Subject: "registration:" + r.id.String(), Body: audit.Body(facts)}))
+	return done, first(tx.PutRetirement(done.after(was)), tx.Append(audit.Event{At: w.at, Actor: w.actor, Action: audit.DeviceRetired, Subject: "registration:" + r.id.String(), Body: audit.Body(facts)}))
 }
 
 // shutOut disables the device's own enrollment, or makes a disabled one that shadows every group
@@ -217,10 +222,20 @@ func (w hubWriting) shutOut(tx Tx, r retiree, keys [2][]byte) error {
 	return first(tx.InsertEnrollment(exception), tx.Append(entryEvent(w.actor, audit.EnrollmentCreated, Enrollment{}, exception, w.at)))
 }
 
+// offBuiltIn takes a registration's device off the built-in hub, if it lives there. Others have been
+// stepped.
+func (w hubWriting) offBuiltIn(tx Tx, reg Registration) error {
+	elsewhere, err := livesElsewhere(tx, reg.place())
+	if err != nil || elsewhere {
+		return err
+	}
+	return w.takeOff(tx, reg)
+}
+
 // takeFromService leaves a registration's record without hub and certificates. It belongs to
 // the enrollment that shuts the device out, so that no group counts it any more.
 func (w hubWriting) takeFromService(tx Tx, reg Registration) error {
-	if err := first(dropRetained(tx, reg, w.at), w.leave(tx, reg, true), tx.DeleteRoll(reg.ID)); err != nil {
+	if err := first(dropRetained(tx, reg, w.at), tx.DeleteRoll(reg.ID)); err != nil {
 		return err
 	}
 	reg.Owner = Owner{Kind: Individual, ID: reg.ID}

@@ -12,6 +12,7 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/store"
 )
 
 // retires takes a device out of service and insists on what the preview said of it.
@@ -195,5 +196,159 @@ func TestARetirementSaysThatTheHubKeepsADeviceOfThisName(t *testing.T) {
 	w.forget("d1")
 	if done := w.retires("d1", false); !slices.Equal(done.Open, []string{provisioning.OpenHubDevice}) {
 		t.Errorf("%v stay open", done.Open)
+	}
+}
+
+// waits wants a retirement to wait for so many hubs, wherever that is said.
+func (w *world) waits(name string, want int64) provisioning.Retirement {
+	w.t.Helper()
+	r, err := w.engine.Retirement(w.ctx, id(w, name))
+	w.must(err)
+	list, err := w.engine.Retirements(w.ctx, provisioning.RetirementFilter{Pending: true})
+	w.must(err)
+	n, err := w.engine.PendingRetirements(w.ctx)
+	w.must(err)
+	if r.Awaited != want || r.Confirmed.IsZero() != (want > 0) || int64(len(list)) != min(want, 1) || n != min(want, 1) {
+		w.t.Fatalf("%d hubs have not confirmed (%v; %d listed, %d counted), want %d", r.Awaited, r.Confirmed, len(list), n, want)
+	}
+	return r
+}
+
+// A hub that is given up confirms nothing, and is waited for no more.
+func TestARetirementDoesNotWaitForAHubThatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		one, two := w.linked("one.example.net"), w.linked("two.example.net")
+		key := w.keyed(provisioning.Individual, "d1", livingOn("one.example.net"))
+		_, err := w.register(w.signing("d1", key))
+		w.must(err)
+		w.sweepHubs()
+		w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, livingOn("two.example.net"))
+		w.pass(time.Minute)
+		_, err = w.register(w.signing("d1", key))
+		w.must(err)
+		one.Answers(down)
+		two.Answers(down)
+		if done := w.retires("d1", false); done.Awaited != 2 {
+			t.Fatalf("%+v", done)
+		}
+		w.sweepHubs()
+		w.waits("d1", 2)
+		w.put(provisioning.Individual, "d1", provisioning.Attestation{Role: provisioning.RoleKey}, disabled, livingOn(builtIn)) // names no hub that goes
+		abandon := func(name string) {
+			t.Helper()
+			w.pass(time.Minute)
+			w.must(w.engine.AbandonHub(w.ctx, ann, name, provisioning.Precondition{Any: true}))
+			w.sweepHubs()
+		}
+		abandon("one.example.net")
+		w.waits("d1", 1)
+		abandon("two.example.net")
+		if r := w.waits("d1", 0); r.Confirmed != w.now() || r.State() != provisioning.RetirementDone {
+			t.Errorf("%s, confirmed at %s", r.State(), r.Confirmed)
+		}
+	})
+}
+
+// The place on the hub is another device's before the hub has heard that this one leaves.
+func TestARetirementEndsWhenItsPlaceIsAnothers(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		hub := w.linked(elsewhere)
+		pump := func(d *provisioning.Draft) { d.DeviceID, d.Hubs = "pump", []string{elsewhere} }
+		_, err := w.register(w.signing("d1", w.keyed(provisioning.Individual, "d1", pump)))
+		w.must(err)
+		w.sweepHubs()
+		hub.Answers(down)
+		w.retires("d1", false)
+		w.sweepHubs()
+		if r := w.waits("d1", 1); r.State() != provisioning.RetirementPending {
+			t.Errorf("%s", r.State())
+		}
+		w.pass(time.Minute)
+		_, err = w.register(w.signing("d2", w.keyed(provisioning.Individual, "d2", pump)))
+		w.must(err)
+		w.sweepOnce()
+		w.waits("d1", 0) // nothing tells the hub of d1 any more
+		hub.Answers(nil)
+		w.pass(time.Hour)
+		w.sweepHubs()
+		w.isIn("d2", provisioning.Assigned)
+		if _, there := hub.Device("pump"); !there {
+			t.Error("the device that came is not there")
+		}
+	})
+}
+
+// A device that was retired, came back and moves on is done with what was before.
+func TestAMoveAfterwardsIsNoAffairOfARetirement(t *testing.T) {
+	t.Parallel()
+	w, hub, device := elsewhereFactory(t)
+	_, err := w.enroll(device)
+	w.must(err)
+	w.sweepHubs()
+	w.retires("d1", false)
+	w.sweepHubs()
+	was := w.waits("d1", 0)
+	w.leave("d1")
+	w.pass(time.Minute)
+	_, err = w.enroll(device)
+	w.must(err)
+	w.sweepHubs()
+	hub.Answers(down)
+	w.pass(time.Minute)
+	w.must(w.engine.DeleteRegistration(w.ctx, ann, id(w, "d1"), provisioning.Precondition{Any: true}))
+	w.sweepHubs()
+	if r := w.waits("d1", 0); r.Confirmed != was.Confirmed || r.State() != provisioning.RetirementDone {
+		t.Errorf("%s, confirmed at %s, was at %s", r.State(), r.Confirmed, was.Confirmed)
+	}
+}
+
+// One act tells a hub one thing.
+func TestARetirementStepsTheHubOnce(t *testing.T) {
+	t.Parallel()
+	for _, deleteRecord := range []bool{false, true} {
+		w, hub, device := elsewhereFactory(t)
+		_, err := w.enroll(device)
+		w.must(err)
+		w.sweepHubs()
+		was := w.identity(elsewhere, "d1")
+		w.retires("d1", deleteRecord)
+		if is := w.identity(elsewhere, "d1"); is.Generation != was.Generation+1 {
+			t.Errorf("generation %d after %d, record deleted %v", is.Generation, was.Generation, deleteRecord)
+		}
+		w.sweepHubs()
+		if _, there := hub.Device("d1"); there {
+			t.Error("it is still there")
+		}
+	}
+}
+
+// What was done at first stays on the receipt when the rest is done, until the device has been back.
+func TestAReceiptKeepsWhatWasDoneAtFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := testkit.Chain(t, "root > mid > d1")
+	w.anchor(f.Get("root"), true)
+	line := w.group("line", f.Get("mid"))
+	device := w.presenting("d1", f.Get("d1").Chain()...)
+	_, err := w.enroll(device)
+	w.must(err)
+	first := w.retires("d1", false)
+	w.retires("d1", true)
+	is := w.waits("d1", 0)
+	if is.Entry != provisioning.FateException || is.HubPlace != first.HubPlace || is.Certificates != 1 || is.Owner != line.Owner ||
+		!slices.Equal(is.Open, first.Open) || !is.Deleted || is.At != w.now() {
+		t.Errorf("on record is %+v, at first %+v", is, first)
+	}
+
+	w.leave("d1")
+	w.pass(time.Minute)
+	w.assigned(device)
+	next := w.retires("d1", false)
+	if is := w.waits("d1", 0); fmt.Sprintf("%+v", is) != fmt.Sprintf("%+v", next) || is.Certificates != 0 || is.Deleted {
+		t.Errorf("on record is %+v, done was %+v", is, next)
 	}
 }

@@ -1,7 +1,9 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/passmuster/muster/verify"
@@ -43,9 +45,48 @@ type Retirement struct {
 	Actor     string
 	Campaign  string // that it was part of; "": none
 	At        time.Time
-	Awaited   int64     // hubs that live elsewhere and have not confirmed
-	Confirmed time.Time // when the last one had; zero: not yet
-	Returned  bool      // it has registered since
+	Confirmed time.Time // when no hub was waited for any more; zero: not yet, or it is not written yet
+	Awaited   int64     // hubs that live elsewhere and have not confirmed: read, not written
+	Returned  bool      // it has registered since: read, not written
+}
+
+// RetirementState says how far a retirement is.
+type RetirementState string
+
+// The states of a retirement.
+const (
+	RetirementPending  RetirementState = "pending"
+	RetirementDone     RetirementState = "done"
+	RetirementReturned RetirementState = "returned"
+)
+
+// State says whether the device has registered since, or hubs have not confirmed.
+func (r Retirement) State() RetirementState {
+	switch {
+	case r.Returned:
+		return RetirementReturned
+	case r.Awaited > 0:
+		return RetirementPending
+	}
+	return RetirementDone
+}
+
+// after is the receipt of a device that was retired before and has not come back: what was done then
+// stays on it.
+func (r Retirement) after(was Retirement) Retirement {
+	if was.ID.IsZero() || was.Returned {
+		return r
+	}
+	if was.HubPlace == (HubPlace{}) {
+		was.HubPlace = r.HubPlace
+	}
+	was.Elsewhere = was.Elsewhere || r.Elsewhere
+	was.Certificates += r.Certificates
+	was.Open = slices.Compact(slices.Sorted(slices.Values(slices.Concat(was.Open, r.Open))))
+	r.RetirePlan = was.RetirePlan
+	r.Deleted = r.Deleted || was.Deleted
+	r.Campaign = cmp.Or(r.Campaign, was.Campaign)
+	return r
 }
 
 // RetirementFilter narrows a list of retirements, by id.
@@ -62,10 +103,35 @@ type RetirementTx interface {
 	Retirements(RetirementFilter) ([]Retirement, error)
 	// PutRetirement writes over an earlier one of the device.
 	PutRetirement(Retirement) error
-	// ConfirmRetirement counts one of the hubs that a device's retirement waits for, if it does.
+	// ConfirmedRetirements lists those that wait for no hub any more; ConfirmRetirement writes
+	// that of one, if it still holds.
+	ConfirmedRetirements(limit int) ([]verify.RegistrationID, error)
 	ConfirmRetirement(id verify.RegistrationID, now time.Time) error
 	// CountPendingRetirements counts those that wait for a hub.
 	CountPendingRetirements() (int64, error)
+}
+
+// confirmRetirements notes which retirements wait for no hub any more: the last one has removed the
+// device, or was given up, or has another device in its place.
+func (e *Engine) confirmRetirements(ctx context.Context, jobs Store) (more bool, err error) {
+	var page []verify.RegistrationID
+	err = jobs.View(ctx, func(tx Tx) error {
+		page, err = tx.ConfirmedRetirements(confirmPage)
+		return err
+	})
+	if err != nil || len(page) == 0 {
+		return false, err
+	}
+	now := e.now()
+	err = jobs.Update(ctx, func(tx Tx) error {
+		for _, id := range page {
+			if err := tx.ConfirmRetirement(id, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err == nil && len(page) == confirmPage, err
 }
 
 // Retirement reads one.

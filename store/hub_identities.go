@@ -34,9 +34,9 @@ var (
 	countHubAhead     = statement("SELECT count(*), COALESCE(min(since), 0)" + ahead)
 	takeHubIdentity   = statement("UPDATE hub_identities SET generation = ?, next_try = ? WHERE hub = ? AND device = ?")
 
-	// What is on a hub comes, or changes: the hub is to be told.
+	// What is on a hub comes, or changes: the hub is to be told, by the name that it knows.
 	putHubIdentity = statement("INSERT INTO hub_identities (" + hubIdentityColumns.list("") + ") VALUES (" + marks(len(hubIdentityColumns)) + ") " +
-		"ON CONFLICT (hub, device) DO UPDATE SET spelled = excluded.spelled, registration_id = excluded.registration_id, " +
+		"ON CONFLICT (hub, device) DO UPDATE SET registration_id = excluded.registration_id, " +
 		"since = CASE WHEN hub_identities.generation > hub_identities.applied THEN hub_identities.since ELSE excluded.since END, " +
 		"generation = hub_identities.generation + 1, tries = 0, next_try = 0, problem = ''")
 	stepHubIdentity = statement("UPDATE hub_identities SET since = CASE WHEN generation > applied THEN since ELSE ? END, generation = generation + 1, " +

@@ -9,21 +9,31 @@ import (
 )
 
 var retirementColumns = cols("t registration_id, t spelled, t entry, i owner_kind, t owner_id, t hub, t device, i elsewhere, i certificates, t stays_open, i deleted, " +
-	"t actor, t campaign, i retired_at, i awaited, i confirmed")
+	"t actor, t campaign, i retired_at, i confirmed")
 
 // hasReturned is of a device that registered after it was retired.
 const hasReturned = "(r.id IS NOT NULL AND r.state IN ('assigned', 'assigning') AND r.operation_at > t.retired_at)"
 
+// toldOf are the hubs that know a device; of a retired one that has not returned, those that are to
+// remove it. While there are any, its retirement waits.
+const (
+	toldOf = " FROM hub_identities h WHERE h.registration_id = t.registration_id"
+	open   = "t.confirmed = 0 AND NOT " + hasReturned
+	waits  = open + " AND EXISTS (SELECT 1" + toldOf + ")"
+)
+
 var (
 	fromRetirements = " FROM retirements t LEFT JOIN registrations r ON r.id = t.registration_id"
-	readRetirements = "SELECT " + retirementColumns.list("t.") + ", CASE WHEN " + hasReturned + " THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END" + fromRetirements
+	readRetirements = "SELECT " + retirementColumns.list("t.") + ", CASE WHEN " + open + " THEN (SELECT count(*)" + toldOf + ") ELSE CAST(0 AS BIGINT) END, " +
+		"CASE WHEN " + hasReturned + " THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END" + fromRetirements
 )
 
 var (
 	selectRetirement  = statement(readRetirements + " WHERE t.registration_id = ?")
 	putRetirement     = statement(insert("retirements", retirementColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + retirementColumns.excluded("registration_id"))
-	confirmRetirement = statement("UPDATE retirements SET confirmed = CASE WHEN awaited = 1 THEN CAST(? AS BIGINT) ELSE 0 END, awaited = awaited - 1 WHERE registration_id = ? AND awaited > 0")
-	countPending      = statement("SELECT count(*)" + fromRetirements + " WHERE t.confirmed = 0 AND NOT " + hasReturned).apart()
+	leftRetirements   = statement("SELECT t.registration_id FROM retirements t WHERE t.confirmed = 0 AND NOT EXISTS (SELECT 1" + toldOf + ") ORDER BY t.registration_id LIMIT ?").apart()
+	confirmRetirement = statement("UPDATE retirements SET confirmed = ? WHERE registration_id = ? AND confirmed = 0 AND NOT EXISTS (SELECT 1 FROM hub_identities h WHERE h.registration_id = retirements.registration_id)")
+	countPending      = statement("SELECT count(*)" + fromRetirements + " WHERE " + waits).apart()
 )
 
 // words reads words with a space between them.
@@ -40,7 +50,7 @@ func scanRetirement(r *row) provisioning.Retirement {
 	x.HubPlace = provisioning.HubPlace{Hub: r.text(), Device: r.id()}
 	x.Elsewhere, x.Certificates, x.Open = r.bool(), r.int(), words(r.text())
 	x.Deleted, x.Actor, x.Campaign, x.At = r.bool(), r.text(), r.text(), r.time()
-	x.Awaited, x.Confirmed, x.Returned = r.int(), r.time(), r.bool()
+	x.Confirmed, x.Awaited, x.Returned = r.time(), r.int(), r.bool()
 	return x
 }
 
@@ -54,7 +64,7 @@ func (t *tx) Retirements(f provisioning.RetirementFilter) ([]provisioning.Retire
 		w.add("t.campaign = ?", f.Campaign)
 	}
 	if f.Pending {
-		w.add("t.confirmed = 0 AND NOT " + hasReturned)
+		w.add(waits)
 	}
 	if !f.After.IsZero() {
 		w.add("t.registration_id > ?", f.After.String())
@@ -65,7 +75,11 @@ func (t *tx) Retirements(f provisioning.RetirementFilter) ([]provisioning.Retire
 
 func (t *tx) PutRetirement(r provisioning.Retirement) error {
 	return t.exec(putRetirement, r.ID.String(), r.Spelled, string(r.Entry), int64(r.Owner.Kind), r.Owner.ID.String(), r.Hub, r.Device.String(), flag(r.Elsewhere), r.Certificates,
-		strings.Join(r.Open, " "), flag(r.Deleted), r.Actor, r.Campaign, micros(r.At), r.Awaited, micros(r.Confirmed))
+		strings.Join(r.Open, " "), flag(r.Deleted), r.Actor, r.Campaign, micros(r.At), micros(r.Confirmed))
+}
+
+func (t *tx) ConfirmedRetirements(limit int) ([]verify.RegistrationID, error) {
+	return all(t, leftRetirements, (*row).id, atMost(limit))
 }
 
 func (t *tx) ConfirmRetirement(id verify.RegistrationID, now time.Time) error {

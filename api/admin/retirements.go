@@ -73,17 +73,10 @@ func (d *door) addRetirements() {
 }
 
 func retirementOf(r provisioning.Retirement) (Retirement, error) {
-	out := Retirement{
-		RegistrationID: r.Spelled, State: "done", Ending: endingOf(r.RetirePlan), Owner: ownerOf(r.Owner), RecordDeleted: r.Deleted,
+	return Retirement{
+		RegistrationID: r.Spelled, State: string(r.State()), Ending: endingOf(r.RetirePlan), Owner: ownerOf(r.Owner), RecordDeleted: r.Deleted,
 		Campaign: r.Campaign, By: r.Actor, At: instant(r.At), Awaited: r.Awaited, Confirmed: instant(r.Confirmed),
-	}
-	switch {
-	case r.Returned:
-		out.State = "returned"
-	case r.Awaited > 0:
-		out.State = "pending"
-	}
-	return out, nil
+	}, nil
 }
 
 func (d *door) previewRetire(ctx context.Context, in *EntryID) (*found[retiring], error) {

@@ -21,7 +21,6 @@ import (
 	"github.com/passmuster/muster/hub/mosquitto"
 	"github.com/passmuster/muster/internal/callout"
 	"github.com/passmuster/muster/internal/fault"
-	"github.com/passmuster/muster/verify"
 )
 
 // mosquittoConfig are Mosquitto brokers, by the name of the hub that each is linked as.
@@ -98,23 +97,26 @@ func (b mosquittoConfig) open(idScope string, own bool) (map[string]mosquitto.Br
 			}
 		}
 		if c.Certificate != "" {
-			pair, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
-			if err != nil {
-				return nil, fmt.Errorf("mosquitto.%s: %w", name, err)
+			is.Certificate = func() (*tls.Certificate, error) { return brokerCertificate(name, c.Certificate, c.Key) }
+			if _, err := is.Certificate(); err != nil {
+				return nil, err
 			}
-			if cn := pair.Leaf.Subject.CommonName; couldBeDevice(cn) {
-				return nil, fault.New(fault.Malformed, "config", "mosquitto.%s: a device could have the CN %s, and with it Muster's rights: it needs another character, such as ~", name, cn)
-			}
-			is.Certificate = &pair
 		}
 		out[name] = is
 	}
 	return out, nil
 }
 
-func couldBeDevice(name string) bool {
-	_, err := verify.ParseRegistrationID(name)
-	return err == nil
+// brokerCertificate reads what the server shows to a broker: it may be renewed while the server runs.
+func brokerCertificate(broker, file, key string) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(file, key)
+	if err != nil {
+		return nil, fmt.Errorf("mosquitto.%s: %w", broker, err)
+	}
+	if cn := pair.Leaf.Subject.CommonName; mosquitto.CouldBeDevice(cn) {
+		return nil, fault.New(fault.Malformed, "config", "mosquitto.%s: a device could have the CN %s, and with it Muster's rights: it needs another character, such as ~", broker, cn)
+	}
+	return &pair, nil
 }
 
 // openMosquitto makes the driver of this id scope's brokers.

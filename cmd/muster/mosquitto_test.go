@@ -28,20 +28,31 @@ func TestABrokersFilesAreOfOneIDScope(t *testing.T) {
 
 func TestACertificateForABrokerIsNoDevices(t *testing.T) {
 	dir := t.TempDir()
-	open := func(cn string) error {
+	write := func(cn string) {
 		e := testkit.SelfSigned(t, cn)
 		for name, text := range map[string][]byte{"control.pem": e.PEM(), "control.key": testkit.KeyPEM(t, e.Key)} {
 			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		_, err := mosquittoConfig{"mqtt.example.net": {Certificate: filepath.Join(dir, "control.pem"), Key: filepath.Join(dir, "control.key")}}.open("", true)
-		return err
 	}
-	if err := open("muster~control"); err != nil {
-		t.Error(err)
+	const broker = "mqtt.example.net"
+	config := mosquittoConfig{broker: {Certificate: filepath.Join(dir, "control.pem"), Key: filepath.Join(dir, "control.key")}}
+	write("muster~control")
+	got, err := config.open("", true)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := open("control"); fault.RuleOf(err) != "config" {
+	write("muster~renewed")
+	pair, err := got[broker].Certificate()
+	if err != nil || pair.Leaf.Subject.CommonName != "muster~renewed" {
+		t.Errorf("it was renewed, and is %v (%v)", pair, err)
+	}
+	write("control")
+	if _, err := got[broker].Certificate(); fault.RuleOf(err) != "config" {
 		t.Errorf("a name that a device could have: %v", err)
+	}
+	if _, err := config.open("", true); fault.RuleOf(err) != "config" {
+		t.Errorf("a name that a device could have, at start: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -376,6 +377,40 @@ func TestAllDevicesAreReadPageByPage(t *testing.T) {
 	})
 	if err := driver(hub).Devices(t.Context(), hub.Access(), func([]provisioning.HubFound) error { return nil }); fault.RuleOf(err) != "hub-unavailable" {
 		t.Errorf("a hub that goes round: %v", err)
+	}
+}
+
+func TestAHubThatIsReadTooFastIsReadOn(t *testing.T) {
+	t.Parallel()
+	hub := hubtest.NewIoTHub(t)
+	for chunk := range slices.Chunk(presses(t, 150), 100) {
+		tell(t, hub, chunk)
+	}
+	throttles, pages := 1, 0
+	hub.Answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		if pages == 0 || throttles == 0 {
+			return false
+		}
+		throttles--
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	})
+	devices := 0
+	read := func(ctx context.Context) error {
+		return driver(hub).Devices(ctx, hub.Access(), func(page []provisioning.HubFound) error {
+			pages, devices = pages+1, devices+len(page)
+			return nil
+		})
+	}
+	if err := read(t.Context()); err != nil || devices != 150 || throttles != 0 {
+		t.Errorf("%d devices, %v", devices, err)
+	}
+	throttles = 1 << 20
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if f := fault.As(read(ctx)); f == nil || f.Rule != "hub-unavailable" || f.RetryAfter != time.Second {
+		t.Errorf("it has no time: %+v", f)
 	}
 }
 

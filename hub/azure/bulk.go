@@ -111,7 +111,7 @@ func (h hub) look(ctx context.Context, list []provisioning.HubIdentity) (map[str
 			ids = append(ids, "'"+list[0].DeviceID+"'")
 			length += len(list[0].DeviceID) + len("'',")
 		}
-		answered, err := h.query(ctx, "SELECT * FROM devices WHERE deviceId IN ["+strings.Join(ids, ",")+"]", func(page []twin) error {
+		answered, err := h.query(ctx, h.ask, "SELECT * FROM devices WHERE deviceId IN ["+strings.Join(ids, ",")+"]", func(page []twin) error {
 			for _, t := range page {
 				known[t.DeviceID] = t
 			}

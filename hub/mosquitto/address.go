@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 	"net/url"
 
 	"github.com/passmuster/muster/internal/callout"
@@ -36,7 +35,7 @@ func (d *Driver) parse(text string) (a address, err error) {
 	a.plain = u.Scheme == "mqtt"
 	port, query := u.Port(), u.Query()
 	switch {
-	case u.Scheme != "mqtts" && !a.plain, a.plain && (!d.options.Local || !onThisHost(u.Hostname())):
+	case u.Scheme != "mqtts" && !a.plain, a.plain && (!d.options.Local || !provisioning.OnThisHost(u.Hostname())):
 		return bad("a broker is spoken to over mqtts")
 	case port == "":
 		port = "8883"
@@ -50,21 +49,16 @@ func (d *Driver) parse(text string) (a address, err error) {
 	switch {
 	case len(query) > 0 || a.role == "" || a.role == refusedRole:
 		return bad("a broker's address has no query but role, the role of devices")
-	case couldBeDevice(a.user):
+	case CouldBeDevice(a.user):
 		return bad("a device could have the name " + a.user + ", and with it the rights that Muster has: the name needs another character, such as ~")
 	}
 	return a, nil
 }
 
-// couldBeDevice says that a certificate of a device may have this name.
-func couldBeDevice(name string) bool {
+// CouldBeDevice says that a certificate of a device may have this name.
+func CouldBeDevice(name string) bool {
 	_, err := verify.ParseRegistrationID(name)
 	return err == nil
-}
-
-func onThisHost(name string) bool {
-	ip, err := netip.ParseAddr(name)
-	return name == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // Endpoint is the scheme and host of a broker's address.
@@ -110,7 +104,7 @@ func (d *Driver) dial(ctx context.Context, a address, b Broker) (net.Conn, error
 		conf.RootCAs = d.options.Callout.Roots
 	}
 	if b.Certificate != nil {
-		conf.Certificates = []tls.Certificate{*b.Certificate}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return b.Certificate() }
 	}
 	secured := tls.Client(conn, conf)
 	if err := secured.HandshakeContext(ctx); err != nil {

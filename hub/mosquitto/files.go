@@ -42,7 +42,7 @@ func (f *files) keep(ctx context.Context) error {
 		return errors.New("there is no CRL yet")
 	}
 	if is, err := os.ReadFile(f.crl); err != nil || !bytes.Equal(is, lists) {
-		if err := replace(f.crl, lists); err != nil {
+		if err := seal.ReplacePublicFile(f.crl, lists); err != nil {
 			return err
 		}
 	}
@@ -102,26 +102,4 @@ func (f *files) process() (*os.Process, int, error) {
 		return nil, 0, fmt.Errorf("process %d, which %s names, is %s and not %s", pid, f.pid, got, program)
 	}
 	return process, pid, nil
-}
-
-// replace writes a file that the broker may read: it sees the old one or the new one, whole.
-func replace(path string, data []byte) (err error) {
-	folder := filepath.Dir(path)
-	next, err := os.CreateTemp(folder, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(next.Name())
-		}
-	}()
-	_, err = next.Write(data)
-	if err = errors.Join(err, next.Chmod(0o644), next.Sync(), next.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(next.Name(), path); err != nil {
-		return err
-	}
-	return seal.SyncDir(folder)
 }

@@ -41,8 +41,8 @@ type Options struct {
 // Broker is what the configuration says of one. With CRLFile it has PIDFile, too.
 type Broker struct {
 	CRLFile, PIDFile string
-	Roots            *x509.CertPool   // vouch for the broker; nil: Options.Callout.Roots
-	Certificate      *tls.Certificate // shown to the broker; nil: none
+	Roots            *x509.CertPool                   // vouch for the broker; nil: Options.Callout.Roots
+	Certificate      func() (*tls.Certificate, error) // shown to the broker, as it is on disk by then; nil: none
 }
 
 // Driver is a provisioning.HubDriver.
@@ -148,7 +148,7 @@ func (d *Driver) Test(ctx context.Context, to provisioning.HubAccess) error {
 	}
 	err = c.clients(ctx, func(page []client) error {
 		for _, has := range page {
-			if !has.ours() && couldBeDevice(has.Username) {
+			if !has.ours() && CouldBeDevice(has.Username) {
 				return unavailable("the broker has a client %q, whose rights a device of that name would have: give it a name with another character, such as ~", has.Username)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 // is no file of that name. A file that exists is left alone: fault.Conflict, rule
 // "file-exists", because overwriting a key is losing everything it opened.
 func WriteFile(path string, data []byte) error {
-	return place(path, data, func(tmp string) error {
+	return place(path, data, secret, func(tmp string) error {
 		// A link, unlike a rename, fails when the name is taken.
 		err := os.Link(tmp, path)
 		if errors.Is(err, fs.ErrExist) {
@@ -27,11 +27,21 @@ func WriteFile(path string, data []byte) error {
 // ReplaceFile is WriteFile where the name may be taken: readers see the old file or the
 // new one, whole, also after a power cut. Of two at once one is last.
 func ReplaceFile(path string, data []byte) error {
-	return place(path, data, func(tmp string) error { return os.Rename(tmp, path) })
+	return place(path, data, secret, func(tmp string) error { return os.Rename(tmp, path) })
 }
 
+// ReplacePublicFile is ReplaceFile of what everybody on this host may read.
+func ReplacePublicFile(path string, data []byte) error {
+	return place(path, data, public, func(tmp string) error { return os.Rename(tmp, path) })
+}
+
+const (
+	secret fs.FileMode = 0o600
+	public fs.FileMode = 0o644
+)
+
 // place writes a file under a name of its own, which name turns into path.
-func place(path string, data []byte, name func(tmp string) error) (err error) {
+func place(path string, data []byte, mode fs.FileMode, name func(tmp string) error) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".new-*") // CreateTemp makes files 0600
 	if err != nil {
@@ -44,7 +54,7 @@ func place(path string, data []byte, name func(tmp string) error) (err error) {
 	}()
 
 	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	if err := name(tmp.Name()); err != nil {

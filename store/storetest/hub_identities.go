@@ -163,7 +163,7 @@ func hubIdentities(t *testing.T, open Open) {
 			t.Errorf("%+v", got)
 		}
 	})
-	t.Run("a place on a hub goes to the next registration with what came before", func(t *testing.T) {
+	t.Run("a place on a hub goes to the next registration with its spelling and what came before", func(t *testing.T) {
 		w := newWorld(t, open)
 		w.linked()
 		rec := w.lives("dev-1", provisioning.Owner{})
@@ -171,7 +171,7 @@ func hubIdentities(t *testing.T, open Open) {
 		other := rec
 		other.Registration, other.Spelled, other.Generation, other.Since = w.id("dev-2"), "DEV-1", 7, w.now.Add(time.Hour)
 		w.update(func(tx provisioning.Tx) error { return tx.PutHubIdentity(other) })
-		other.Generation, other.Applied, other.AsOf, other.Told = 101, 100, w.now, w.now // numbers go on: what is late stays late
+		other.Spelled, other.Generation, other.Applied, other.AsOf, other.Told = "dev-1", 101, 100, w.now, w.now // numbers go on: what is late stays late
 		same(w, w.identity("dev-1"), other)
 		w.update(func(tx provisioning.Tx) error { return tx.PutHubIdentity(rec) })
 		w.update(func(tx provisioning.Tx) error { return tx.DeleteHubIdentity(rec.HubPlace) })

@@ -53,9 +53,7 @@ CREATE TABLE retirements (
   actor           TEXT COLLATE "C" NOT NULL,
   campaign        TEXT COLLATE "C" NOT NULL, -- '': none
   retired_at      BIGINT NOT NULL,
-  awaited         BIGINT NOT NULL CHECK (awaited >= 0),
-  confirmed       BIGINT NOT NULL, -- 0: not yet
-  CHECK ((awaited = 0) = (confirmed <> 0))
+  confirmed       BIGINT NOT NULL -- 0: not yet
 );
 CREATE INDEX retirements_campaign ON retirements (campaign, registration_id) WHERE campaign <> '';
 CREATE INDEX retirements_pending ON retirements (registration_id) WHERE confirmed = 0;

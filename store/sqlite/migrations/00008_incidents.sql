@@ -53,9 +53,7 @@ CREATE TABLE retirements (
   actor           TEXT NOT NULL,
   campaign        TEXT NOT NULL, -- '': none
   retired_at      INTEGER NOT NULL,
-  awaited         INTEGER NOT NULL CHECK (awaited >= 0),
-  confirmed       INTEGER NOT NULL, -- 0: not yet
-  CHECK ((awaited = 0) = (confirmed <> 0))
+  confirmed       INTEGER NOT NULL -- 0: not yet
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX retirements_campaign ON retirements (campaign, registration_id) WHERE campaign <> '';
 CREATE INDEX retirements_pending ON retirements (registration_id) WHERE confirmed = 0;
