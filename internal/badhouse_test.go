@@ -23,7 +23,7 @@ func TestABadHouseIsNoticed(t *testing.T) {
 		"a hub driver imports no store":      {"hub/azure/a.go", `import "M/store"`, "siblings"},
 		"everyone speaks the fault language": {"policies/a.go", `import "M/internal/fault"`, ""},
 		"but not the device":                 {"device/a.go", `import "M/internal/fault"`, "imports no more of Muster"},
-		"nor does anyone below use a device": {"api/dps/a.go", `import "M/device"`, "only cmd/*, test/* may"},
+		"nor does anyone below use a device": {"api/dps/a.go", `import "M/device"`, "only cmd/*, test/*, bench/* may"},
 		"a command uses the device client":   {"cmd/mustersim/a.go", `import "M/device"`, ""},
 		"policies know no identity":          {"policies/a.go", `import "M/verify"`, "siblings on floor 0"},
 		"rotation knows owners only":         {"rotation/a.go", `import "M/verify"`, "imports no more of Muster"},

@@ -33,7 +33,7 @@ var places = []struct {
 	{3, []string{"provisioning"}},
 	{2, []string{"ca"}},
 	{1, []string{"rotation"}},
-	{0, []string{"verify", "verify/tpm", "policies", "device", "device/tpm", "web", "internal/fault", "internal/audit", "internal/seal", "internal/pgdsn"}},
+	{0, []string{"verify", "verify/tpm", "policies", "device", "device/tpm", "web", "internal/fault", "internal/audit", "internal/seal", "internal/pgdsn", "internal/swtpm"}},
 }
 
 // testSupport is imported by _test.go files and by other test support only.
@@ -66,9 +66,10 @@ var only = map[string][]string{
 
 // users narrows who imports a folder, whatever the floors say.
 var users = map[string][]string{
-	"device":      {"cmd/*", "test/*"},
-	"device/tpm":  {"cmd/*", "test/*"},
-	"ca/ceremony": {"cmd/*"},
+	"device":         {"cmd/*", "test/*", "bench/*"},
+	"device/tpm":     {"cmd/*", "test/*", "bench/*"},
+	"ca/ceremony":    {"cmd/*"},
+	"internal/swtpm": {"bench/*"},
 }
 
 // below is the highest floor that keeps out of transports and databases.
