@@ -71,10 +71,8 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	case shown == nil && !d.polls:
 		return t.refuse("tpm-keys-missing", individual.String(), "the request that registers names the keys of the device's TPM")
 	}
-	if shown != nil {
-		if err := d.matchTPM(*shown, individual); err != nil {
-			return err
-		}
+	if err := d.matchTPM(shown, individual); err != nil {
+		return err
 	}
 	ek, err := tpm.ParseEndorsementKey(individual.Credentials[0].TPM.Endorsement)
 	if err != nil {
@@ -92,13 +90,23 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	return e.proveTPM(d, a, individual, now)
 }
 
-// matchTPM refuses a TPM that is not the entry's.
-func (d *decision) matchTPM(shown ShownTPM, individual Enrollment) error {
+// matchTPM refuses a TPM that is not the entry's: the one shown, or in a poll, which shows none,
+// the one whose challenge is on record.
+func (d *decision) matchTPM(shown *ShownTPM, individual Enrollment) error {
 	t, enrolled := &d.trace, individual.Credentials[0].TPM
-	if !bytes.Equal(shown.Endorsement.Bytes(), enrolled.Endorsement) {
+	var keys verify.TPMKeys
+	switch {
+	case shown != nil:
+		keys = shown.names()
+	case d.tpm.challenge != nil:
+		keys = d.tpm.challenge.Keys
+	default:
+		return nil // it proves nothing
+	}
+	if keys.Endorsement != tpm.DigestOf(enrolled.Endorsement) {
 		return t.refuse("tpm-other-endorsement-key", individual.String(), "the individual enrollment names another endorsement key")
 	}
-	if len(enrolled.StorageRoot) > 0 && !bytes.Equal(shown.StorageRoot.Bytes(), enrolled.StorageRoot) {
+	if len(enrolled.StorageRoot) > 0 && keys.StorageRoot != tpm.DigestOf(enrolled.StorageRoot) {
 		return t.refuse("tpm-other-storage-root-key", individual.String(), "the individual enrollment names another storage root key")
 	}
 	t.pass("endorsement-key", individual.String(), "the endorsement key is the one enrolled")

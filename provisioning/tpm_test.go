@@ -119,6 +119,26 @@ func (m *machine) refused(a provisioning.Attempt, rule string) {
 	}
 }
 
+// pollsInVain insists that a poll is refused by a rule.
+func (m *machine) pollsInVain(a provisioning.Attempt, rule string) {
+	m.w.t.Helper()
+	for what, id := range map[string]string{"a lookup": "", "a poll": m.w.registration(m.name).Operation.ID} {
+		if _, err := m.w.engine.Poll(m.w.ctx, provisioning.PollRequest{Attempt: polling(a), OperationID: id}); fault.RuleOf(err) != rule {
+			m.w.t.Errorf("%s: %v (rule %q), want a refusal by %q", what, err, fault.RuleOf(err), rule)
+		}
+	}
+}
+
+// disallowKey refuses an endorsement key.
+func (w *world) disallowKey(id string, public []byte) {
+	w.t.Helper()
+	ek, err := tpm.ParseEndorsementKey(public)
+	w.must(err)
+	w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
+		return tx.InsertDisallowance(provisioning.Disallowance{ID: id, Digest: verify.KeyHashOf(ek.SPKI()), Key: true, Reason: "keyCompromise", Created: w.now()})
+	}))
+}
+
 // challenged says whether a challenge is on record.
 func (w *world) challenged(name string) (c provisioning.TPMChallenge, there bool) {
 	w.t.Helper()
@@ -294,19 +314,29 @@ func TestATPMIsRefused(t *testing.T) {
 			other.enrolled()
 			defer m.enrolled()
 			m.refused(a, "tpm-other-endorsement-key")
+			m.pollsInVain(a, "tpm-other-endorsement-key")
+		})
+		t.Run("a storage root key enrolled between the steps", func(t *testing.T) {
+			w.must(m.Activate(m.asks()))
+			a := m.proves()
+			attestation := provisioning.Attestation{Role: provisioning.RoleTPM}
+			attestation.Slots[rotation.Primary].TPM = provisioning.TPMPublic{Endorsement: m.EndorsementKey(), StorageRoot: other.StorageRootKey()}
+			w.put(provisioning.Individual, "press-1", attestation)
+			defer m.enrolled()
+			m.refused(a, "tpm-other-storage-root-key")
+			m.pollsInVain(a, "tpm-other-storage-root-key")
 		})
 		t.Run("the endorsement key is disallowed", func(t *testing.T) {
 			w.must(m.Activate(m.asks()))
 			a := m.proves()
-			ek := verify.KeyHashOf(a.Evidence.TPM.Endorsement.SPKI())
-			w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
-				return tx.InsertDisallowance(provisioning.Disallowance{ID: "x", Digest: ek, Key: true, Reason: "keyCompromise", Created: w.now()})
-			}))
+			w.disallowKey("x", m.EndorsementKey())
 			m.refused(a, "disallowed")
 			m.refused(m.showing(m.public()), "disallowed")
-			if _, err := w.engine.Poll(w.ctx, provisioning.PollRequest{Attempt: polling(a)}); fault.RuleOf(err) != "disallowed" {
-				t.Errorf("a poll: %v", err)
-			}
+			m.pollsInVain(a, "disallowed")
+			other.enrolled()
+			defer m.enrolled()
+			m.pollsInVain(a, "tpm-other-endorsement-key")
+			m.enrolled()
 			if d, err := w.engine.HubDevice(w.ctx, builtIn, id(w, "press-1"), ""); err != nil || d.Enabled {
 				t.Errorf("its hub lets it in: %+v, %v", d, err)
 			}

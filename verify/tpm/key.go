@@ -25,6 +25,9 @@ const (
 // Digest is the SHA-256 of a key as it travels, with its length in front.
 type Digest [sha256.Size]byte
 
+// DigestOf names a key as it travels.
+func DigestOf(raw []byte) Digest { return sha256.Sum256(raw) }
+
 // EndorsementKey is the key that a TPM was made with: who holds it is that TPM.
 type EndorsementKey struct{ key }
 
@@ -69,7 +72,7 @@ func malformed(rule, what string, err error) error {
 func (k key) Bytes() []byte { return slices.Clone(k.raw) }
 
 // Digest names the key.
-func (k key) Digest() Digest { return sha256.Sum256(k.raw) }
+func (k key) Digest() Digest { return DigestOf(k.raw) }
 
 // SPKI is the public key as a certificate has it (DER), by which it may be disallowed.
 func (k key) SPKI() []byte { return slices.Clone(k.spki) }
