@@ -25,6 +25,7 @@ const RuleTPMChallenge = "tpm-challenge"
 
 // tpmOnRecord is what is on record of a device with a TPM.
 type tpmOnRecord struct {
+	enrolled  tpm.EndorsementKey // read where the device does not show it
 	challenge *TPMChallenge
 	device    *TPMDevice
 	next      *TPMDevice // to be written; nil when it stays
@@ -37,6 +38,11 @@ func (d *decision) readTPM(tx Tx, a Attempt) error {
 	entry, there := d.facts.Individual(d.query.ID)
 	if !there || !entry.Enabled || entry.Role() != RoleTPM || a.Evidence.TPM == nil && a.Evidence.Token == nil {
 		return nil
+	}
+	if a.Evidence.TPM == nil {
+		if err := d.readEnrolled(tx, entry); err != nil {
+			return err
+		}
 	}
 	challenge, err := tx.TPMChallenge(d.query.ID)
 	if err == nil {
@@ -54,6 +60,22 @@ func (d *decision) readTPM(tx Tx, a Attempt) error {
 		return err
 	}
 	return nil
+}
+
+// readEnrolled has the facts cover the endorsement key that an entry names, if it names one: only
+// who registers shows it.
+func (d *decision) readEnrolled(tx Tx, entry Enrollment) (err error) {
+	if entry.Role() != RoleTPM {
+		return nil
+	}
+	if d.tpm.enrolled, err = tpm.ParseEndorsementKey(entry.Credentials[0].TPM.Endorsement); err != nil {
+		return err
+	}
+	if key := verify.KeyHashOf(d.tpm.enrolled.SPKI()); !slices.Contains(d.query.Keys, key) {
+		d.query.Keys = append(d.query.Keys, key)
+	}
+	d.facts, err = d.read(tx)
+	return err
 }
 
 // judgeTPM admits the TPM that an individual entry names: it has signed its token with the
@@ -74,20 +96,28 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	if err := d.matchTPM(shown, individual); err != nil {
 		return err
 	}
-	ek, err := tpm.ParseEndorsementKey(individual.Credentials[0].TPM.Endorsement)
-	if err != nil {
-		return err
+	ek := d.tpm.enrolled
+	if shown != nil {
+		ek = shown.Endorsement
 	}
-	d.key = provenKey{hash: verify.KeyHashOf(ek.SPKI())}
-	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
-	if i >= 0 {
-		x := d.facts.Disallowances[i]
-		return t.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
+	if err := d.judgeEndorsement(ek); err != nil {
+		return err
 	}
 	if a.Evidence.Token == nil {
 		return t.refuse(RuleTPMChallenge, individual.String(), "the TPM is asked to prove itself")
 	}
 	return e.proveTPM(d, a, individual, now)
+}
+
+// judgeEndorsement refuses the endorsement key enrolled if it is disallowed.
+func (d *decision) judgeEndorsement(ek tpm.EndorsementKey) error {
+	d.key = provenKey{hash: verify.KeyHashOf(ek.SPKI())}
+	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
+	if i < 0 {
+		return nil
+	}
+	x := d.facts.Disallowances[i]
+	return d.trace.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
 }
 
 // matchTPM refuses a TPM that is not the entry's: the one shown, or in a poll, which shows none,

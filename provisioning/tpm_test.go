@@ -117,6 +117,9 @@ func (m *machine) refused(a provisioning.Attempt, rule string) {
 	if x.LastRefusal == nil || x.LastRefusal.Rule != rule || len(x.LastRefusal.Trace) == 0 {
 		m.w.t.Fatalf("explain remembers %+v, want rule %q", x.LastRefusal, rule)
 	}
+	if rule == "disallowed" && (x.Admitted || x.Refused == nil || x.Refused.Rule != rule) {
+		m.w.t.Fatalf("explain says that it would be admitted (%t), or refused by %v", x.Admitted, x.Refused)
+	}
 }
 
 // pollsInVain insists that a poll is refused by a rule.
@@ -325,6 +328,15 @@ func TestATPMIsRefused(t *testing.T) {
 			defer m.enrolled()
 			m.refused(a, "tpm-other-storage-root-key")
 			m.pollsInVain(a, "tpm-other-storage-root-key")
+		})
+		t.Run("another endorsement key enrolled, which is disallowed between the steps", func(t *testing.T) {
+			other.enrolled()
+			defer m.enrolled()
+			w.must(other.Activate(other.asks()))
+			a := other.proves() // and never registers: what is on record rests on the first
+			w.disallowKey("of the other", other.EndorsementKey())
+			other.refused(a, "disallowed")
+			other.pollsInVain(a, "disallowed")
 		})
 		t.Run("the endorsement key is disallowed", func(t *testing.T) {
 			w.must(m.Activate(m.asks()))
