@@ -137,7 +137,7 @@ func (e *Engine) grant(ctx context.Context, d *decision, r RegisterRequest, csr 
 	if r.ServerKey {
 		return e.withServerKey(ctx, d, r, csr, now)
 	}
-	if csr != nil && d.repeats(csr, now) {
+	if csr != nil && d.repeats(csr, now) && d.sameTPM(r.Attempt) {
 		if r.Profile != "" && r.Profile != d.entry.Profile {
 			return Operation{}, d.otherProfile()
 		}

@@ -247,17 +247,23 @@ func (d *decision) keepTPM(tx Tx) error {
 	return tx.PutTPMDevice(*d.tpm.next)
 }
 
+// sameTPM says that the TPM which attested is on record with the same keys, if one attested.
+func (d *decision) sameTPM(a Attempt) bool {
+	if d.identity.Mechanism() != verify.MechanismTPM {
+		return true
+	}
+	was, is := d.tpm.device, a.Evidence.TPM
+	return was != nil && bytes.Equal(was.TPM.Endorsement, is.Endorsement.Bytes()) && bytes.Equal(was.TPM.StorageRoot, is.StorageRoot.Bytes())
+}
+
 // takeTPM gives a device its key for hubs, the same for as long as its TPM is the same.
 func (e *Engine) takeTPM(d *decision, a Attempt, now time.Time) {
-	if d.identity.Mechanism() != verify.MechanismTPM {
+	if d.sameTPM(a) {
 		return
 	}
 	shown := TPMPublic{a.Evidence.TPM.Endorsement.Bytes(), a.Evidence.TPM.StorageRoot.Bytes()}
 	next := TPMDevice{ID: a.ID, TPM: shown, Created: now, Updated: now}
 	if was := d.tpm.device; was != nil && bytes.Equal(was.TPM.Endorsement, shown.Endorsement) {
-		if bytes.Equal(was.TPM.StorageRoot, shown.StorageRoot) {
-			return
-		}
 		next.Created, next.SealedKey = was.Created, was.SealedKey
 	} else {
 		key := make([]byte, tpmKeySize)

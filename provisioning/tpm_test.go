@@ -409,6 +409,26 @@ func TestATPMWithANewOwnerKeepsItsHubKey(t *testing.T) {
 	})
 }
 
+// TestATPMWithANewOwnerAsksAgainForItsCertificate: the key for its hub is not wrapped for the owner before.
+func TestATPMWithANewOwnerAsksAgainForItsCertificate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		m := newMachine(w, "press-1")
+		m.enrolled()
+		w.pass(time.Second)
+		csr := testkit.CSR(t, testkit.NewKey(t, "p256"), m.name)
+		for range 2 {
+			w.must(m.Activate(m.asks()))
+			op, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: m.proves(), CSR: csr})
+			w.must(err)
+			m.connects(op)
+			w.pass(time.Minute)
+			m.clears()
+		}
+	})
+}
+
 // clears gives the TPM another owner: another storage root key.
 func (m *machine) clears() {
 	m.w.t.Helper()
