@@ -183,7 +183,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 	fresh := kept == nil
 	if fresh {
 		key = make([]byte, tpmKeySize)
-		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Created: now, Expires: now.Add(challengeLife)}
+		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Expires: now.Add(challengeLife)}
 		_, _ = rand.Read(key) // never fails (crypto/rand)
 		_, _ = rand.Read(kept.Nonce[:])
 		kept.SealedKey = e.box.Seal(challengePurpose(a.ID), key)
@@ -212,7 +212,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 // openChallenge is the challenge on record and its key, while it serves; nil: it does not.
 func (e *Engine) openChallenge(d *decision, shown ShownTPM, now time.Time) (*TPMChallenge, []byte, error) {
 	kept := d.tpm.challenge
-	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || now.Sub(kept.Created) > challengeLife/2 || now.Before(kept.Created) {
+	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || kept.Expires.Sub(now) < challengeLife/2 || kept.Expires.Sub(now) > challengeLife {
 		return nil, nil, nil
 	}
 	key, err := e.box.Open(challengePurpose(kept.ID), kept.SealedKey)
@@ -262,9 +262,9 @@ func (e *Engine) takeTPM(d *decision, a Attempt, now time.Time) {
 		return
 	}
 	shown := TPMPublic{a.Evidence.TPM.Endorsement.Bytes(), a.Evidence.TPM.StorageRoot.Bytes()}
-	next := TPMDevice{ID: a.ID, TPM: shown, Created: now, Updated: now}
+	next := TPMDevice{ID: a.ID, TPM: shown}
 	if was := d.tpm.device; was != nil && bytes.Equal(was.TPM.Endorsement, shown.Endorsement) {
-		next.Created, next.SealedKey = was.Created, was.SealedKey
+		next.SealedKey = was.SealedKey
 	} else {
 		key := make([]byte, tpmKeySize)
 		_, _ = rand.Read(key) // never fails (crypto/rand)

@@ -48,7 +48,6 @@ CREATE TABLE tpm_challenges (
   endorsement_key  BYTEA NOT NULL CHECK (length(endorsement_key) = 32),
   storage_root_key BYTEA NOT NULL CHECK (length(storage_root_key) = 32),
   sealed_key       BYTEA NOT NULL,
-  created          BIGINT NOT NULL,
   expires          BIGINT NOT NULL,
   spent_at         BIGINT NOT NULL -- when a registration was made by it; 0: none was
 );
@@ -59,7 +58,5 @@ CREATE TABLE tpm_devices (
   registration_id  TEXT COLLATE "C" PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
   endorsement_key  BYTEA NOT NULL, -- TPM2B_PUBLIC, as the next
   storage_root_key BYTEA NOT NULL,
-  sealed_key       BYTEA NOT NULL,
-  created          BIGINT NOT NULL,
-  updated          BIGINT NOT NULL
+  sealed_key       BYTEA NOT NULL
 );

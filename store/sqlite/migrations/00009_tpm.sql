@@ -47,7 +47,6 @@ CREATE TABLE tpm_challenges (
   endorsement_key  BLOB NOT NULL CHECK (length(endorsement_key) = 32),
   storage_root_key BLOB NOT NULL CHECK (length(storage_root_key) = 32),
   sealed_key       BLOB NOT NULL,
-  created          INTEGER NOT NULL,
   expires          INTEGER NOT NULL,
   spent_at         INTEGER NOT NULL -- when a registration was made by it; 0: none was
 ) STRICT, WITHOUT ROWID;
@@ -58,7 +57,5 @@ CREATE TABLE tpm_devices (
   registration_id  TEXT PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
   endorsement_key  BLOB NOT NULL, -- TPM2B_PUBLIC, as the next
   storage_root_key BLOB NOT NULL,
-  sealed_key       BLOB NOT NULL,
-  created          INTEGER NOT NULL,
-  updated          INTEGER NOT NULL
+  sealed_key       BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
