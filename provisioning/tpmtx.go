@@ -43,4 +43,6 @@ type TPMTx interface {
 	TPMDevice(verify.RegistrationID) (TPMDevice, error)
 	// PutTPMDevice comes after the registration's own row; it goes with it.
 	PutTPMDevice(TPMDevice) error
+	// DeleteTPMDevice of a device that has none does nothing.
+	DeleteTPMDevice(verify.RegistrationID) error
 }

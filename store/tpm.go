@@ -26,6 +26,7 @@ var (
 
 	selectTPMDevice = statement("SELECT " + tpmDeviceColumns.list("") + " FROM tpm_devices WHERE registration_id = ?")
 	putTPMDevice    = statement(insert("tpm_devices", tpmDeviceColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + tpmDeviceColumns.excluded("registration_id"))
+	deleteTPMDevice = statement("DELETE FROM tpm_devices WHERE registration_id = ?")
 )
 
 func (t *tx) TPMChallenge(id verify.RegistrationID) (provisioning.TPMChallenge, error) {
@@ -64,6 +65,10 @@ func (t *tx) TPMDevice(id verify.RegistrationID) (provisioning.TPMDevice, error)
 
 func (t *tx) PutTPMDevice(d provisioning.TPMDevice) error {
 	return t.exec(putTPMDevice, d.ID.String(), d.TPM.Endorsement, d.TPM.StorageRoot, d.SealedKey)
+}
+
+func (t *tx) DeleteTPMDevice(id verify.RegistrationID) error {
+	return t.exec(deleteTPMDevice, id.String())
 }
 
 // joinTPM is the keys of an entry's TPM in one column: each has its length in front.

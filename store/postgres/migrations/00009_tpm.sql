@@ -1,7 +1,7 @@
 -- +goose Up
 -- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
--- thumbprint is the endorsement key's SHA-256. The table is made anew, as
+-- thumbprint is the SHA-256 of the endorsement key as a certificate has it. The table is made anew, as
 -- in SQLite, which cannot change what a column may hold.
 CREATE TABLE entry_credentials_new (
   kind         BIGINT NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
 -- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
--- thumbprint is the endorsement key's SHA-256. What a column may hold cannot be changed in
+-- thumbprint is the SHA-256 of the endorsement key as a certificate has it. What a column may hold cannot be changed in
 -- SQLite: the table is made anew.
 CREATE TABLE entry_credentials_new (
   kind         INTEGER NOT NULL,
