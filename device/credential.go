@@ -24,6 +24,8 @@ type Credential struct {
 	Code string
 	// TPM proves itself by its endorsement key; over DPS alone.
 	TPM TPM
+	// EndorsementCertificates go with it where a group admits it by them: DER, leaf first.
+	EndorsementCertificates [][]byte
 }
 
 // IsZero reports whether there is nothing to prove with.

@@ -58,7 +58,7 @@ func (c *Client) Register(ctx context.Context, r Request) (Result, error) {
 	asked := registerBody{RegistrationID: c.config.RegistrationID, CSR: r.CSR, Payload: r.Payload}
 	chip := c.config.Credential.TPM
 	if chip != nil {
-		asked.TPM = &tpmBody{EndorsementKey: chip.EndorsementKey(), StorageRootKey: chip.StorageRootKey()}
+		asked.TPM = &tpmBody{EndorsementKey: chip.EndorsementKey(), StorageRootKey: chip.StorageRootKey(), Certificates: c.config.Credential.EndorsementCertificates}
 	}
 	body, err := json.Marshal(asked)
 	if err != nil {

@@ -32,7 +32,9 @@ var errKeyInTPM = errors.New("device: the key is in a TPM, which is not open")
 type tpmBody struct {
 	EndorsementKey []byte `json:"endorsementKey,omitempty"`
 	StorageRootKey []byte `json:"storageRootKey,omitempty"`
-	Key            []byte `json:"authenticationKey,omitempty"` // in answers
+	// Certificates are the manufacturer's for the endorsement key, and above (DER): Muster's alone.
+	Certificates [][]byte `json:"endorsementCertificateChain,omitempty"`
+	Key          []byte   `json:"authenticationKey,omitempty"` // in answers
 }
 
 // challenge has the server ask the TPM to prove itself: it answers 401 with a key that the TPM

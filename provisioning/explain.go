@@ -209,7 +209,7 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 		return "what attested it last", err
 	}
 	if reg.Mechanism == verify.MechanismTPM {
-		return "the TPM that attested it last", d.judgeRecordedTPM(*reg)
+		return "the TPM that attested it last", e.judgeRecordedTPM(d, *reg)
 	}
 	for _, l := range links {
 		if g, ok := d.groupHolding(l.Thumbprint); ok {

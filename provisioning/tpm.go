@@ -30,6 +30,7 @@ type tpmOnRecord struct {
 	challenge *TPMChallenge
 	device    *TPMDevice
 	others    []verify.RegistrationID // that the TPM has attested, where a group may admit it
+	endorsed  verify.Endorsement      // by its manufacturer, where a group admits it by that
 	next      *TPMDevice              // to be written; nil when it stays
 }
 
@@ -47,6 +48,8 @@ func (d *decision) readTPM(tx Tx, a Attempt) (err error) {
 		err = d.readEnrolled(tx, entry)
 	case !there && a.Evidence.TPM != nil:
 		err = d.readOthers(tx)
+	case !there:
+		d.rests, err = outsidePath(tx, *d.facts.Registration)
 	}
 	if err != nil {
 		return err
@@ -160,7 +163,7 @@ func (e *Engine) proveTPM(d *decision, a Attempt, entry Enrollment, now time.Tim
 	if err != nil {
 		return err
 	}
-	evidence := verify.TPMEvidence{SASEvidence: verify.SASEvidence{IDScope: e.idScope, ID: a.ID, Token: *a.Evidence.Token}}
+	evidence := verify.TPMEvidence{SASEvidence: verify.SASEvidence{IDScope: e.idScope, ID: a.ID, Token: *a.Evidence.Token}, Endorsed: d.tpm.endorsed}
 	if shown := a.Evidence.TPM; shown != nil {
 		keys := shown.names()
 		evidence.Keys = &keys

@@ -26,6 +26,8 @@ type machine struct {
 	w    *world
 	name string
 	tpm  *testkit.SWTPM
+
+	certificates verify.Chain // of its endorsement key, shown with its keys
 }
 
 func newMachine(w *world, name string) *machine {
@@ -58,7 +60,7 @@ func (m *machine) showing(p provisioning.TPMPublic) provisioning.Attempt {
 	srk, err := tpm.ParseStorageRootKey(p.StorageRoot)
 	m.w.must(err)
 	return provisioning.Attempt{ID: id(m.w, m.name), Spelled: m.name, Door: "test",
-		Evidence: provisioning.Evidence{TPM: &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}}}
+		Evidence: provisioning.Evidence{TPM: &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk, Certificates: m.certificates}}}
 }
 
 // asks registers without a token and returns the challenge.

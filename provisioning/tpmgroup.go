@@ -38,9 +38,9 @@ func (d *decision) readOthers(tx Tx) error {
 	return err
 }
 
-// judgeTPMGroup admits a TPM that a group lists. A group binds nobody to a name, as an own
-// entry does, or the CN of a certificate, or the key derived for it: so the name belongs to the
-// first TPM that takes it, and a TPM has one (ADR 0038).
+// judgeTPMGroup admits a TPM that a group lists, or that a manufacturer has certified. Neither
+// binds it to a name, as an own entry does, or the CN of a certificate, or the key derived for it:
+// so the name belongs to the first TPM that takes it, and a TPM has one (ADR 0038).
 func (e *Engine) judgeTPMGroup(d *decision, a Attempt, now time.Time) error {
 	key, err := d.speaker()
 	if err != nil {
@@ -49,7 +49,10 @@ func (e *Engine) judgeTPMGroup(d *decision, a Attempt, now time.Time) error {
 	if err := d.judgeEndorsement(key); err != nil {
 		return err
 	}
-	group, err := d.listing(key)
+	group, listed, err := d.listing(key)
+	if err == nil && !listed {
+		group, err = e.judgeCertified(d, now)
+	}
 	if err != nil {
 		return err
 	}
@@ -77,7 +80,7 @@ func (d *decision) speaker() (key verify.KeyHash, err error) {
 
 // listing is the group that lists an endorsement key. One that is disabled refuses it, as it does
 // the key that it shares with another.
-func (d *decision) listing(key verify.KeyHash) (group Enrollment, err error) {
+func (d *decision) listing(key verify.KeyHash) (group Enrollment, listed bool, err error) {
 	t := &d.trace
 	var found []Enrollment
 	for _, l := range d.facts.Listed {
@@ -86,16 +89,14 @@ func (d *decision) listing(key verify.KeyHash) (group Enrollment, err error) {
 		case l.Key != key || !there || g.Role() != RoleTPMList:
 			continue
 		case !g.Enabled:
-			return g, t.refuse("enrollment-disabled", g.String(), "the group that lists this endorsement key is disabled")
+			return g, true, t.refuse("enrollment-disabled", g.String(), "the group that lists this endorsement key is disabled")
 		}
 		found = append(found, g)
 	}
-	group, there := d.preferOwner(found)
-	if !there {
-		return group, t.refuse("no-enrollment", "", "no enrollment names this endorsement key, and no group lists it ("+key.String()+")")
+	if group, listed = d.preferOwner(found); listed {
+		t.pass("group", group.String(), "it lists this endorsement key")
 	}
-	t.pass("group", group.String(), "it lists this endorsement key")
-	return group, nil
+	return group, listed, nil
 }
 
 // judgeName refuses a registration id that is not the TPM's to take.
@@ -117,11 +118,14 @@ func (d *decision) judgeName(group Enrollment) error {
 }
 
 // judgeRecordedTPM is judgeTPMGroup for a device of which only the record is at hand.
-func (d *decision) judgeRecordedTPM(reg Registration) error {
+func (e *Engine) judgeRecordedTPM(d *decision, reg Registration) error {
 	if err := d.judgeEndorsement(reg.LeafKey); err != nil {
 		return err
 	}
-	group, err := d.listing(reg.LeafKey)
+	group, listed, err := d.listing(reg.LeafKey)
+	if err == nil && !listed {
+		group, err = e.judgeRecordedEndorsement(d)
+	}
 	if err != nil {
 		return err
 	}
