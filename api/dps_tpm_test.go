@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	device "github.com/passmuster/muster/device/tpm"
+	"github.com/passmuster/muster/device"
+	chips "github.com/passmuster/muster/device/tpm"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -21,8 +24,17 @@ func tpmBody(id string, ek, srk []byte) string {
 	return fmt.Sprintf(`{"registrationId":%q,"tpm":{"endorsementKey":%q,"storageRootKey":%q}}`, id, b64(ek), b64(srk))
 }
 
+// certified is the body of press-1 with the certificate of the endorsement key, and those above.
+func certified(ek, srk []byte, ders ...[]byte) string {
+	var chain []string
+	for _, der := range ders {
+		chain = append(chain, strconv.Quote(b64(der)))
+	}
+	return strings.TrimSuffix(tpmBody("press-1", ek, srk), "}}") + `,"endorsementCertificateChain":[` + strings.Join(chain, ",") + `]}}`
+}
+
 // activated has the TPM take the key of an answer.
-func activated(t testing.TB, d *device.TPM, key string) {
+func activated(t testing.TB, d *chips.TPM, key string) {
 	t.Helper()
 	blob, err := base64.StdEncoding.DecodeString(key)
 	if err == nil {
@@ -35,7 +47,7 @@ func activated(t testing.TB, d *device.TPM, key string) {
 
 func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 	w := newWorld(t)
-	d := must(device.Open(testkit.NewSWTPM(t).Socket))
+	d := must(chips.Open(testkit.NewSWTPM(t).Socket))
 	defer d.Close()
 	name := d.RegistrationID()
 	w.put(provisioning.Individual, name, provisioning.RoleTPM, provisioning.SlotDraft{TPM: provisioning.TPMPublic{Endorsement: d.EndorsementKey()}})
@@ -52,7 +64,7 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 		t.Fatalf("asked by %s", asked.body)
 	}
 	activated(t, d, fields["authenticationKey"])
-	token := must(d.Token(idScope+"/registrations/"+name, "registration", w.now().Add(time.Hour)))
+	token := must(device.Token(idScope+"/registrations/"+name, "registration", w.now().Add(time.Hour), d.MAC))
 
 	registered := w.do(client, w.devices, register.with("Authorization", token))
 	want(t, registered, http.StatusAccepted)
@@ -70,7 +82,7 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 	}](t, found).TPM.AuthenticationKey)
 
 	hub := must(w.engine.HubDevice(t.Context(), hubName, must(verify.ParseRegistrationID(name)), operator))
-	toHub := must(verify.ParseSAS(must(d.Token(hubName+"/devices/"+name, "", w.now().Add(time.Hour)))))
+	toHub := must(verify.ParseSAS(must(device.Token(hubName+"/devices/"+name, "", w.now().Add(time.Hour), d.MAC))))
 	if err := toHub.Verify(hub.Auth.Keys[0], w.now()); err != nil {
 		t.Errorf("its hub would refuse it: %v", err)
 	}
@@ -78,14 +90,14 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 
 func TestATPMThatIsNotAdmittedIsToldNothing(t *testing.T) {
 	w := newWorld(t)
-	d, other := must(device.Open(testkit.NewSWTPM(t).Socket)), must(device.Open(testkit.NewSWTPM(t).Socket))
+	d, other := must(chips.Open(testkit.NewSWTPM(t).Socket)), must(chips.Open(testkit.NewSWTPM(t).Socket))
 	defer d.Close()
 	defer other.Close()
 	ek, srk := d.EndorsementKey(), d.StorageRootKey()
 	w.put(provisioning.Individual, "press-1", provisioning.RoleTPM, provisioning.SlotDraft{TPM: provisioning.TPMPublic{Endorsement: ek}})
 	w.put(provisioning.Individual, "press-off", provisioning.RoleTPM, provisioning.SlotDraft{TPM: provisioning.TPMPublic{Endorsement: ek}})
 	w.enable(provisioning.Individual, "press-off", false)
-	client := w.client(nil)
+	client, cert := w.client(nil), testkit.SelfSigned(t, "any").Cert.Raw
 	flipped := func(key []byte, at int, bit byte) []byte {
 		out := bytes.Clone(key)
 		out[at] ^= bit
@@ -105,6 +117,9 @@ func TestATPMThatIsNotAdmittedIsToldNothing(t *testing.T) {
 		"a text":                          {"press-1", `{"registrationId":"press-1","tpm":"x"}`, 400000},
 		"no base64":                       {"press-1", `{"registrationId":"press-1","tpm":{"endorsementKey":"%"}}`, 400000},
 		"a key cut short":                 {"press-1", tpmBody("press-1", ek[:len(ek)-1], srk), 400000},
+		"a certificate cut short":         {"press-1", certified(ek, srk, cert[:len(cert)-1]), 400000},
+		"a certificate that is none":      {"press-1", certified(ek, srk, []byte("x")), 400000},
+		"eleven certificates":             {"press-1", certified(ek, srk, slices.Repeat([][]byte{cert}, 11)...), 401002},
 		"a key that goes on":              {"press-1", tpmBody("press-1", append(bytes.Clone(ek), 0), srk), 400000},
 		"a key of 64 KiB":                 {"press-1", tpmBody("press-1", make([]byte, 64<<10), srk), 400000},
 		"a key that is not restricted":    {"press-1", tpmBody("press-1", ek, flipped(srk, 7, 1)), 400000},

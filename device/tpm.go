@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 // TPM is a device's TPM 2.0, which package device/tpm opens. It proves who the device is, and
@@ -16,9 +15,9 @@ type TPM interface {
 	// EndorsementKey and StorageRootKey are its public keys (TPM2B_PUBLIC).
 	EndorsementKey() []byte
 	StorageRootKey() []byte
-	// Activate takes a key that was wrapped for it; Token signs with that.
+	// Activate takes a key that was wrapped for it; MAC signs with that (HMAC-SHA256).
 	Activate(blob []byte) error
-	Token(resource, keyName string, expiry time.Time) (string, error)
+	MAC(text []byte) ([]byte, error)
 	// NewKey makes a key that writes itself (MarshalPEM), and ParseKey reads what it wrote:
 	// the TPM alone can use it.
 	NewKey() (crypto.Signer, error)
@@ -33,7 +32,9 @@ var errKeyInTPM = errors.New("device: the key is in a TPM, which is not open")
 type tpmBody struct {
 	EndorsementKey []byte `json:"endorsementKey,omitempty"`
 	StorageRootKey []byte `json:"storageRootKey,omitempty"`
-	Key            []byte `json:"authenticationKey,omitempty"` // in answers
+	// Certificates are the manufacturer's for the endorsement key, and above (DER): Muster's alone.
+	Certificates [][]byte `json:"endorsementCertificateChain,omitempty"`
+	Key          []byte   `json:"authenticationKey,omitempty"` // in answers
 }
 
 // challenge has the server ask the TPM to prove itself: it answers 401 with a key that the TPM

@@ -35,6 +35,8 @@ type Evidence struct {
 type ShownTPM struct {
 	Endorsement tpm.EndorsementKey
 	StorageRoot tpm.StorageRootKey
+	// Certificates are the manufacturer's for the endorsement key, and above; none need be shown.
+	Certificates verify.Chain
 }
 
 // sharedKey says that a group's key may have made it.

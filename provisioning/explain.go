@@ -46,15 +46,23 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 		}
 	}
 	d := newDecision(a, nil)
-	d.query.Profiles = true
+	d.query.Profiles, d.query.TPM = true, a.Evidence.Chain == nil
 	var links []verify.Link
 	err := e.store.View(ctx, func(tx Tx) error {
 		if a.Evidence.Chain != nil {
 			return e.readFacts(tx, d)
 		}
 		var err error
-		if d.facts, err = tx.Facts(d.query); err != nil || d.facts.Registration == nil {
+		if d.facts, err = tx.Facts(d.query); err != nil {
 			return err
+		}
+		if entry, there := d.facts.Individual(id); there {
+			if err := d.readEnrolled(tx, entry); err != nil {
+				return err
+			}
+		}
+		if d.facts.Registration == nil {
+			return nil
 		}
 		if d.rests, err = outsidePath(tx, *d.facts.Registration); err != nil || d.facts.Registration.Chain == 0 {
 			return err
@@ -179,6 +187,9 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 	case shadowed:
 		d.entry = individual
 		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides, by the credential in its slots")
+		if individual.Role() == RoleTPM {
+			return "the credential enrolled", d.judgeEndorsement(verify.KeyHashOf(d.tpm.enrolled.SPKI()))
+		}
 		return "the credential enrolled", nil
 	case reg == nil:
 		t.note("individual-enrollment", "", "no individual enrollment for this id: groups are searched, by the certificate chain or key the device shows")
@@ -196,6 +207,9 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 	}
 	if err := d.vouchedStill(*reg); err != nil {
 		return "what attested it last", err
+	}
+	if reg.Mechanism == verify.MechanismTPM {
+		return "the TPM that attested it last", e.judgeRecordedTPM(d, *reg)
 	}
 	for _, l := range links {
 		if g, ok := d.groupHolding(l.Thumbprint); ok {

@@ -50,7 +50,15 @@ func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
 		d.query.Keys = append(d.query.Keys, d.csrKey)
 	}
 	if shown := a.Evidence.TPM; shown != nil {
-		d.query.Keys = append(d.query.Keys, verify.KeyHashOf(shown.Endorsement.SPKI()))
+		d.query.TPM = true
+		key := verify.KeyHashOf(shown.Endorsement.SPKI())
+		if shown.Certificates.Leaf().KeyHash != key { // none, or one that is no word for it
+			d.query.Keys = append(d.query.Keys, key)
+			return d
+		}
+		for _, l := range shown.Certificates {
+			d.cover(l)
+		}
 		return d
 	}
 	if !d.query.SharedKey && d.shown.IsZero() && len(a.Evidence.Chain) > 0 {
@@ -182,7 +190,7 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	if !d.shown.IsZero() {
 		return e.judgeCode(d, individual, shadowed, now)
 	}
-	if shadowed && individual.Role() == RoleTPM && len(a.Evidence.Chain) == 0 || a.Evidence.TPM != nil {
+	if shadowed && individual.Role() == RoleTPM && len(a.Evidence.Chain) == 0 || a.Evidence.TPM != nil || !shadowed && d.pollsByGroup(a) {
 		return e.judgeTPM(d, a, individual, shadowed, now)
 	}
 	if d.query.SharedKey {
@@ -278,26 +286,9 @@ func (e *Engine) judgeGroups(d *decision, a Attempt, now time.Time) error {
 	if !slices.ContainsFunc(d.facts.Holders, func(h Holder) bool { return h.Owner.Kind == Group && !h.Owner.IsZero() }) {
 		return t.refuse("no-enrollment", "", "no enrollment group holds a certificate of this chain")
 	}
-	var roots []verify.Link
-	unverified := ""
-	for _, h := range d.facts.HeldCAs {
-		switch {
-		case h.Anchor == "":
-		case !h.Verified:
-			unverified = "anchor " + h.Anchor
-		default:
-			l, err := e.held.link(h)
-			if err != nil {
-				return err
-			}
-			roots = append(roots, l)
-		}
-	}
-	if len(roots) == 0 && unverified != "" {
-		return t.refuse("anchor-not-verified", unverified, "the chain leads to a trust anchor that has not proved possession")
-	}
-	if len(roots) == 0 {
-		return t.refuse("chain-not-trusted", "", "no verified trust anchor is in the chain or above it")
+	roots, err := e.roots(d)
+	if err != nil {
+		return err
 	}
 	identity, err := verify.X509(verify.X509Evidence{ID: a.ID, Chain: a.Evidence.Chain, Memo: a.Evidence.Connection.memo()}, verify.Anchors{Verified: roots}, now)
 	if err != nil {
@@ -314,6 +305,31 @@ func (e *Engine) judgeGroups(d *decision, a Attempt, now time.Time) error {
 	return t.refuse("no-enrollment", "", "no enrollment group holds a certificate on the proven path")
 }
 
+// roots are the verified anchors that were met; a refusal if there are none.
+func (e *Engine) roots(d *decision) (roots []verify.Link, err error) {
+	t, unverified := &d.trace, ""
+	for _, h := range d.facts.HeldCAs {
+		switch {
+		case h.Anchor == "":
+		case !h.Verified:
+			unverified = "anchor " + h.Anchor
+		default:
+			l, err := e.held.link(h)
+			if err != nil {
+				return nil, err
+			}
+			roots = append(roots, l)
+		}
+	}
+	if len(roots) == 0 && unverified != "" {
+		return nil, t.refuse("anchor-not-verified", unverified, "the chain leads to a trust anchor that has not proved possession")
+	}
+	if len(roots) == 0 {
+		return nil, t.refuse("chain-not-trusted", "", "no verified trust anchor is in the chain or above it")
+	}
+	return roots, nil
+}
+
 // nameOf is what people call a CA.
 func nameOf(authority *x509.Certificate) string {
 	if cn := authority.Subject.CommonName; cn != "" {
@@ -322,19 +338,22 @@ func nameOf(authority *x509.Certificate) string {
 	return authority.Subject.String()
 }
 
-// groupHolding returns the group that holds a certificate. Two may (scenarios D6):
+// groupHolding returns the group that holds a certificate, and admits by it. Two may (scenarios D6):
 // then the registration's owner, else the first by name.
 func (d *decision) groupHolding(x verify.Thumbprint) (Enrollment, bool) {
-	var found []Enrollment
+	return d.preferOwner(d.groupsHolding(x, func(r Role) bool { return r != RoleTPMCA }))
+}
+
+func (d *decision) groupsHolding(x verify.Thumbprint, role func(Role) bool) (found []Enrollment) {
 	for _, h := range d.facts.Holders {
-		if h.Thumbprint != x || h.Owner.Kind != Group {
+		if h.Thumbprint != x || h.Owner.Kind != Group || !role(h.Role) {
 			continue
 		}
 		if g, ok := d.facts.Entry(h.Owner); ok {
 			found = append(found, g)
 		}
 	}
-	return d.preferOwner(found)
+	return found
 }
 
 func (d *decision) preferOwner(found []Enrollment) (Enrollment, bool) {

@@ -235,7 +235,7 @@ func (w hubWriting) offBuiltIn(tx Tx, reg Registration) error {
 // takeFromService leaves a registration's record without hub and certificates. It belongs to
 // the enrollment that shuts the device out, so that no group counts it any more.
 func (w hubWriting) takeFromService(tx Tx, reg Registration) error {
-	if err := first(dropRetained(tx, reg, w.at), tx.DeleteRoll(reg.ID)); err != nil {
+	if err := first(dropRetained(tx, reg, w.at), tx.DeleteRoll(reg.ID), tx.DeleteTPMDevice(reg.ID)); err != nil {
 		return err
 	}
 	reg.Owner = Owner{Kind: Individual, ID: reg.ID}

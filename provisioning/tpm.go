@@ -25,18 +25,34 @@ const RuleTPMChallenge = "tpm-challenge"
 
 // tpmOnRecord is what is on record of a device with a TPM.
 type tpmOnRecord struct {
+	shown     *ShownTPM          // by the device, in this request
+	enrolled  tpm.EndorsementKey // read where the device does not show it
 	challenge *TPMChallenge
 	device    *TPMDevice
-	next      *TPMDevice // to be written; nil when it stays
+	others    []verify.RegistrationID // that the TPM has attested, where a group may admit it
+	endorsed  verify.Endorsement      // by its manufacturer, where a group admits it by that
+	next      *TPMDevice              // to be written; nil when it stays
 }
 
-// readTPM reads it, for a device whose own entry names a TPM and is enabled: to refuse any
-// other costs nothing more (INV-R3).
-func (d *decision) readTPM(tx Tx, a Attempt) error {
-	d.tpm = tpmOnRecord{}
+// readTPM reads it, for a device whose own entry names a TPM and is enabled, or that a group may
+// admit by its TPM: to refuse any other costs nothing more (INV-R3).
+func (d *decision) readTPM(tx Tx, a Attempt) (err error) {
+	d.tpm = tpmOnRecord{shown: a.Evidence.TPM}
 	entry, there := d.facts.Individual(d.query.ID)
-	if !there || !entry.Enabled || entry.Role() != RoleTPM || a.Evidence.TPM == nil && a.Evidence.Token == nil {
+	switch {
+	case a.Evidence.TPM == nil && a.Evidence.Token == nil:
 		return nil
+	case there && (!entry.Enabled || entry.Role() != RoleTPM), !there && !d.meetsTPMGroup(a):
+		return nil
+	case there && a.Evidence.TPM == nil:
+		err = d.readEnrolled(tx, entry)
+	case !there && a.Evidence.TPM != nil:
+		err = d.readOthers(tx)
+	case !there:
+		d.rests, err = outsidePath(tx, *d.facts.Registration)
+	}
+	if err != nil {
+		return err
 	}
 	challenge, err := tx.TPMChallenge(d.query.ID)
 	if err == nil {
@@ -56,6 +72,22 @@ func (d *decision) readTPM(tx Tx, a Attempt) error {
 	return nil
 }
 
+// readEnrolled has the facts cover the endorsement key that an entry names, if it names one: only
+// who registers shows it.
+func (d *decision) readEnrolled(tx Tx, entry Enrollment) (err error) {
+	if entry.Role() != RoleTPM {
+		return nil
+	}
+	if d.tpm.enrolled, err = tpm.ParseEndorsementKey(entry.Credentials[0].TPM.Endorsement); err != nil {
+		return err
+	}
+	if key := verify.KeyHashOf(d.tpm.enrolled.SPKI()); !slices.Contains(d.query.Keys, key) {
+		d.query.Keys = append(d.query.Keys, key)
+	}
+	d.facts, err = d.read(tx)
+	return err
+}
+
 // judgeTPM admits the TPM that an individual entry names: it has signed its token with the
 // key of a challenge that it alone can have opened. Without a token it is refused so that it
 // can be asked ([RuleTPMChallenge]), after all else that would refuse it.
@@ -63,7 +95,7 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	t, shown := &d.trace, a.Evidence.TPM
 	switch {
 	case !shadowed:
-		return t.refuse("no-enrollment", "", "a TPM is admitted by an individual enrollment that names its endorsement key")
+		return e.judgeTPMGroup(d, a, now)
 	case individual.Role() != RoleTPM:
 		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a "+individual.Role().noun()+", not with a TPM")
 	case shown == nil && a.Evidence.Token == nil:
@@ -71,61 +103,77 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	case shown == nil && !d.polls:
 		return t.refuse("tpm-keys-missing", individual.String(), "the request that registers names the keys of the device's TPM")
 	}
-	if shown != nil {
-		if err := d.matchTPM(*shown, individual); err != nil {
-			return err
-		}
-	}
-	ek, err := tpm.ParseEndorsementKey(individual.Credentials[0].TPM.Endorsement)
-	if err != nil {
+	if err := d.matchTPM(shown, individual); err != nil {
 		return err
 	}
-	d.key = provenKey{hash: verify.KeyHashOf(ek.SPKI())}
-	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
-	if i >= 0 {
-		x := d.facts.Disallowances[i]
-		return t.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
+	ek := d.tpm.enrolled
+	if shown != nil {
+		ek = shown.Endorsement
 	}
-	if a.Evidence.Token == nil {
-		return t.refuse(RuleTPMChallenge, individual.String(), "the TPM is asked to prove itself")
+	if err := d.judgeEndorsement(verify.KeyHashOf(ek.SPKI())); err != nil {
+		return err
 	}
 	return e.proveTPM(d, a, individual, now)
 }
 
-// matchTPM refuses a TPM that is not the entry's.
-func (d *decision) matchTPM(shown ShownTPM, individual Enrollment) error {
+// judgeEndorsement refuses an endorsement key that is disallowed.
+func (d *decision) judgeEndorsement(key verify.KeyHash) error {
+	d.key = provenKey{hash: key}
+	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
+	if i < 0 {
+		return nil
+	}
+	x := d.facts.Disallowances[i]
+	return d.trace.refuse("disallowed", x.object(), "the endorsement key is disallowed ("+string(x.Reason)+")")
+}
+
+// matchTPM refuses a TPM that is not the entry's: the one shown, or in a poll, which shows none,
+// the one whose challenge is on record.
+func (d *decision) matchTPM(shown *ShownTPM, individual Enrollment) error {
 	t, enrolled := &d.trace, individual.Credentials[0].TPM
-	if !bytes.Equal(shown.Endorsement.Bytes(), enrolled.Endorsement) {
+	var keys verify.TPMKeys
+	switch {
+	case shown != nil:
+		keys = shown.names()
+	case d.tpm.challenge != nil:
+		keys = d.tpm.challenge.Keys
+	default:
+		return nil // it proves nothing
+	}
+	if keys.Endorsement != tpm.DigestOf(enrolled.Endorsement) {
 		return t.refuse("tpm-other-endorsement-key", individual.String(), "the individual enrollment names another endorsement key")
 	}
-	if len(enrolled.StorageRoot) > 0 && !bytes.Equal(shown.StorageRoot.Bytes(), enrolled.StorageRoot) {
+	if len(enrolled.StorageRoot) > 0 && keys.StorageRoot != tpm.DigestOf(enrolled.StorageRoot) {
 		return t.refuse("tpm-other-storage-root-key", individual.String(), "the individual enrollment names another storage root key")
 	}
 	t.pass("endorsement-key", individual.String(), "the endorsement key is the one enrolled")
 	return nil
 }
 
-// proveTPM checks the token against the challenge on record.
-func (e *Engine) proveTPM(d *decision, a Attempt, individual Enrollment, now time.Time) error {
+// proveTPM checks the token against the challenge on record. Without one the TPM is asked.
+func (e *Engine) proveTPM(d *decision, a Attempt, entry Enrollment, now time.Time) error {
 	t, kept := &d.trace, d.tpm.challenge
+	if a.Evidence.Token == nil {
+		return t.refuse(RuleTPMChallenge, entry.String(), "the TPM is asked to prove itself")
+	}
 	if kept == nil {
-		return t.refuse("tpm-challenge-unknown", individual.String(), "the TPM was asked nothing, or too long ago: register without a token first")
+		return t.refuse("tpm-challenge-unknown", entry.String(), "the TPM was asked nothing, or too long ago: register without a token first")
 	}
 	key, err := e.box.Open(challengePurpose(kept.ID), kept.SealedKey)
 	if err != nil {
 		return err
 	}
-	evidence := verify.TPMEvidence{SASEvidence: verify.SASEvidence{IDScope: e.idScope, ID: a.ID, Token: *a.Evidence.Token}}
+	evidence := verify.TPMEvidence{SASEvidence: verify.SASEvidence{IDScope: e.idScope, ID: a.ID, Token: *a.Evidence.Token}, Endorsed: d.tpm.endorsed}
 	if shown := a.Evidence.TPM; shown != nil {
 		keys := shown.names()
 		evidence.Keys = &keys
 	}
 	d.identity, err = verify.TPM(evidence, verify.KeptChallenge{ID: kept.ID, Keys: kept.Keys, Key: verify.NewSecret(key), Expires: kept.Expires, SpentAt: kept.SpentAt}, now)
 	if err != nil {
-		return t.refused(individual.String(), err)
+		return t.refused(entry.String(), err)
 	}
-	d.entry = individual
-	t.pass("credential", individual.String(), "the token is signed by the TPM, with the key that it was sent")
+	d.entry = entry
+	t.pass("credential", entry.String(), "the token is signed by the TPM, with the key that it was sent")
 	return nil
 }
 
@@ -145,7 +193,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 	fresh := kept == nil
 	if fresh {
 		key = make([]byte, tpmKeySize)
-		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Created: now, Expires: now.Add(challengeLife)}
+		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Expires: now.Add(challengeLife)}
 		_, _ = rand.Read(key) // never fails (crypto/rand)
 		_, _ = rand.Read(kept.Nonce[:])
 		kept.SealedKey = e.box.Seal(challengePurpose(a.ID), key)
@@ -174,7 +222,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 // openChallenge is the challenge on record and its key, while it serves; nil: it does not.
 func (e *Engine) openChallenge(d *decision, shown ShownTPM, now time.Time) (*TPMChallenge, []byte, error) {
 	kept := d.tpm.challenge
-	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || now.Sub(kept.Created) > challengeLife/2 || now.Before(kept.Created) {
+	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || kept.Expires.Sub(now) < challengeLife/2 || kept.Expires.Sub(now) > challengeLife {
 		return nil, nil, nil
 	}
 	key, err := e.box.Open(challengePurpose(kept.ID), kept.SealedKey)
@@ -209,24 +257,33 @@ func (d *decision) keepTPM(tx Tx) error {
 	return tx.PutTPMDevice(*d.tpm.next)
 }
 
-// takeTPM gives a device its key for hubs, the same for as long as its TPM is the same.
-func (e *Engine) takeTPM(d *decision, a Attempt, now time.Time) {
+// sameTPM says that the TPM which attested is on record with the same keys, if one attested.
+func (d *decision) sameTPM(a Attempt) bool {
 	if d.identity.Mechanism() != verify.MechanismTPM {
-		return
+		return true
+	}
+	was, is := d.tpm.device, a.Evidence.TPM
+	return was != nil && bytes.Equal(was.TPM.Endorsement, is.Endorsement.Bytes()) && bytes.Equal(was.TPM.StorageRoot, is.StorageRoot.Bytes()) &&
+		was.ByGroup == (d.entry.Kind == Group)
+}
+
+// takeTPM gives a device its key for hubs, the same for as long as its TPM is the same. It is
+// sealed anew in either case: a rewrap that goes on beside it is not undone.
+func (e *Engine) takeTPM(d *decision, a Attempt) (err error) {
+	if d.sameTPM(a) {
+		return nil
 	}
 	shown := TPMPublic{a.Evidence.TPM.Endorsement.Bytes(), a.Evidence.TPM.StorageRoot.Bytes()}
-	next := TPMDevice{ID: a.ID, TPM: shown, Created: now, Updated: now}
+	key := make([]byte, tpmKeySize)
 	if was := d.tpm.device; was != nil && bytes.Equal(was.TPM.Endorsement, shown.Endorsement) {
-		if bytes.Equal(was.TPM.StorageRoot, shown.StorageRoot) {
-			return
+		if key, err = e.box.Open(tpmDevicePurpose(a.ID), was.SealedKey); err != nil {
+			return err
 		}
-		next.Created, next.SealedKey = was.Created, was.SealedKey
 	} else {
-		key := make([]byte, tpmKeySize)
 		_, _ = rand.Read(key) // never fails (crypto/rand)
-		next.SealedKey = e.box.Seal(tpmDevicePurpose(next.ID), key)
 	}
-	d.tpm.next = &next
+	d.tpm.next = &TPMDevice{ID: a.ID, TPM: shown, SealedKey: e.box.Seal(tpmDevicePurpose(a.ID), key), Key: d.key.hash, ByGroup: d.entry.Kind == Group}
+	return nil
 }
 
 // wrapHubKey is the key of a device for its hub, wrapped for its TPM; nil for a device that
@@ -236,11 +293,7 @@ func (e *Engine) wrapHubKey(d *decision, reg Registration) ([]byte, error) {
 	if d.identity.Mechanism() != verify.MechanismTPM || device == nil || reg.State != Assigned {
 		return nil, nil
 	}
-	ek, err := tpm.ParseEndorsementKey(device.TPM.Endorsement)
-	if err != nil {
-		return nil, err
-	}
-	srk, err := tpm.ParseStorageRootKey(device.TPM.StorageRoot)
+	to, err := d.tpm.wrapsFor()
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +301,18 @@ func (e *Engine) wrapHubKey(d *decision, reg Registration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tpm.Wrap(ek, srk, key)
+	return tpm.Wrap(to.Endorsement, to.StorageRoot, key)
+}
+
+// wrapsFor is the TPM on record: who registers has shown its keys, who polls shows none.
+func (t tpmOnRecord) wrapsFor() (to ShownTPM, err error) {
+	if t.shown != nil {
+		return *t.shown, nil
+	}
+	if to.Endorsement, err = tpm.ParseEndorsementKey(t.device.TPM.Endorsement); err == nil {
+		to.StorageRoot, err = tpm.ParseStorageRootKey(t.device.TPM.StorageRoot)
+	}
+	return to, err
 }
 
 // tpmKeys are a device's keys on its hub. It has one, which stands in both slots: hubs ask

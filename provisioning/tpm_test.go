@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
-	device "github.com/passmuster/muster/device/tpm"
+	"github.com/passmuster/muster/device"
+	chips "github.com/passmuster/muster/device/tpm"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
@@ -21,17 +22,19 @@ import (
 
 // machine is a device with a TPM of its own, a process apart.
 type machine struct {
-	*device.TPM
+	*chips.TPM
 	w    *world
 	name string
 	tpm  *testkit.SWTPM
+
+	certificates verify.Chain // of its endorsement key, shown with its keys
 }
 
 func newMachine(w *world, name string) *machine {
 	w.t.Helper()
 	m := &machine{w: w, name: name, tpm: testkit.NewSWTPM(w.t)}
 	var err error
-	m.TPM, err = device.Open(m.tpm.Socket)
+	m.TPM, err = chips.Open(m.tpm.Socket)
 	w.must(err)
 	w.t.Cleanup(func() { _ = m.Close() })
 	return m
@@ -57,7 +60,7 @@ func (m *machine) showing(p provisioning.TPMPublic) provisioning.Attempt {
 	srk, err := tpm.ParseStorageRootKey(p.StorageRoot)
 	m.w.must(err)
 	return provisioning.Attempt{ID: id(m.w, m.name), Spelled: m.name, Door: "test",
-		Evidence: provisioning.Evidence{TPM: &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}}}
+		Evidence: provisioning.Evidence{TPM: &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk, Certificates: m.certificates}}}
 }
 
 // asks registers without a token and returns the challenge.
@@ -78,7 +81,7 @@ func (m *machine) asks() []byte {
 // proves is an attempt with a token that the TPM signs with the key it was sent last.
 func (m *machine) proves() provisioning.Attempt {
 	m.w.t.Helper()
-	text, err := m.Token(scope+"/registrations/"+m.name, "registration", m.w.clock.Add(time.Hour))
+	text, err := device.Token(scope+"/registrations/"+m.name, "registration", m.w.clock.Add(time.Hour), m.MAC)
 	m.w.must(err)
 	token, err := verify.ParseSAS(text)
 	m.w.must(err)
@@ -117,6 +120,29 @@ func (m *machine) refused(a provisioning.Attempt, rule string) {
 	if x.LastRefusal == nil || x.LastRefusal.Rule != rule || len(x.LastRefusal.Trace) == 0 {
 		m.w.t.Fatalf("explain remembers %+v, want rule %q", x.LastRefusal, rule)
 	}
+	if rule == "disallowed" && (x.Admitted || x.Refused == nil || x.Refused.Rule != rule) {
+		m.w.t.Fatalf("explain says that it would be admitted (%t), or refused by %v", x.Admitted, x.Refused)
+	}
+}
+
+// pollsInVain insists that a poll is refused by a rule.
+func (m *machine) pollsInVain(a provisioning.Attempt, rule string) {
+	m.w.t.Helper()
+	for what, id := range map[string]string{"a lookup": "", "a poll": m.w.registration(m.name).Operation.ID} {
+		if _, err := m.w.engine.Poll(m.w.ctx, provisioning.PollRequest{Attempt: polling(a), OperationID: id}); fault.RuleOf(err) != rule {
+			m.w.t.Errorf("%s: %v (rule %q), want a refusal by %q", what, err, fault.RuleOf(err), rule)
+		}
+	}
+}
+
+// disallowKey refuses an endorsement key.
+func (w *world) disallowKey(id string, public []byte) {
+	w.t.Helper()
+	ek, err := tpm.ParseEndorsementKey(public)
+	w.must(err)
+	w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
+		return tx.InsertDisallowance(provisioning.Disallowance{ID: id, Digest: verify.KeyHashOf(ek.SPKI()), Key: true, Reason: "keyCompromise", Created: w.now()})
+	}))
 }
 
 // challenged says whether a challenge is on record.
@@ -133,9 +159,11 @@ func (w *world) challenged(name string) (c provisioning.TPMChallenge, there bool
 }
 
 // hubKey is the key that the device's hub knows it by.
-func (w *world) hubKey(name string) verify.Secret {
+func (w *world) hubKey(name string) verify.Secret { w.t.Helper(); return w.hubKeyAt(builtIn, name) }
+
+func (w *world) hubKeyAt(hub, name string) verify.Secret {
 	w.t.Helper()
-	d, err := w.engine.HubDevice(w.ctx, builtIn, id(w, name), "operator:test")
+	d, err := w.engine.HubDevice(w.ctx, hub, id(w, name), "operator:test")
 	w.must(err)
 	if d.Auth.Type != provisioning.HubSAS || d.Auth.Keys[0].IsZero() || !d.Auth.Keys[0].Equal(d.Auth.Keys[1]) {
 		w.t.Fatalf("its hub knows it by %+v", d.Auth)
@@ -145,14 +173,16 @@ func (w *world) hubKey(name string) verify.Secret {
 
 // connects says whether the TPM signs, with the key that the last operation brought, as the
 // hub expects.
-func (m *machine) connects(op provisioning.Operation) {
+func (m *machine) connects(op provisioning.Operation) { m.w.t.Helper(); m.connectsTo(builtIn, op) }
+
+func (m *machine) connectsTo(hub string, op provisioning.Operation) {
 	m.w.t.Helper()
 	m.w.must(m.Activate(op.TPMKey))
-	text, err := m.Token(builtIn+"/devices/"+m.name, "", m.w.clock.Add(time.Hour))
+	text, err := device.Token(hub+"/devices/"+m.name, "", m.w.clock.Add(time.Hour), m.MAC)
 	m.w.must(err)
 	token, err := verify.ParseSAS(text)
 	m.w.must(err)
-	if err := token.Verify(m.w.hubKey(m.name), m.w.clock); err != nil {
+	if err := token.Verify(m.w.hubKeyAt(hub, m.name), m.w.clock); err != nil {
 		m.w.t.Fatalf("the hub would refuse it: %v", err)
 	}
 }
@@ -250,7 +280,7 @@ func TestATPMIsRefused(t *testing.T) {
 			},
 			"another device's token": func() (provisioning.Attempt, string) {
 				w.must(m.Activate(m.asks()))
-				text, err := m.Token(scope+"/registrations/press-2", "registration", w.clock.Add(time.Hour))
+				text, err := device.Token(scope+"/registrations/press-2", "registration", w.clock.Add(time.Hour), m.MAC)
 				w.must(err)
 				token, err := verify.ParseSAS(text)
 				w.must(err)
@@ -294,19 +324,38 @@ func TestATPMIsRefused(t *testing.T) {
 			other.enrolled()
 			defer m.enrolled()
 			m.refused(a, "tpm-other-endorsement-key")
+			m.pollsInVain(a, "tpm-other-endorsement-key")
+		})
+		t.Run("a storage root key enrolled between the steps", func(t *testing.T) {
+			w.must(m.Activate(m.asks()))
+			a := m.proves()
+			attestation := provisioning.Attestation{Role: provisioning.RoleTPM}
+			attestation.Slots[rotation.Primary].TPM = provisioning.TPMPublic{Endorsement: m.EndorsementKey(), StorageRoot: other.StorageRootKey()}
+			w.put(provisioning.Individual, "press-1", attestation)
+			defer m.enrolled()
+			m.refused(a, "tpm-other-storage-root-key")
+			m.pollsInVain(a, "tpm-other-storage-root-key")
+		})
+		t.Run("another endorsement key enrolled, which is disallowed between the steps", func(t *testing.T) {
+			other.enrolled()
+			defer m.enrolled()
+			w.must(other.Activate(other.asks()))
+			a := other.proves() // and never registers: what is on record rests on the first
+			w.disallowKey("of the other", other.EndorsementKey())
+			other.refused(a, "disallowed")
+			other.pollsInVain(a, "disallowed")
 		})
 		t.Run("the endorsement key is disallowed", func(t *testing.T) {
 			w.must(m.Activate(m.asks()))
 			a := m.proves()
-			ek := verify.KeyHashOf(a.Evidence.TPM.Endorsement.SPKI())
-			w.must(w.db.Provisioning().UpdateTrust(w.ctx, func(tx provisioning.Tx) error {
-				return tx.InsertDisallowance(provisioning.Disallowance{ID: "x", Digest: ek, Key: true, Reason: "keyCompromise", Created: w.now()})
-			}))
+			w.disallowKey("x", m.EndorsementKey())
 			m.refused(a, "disallowed")
 			m.refused(m.showing(m.public()), "disallowed")
-			if _, err := w.engine.Poll(w.ctx, provisioning.PollRequest{Attempt: polling(a)}); fault.RuleOf(err) != "disallowed" {
-				t.Errorf("a poll: %v", err)
-			}
+			m.pollsInVain(a, "disallowed")
+			other.enrolled()
+			defer m.enrolled()
+			m.pollsInVain(a, "tpm-other-endorsement-key")
+			m.enrolled()
 			if d, err := w.engine.HubDevice(w.ctx, builtIn, id(w, "press-1"), ""); err != nil || d.Enabled {
 				t.Errorf("its hub lets it in: %+v, %v", d, err)
 			}
@@ -367,6 +416,26 @@ func TestATPMWithANewOwnerKeepsItsHubKey(t *testing.T) {
 	})
 }
 
+// TestATPMWithANewOwnerAsksAgainForItsCertificate: the key for its hub is not wrapped for the owner before.
+func TestATPMWithANewOwnerAsksAgainForItsCertificate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		m := newMachine(w, "press-1")
+		m.enrolled()
+		w.pass(time.Second)
+		csr := testkit.CSR(t, testkit.NewKey(t, "p256"), m.name)
+		for range 2 {
+			w.must(m.Activate(m.asks()))
+			op, err := w.engine.Register(w.ctx, provisioning.RegisterRequest{Attempt: m.proves(), CSR: csr})
+			w.must(err)
+			m.connects(op)
+			w.pass(time.Minute)
+			m.clears()
+		}
+	})
+}
+
 // clears gives the TPM another owner: another storage root key.
 func (m *machine) clears() {
 	m.w.t.Helper()
@@ -376,7 +445,7 @@ func (m *machine) clears() {
 	_, err = tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Name: tpm2.HandleName(tpm2.TPMRHLockout), Auth: tpm2.PasswordAuth(nil)}}.Execute(link)
 	m.w.must(err)
 	ek := m.EndorsementKey()
-	m.TPM, err = device.Open(m.tpm.Socket)
+	m.TPM, err = chips.Open(m.tpm.Socket)
 	m.w.must(err)
 	if bytes.Equal(m.StorageRootKey(), before) || !bytes.Equal(m.EndorsementKey(), ek) {
 		m.w.t.Fatal("clearing changes the storage root key, and that alone")

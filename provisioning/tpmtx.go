@@ -13,7 +13,6 @@ type TPMChallenge struct {
 	Nonce     [16]byte // tells it from the one before
 	Keys      verify.TPMKeys
 	SealedKey []byte
-	Created   time.Time
 	Expires   time.Time
 	SpentAt   time.Time // when a registration was made by it; zero: none was
 }
@@ -24,9 +23,12 @@ type TPMDevice struct {
 	ID        verify.RegistrationID
 	TPM       TPMPublic
 	SealedKey []byte
-	Created   time.Time
-	Updated   time.Time
+	Key       verify.KeyHash // of the endorsement key
+	ByGroup   bool           // a group admitted it: no other registration is by this key and a group
 }
+
+// ruleTPMClaimed is the rule of a TPM that two registrations claim at once, by a group.
+const ruleTPMClaimed = "tpm-claimed"
 
 // ruleChallengeMoved is the rule of a spending that another registration was ahead of.
 const ruleChallengeMoved = "tpm-challenge-moved"
@@ -44,6 +46,21 @@ type TPMTx interface {
 	DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) error
 
 	TPMDevice(verify.RegistrationID) (TPMDevice, error)
-	// PutTPMDevice comes after the registration's own row; it goes with it.
+	// PutTPMDevice comes after the registration's own row; it goes with it. It is Conflict,
+	// "tpm-claimed", if a group admitted the key for another registration.
 	PutTPMDevice(TPMDevice) error
+	// TPMRegistrations names registrations that this endorsement key attested last.
+	TPMRegistrations(key verify.KeyHash, limit int) ([]verify.RegistrationID, error)
+	// DeleteTPMDevice of a device that has none does nothing.
+	DeleteTPMDevice(verify.RegistrationID) error
+
+	// ListedKeys are those on a group's list, by their hash.
+	ListedKeys(group verify.RegistrationID, after verify.KeyHash, limit int) ([]ListedKey, error)
+	CountListedKeys(group verify.RegistrationID) (int64, error)
+	// PutListedKey puts a key on the list of its group, or says anew what it registers as.
+	PutListedKey(ListedKey) error
+	// DeleteListedKey takes one off, or does nothing.
+	DeleteListedKey(group verify.RegistrationID, key verify.KeyHash) error
+	// ClearListedKeys takes all off.
+	ClearListedKeys(group verify.RegistrationID) error
 }

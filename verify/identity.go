@@ -34,7 +34,8 @@ func (i Identity) ID() RegistrationID { return i.id }
 func (i Identity) Mechanism() Mechanism { return i.mechanism }
 
 // Path is the verified path, leaf first and anchor last: the leaf alone where the
-// leaf itself was pinned, nil where a key, a code or a TPM spoke. The caller owns the slice.
+// leaf itself was pinned, that of the endorsement key where a TPM's certificate admitted it, nil
+// where a key, a code or a TPM alone spoke. The caller owns the slice.
 func (i Identity) Path() []Link { return slices.Clone(i.path) }
 
 // At is the moment for which it was proven.

@@ -10,10 +10,12 @@ import (
 type TPMKeys struct{ Endorsement, StorageRoot tpm.Digest }
 
 // TPMEvidence is a token that a device's TPM signed with the key of a challenge. Keys are
-// those that the device says its TPM has; nil in a poll, which registers nothing.
+// those that the device says its TPM has; nil in a poll, which registers nothing. Endorsed is the
+// manufacturer's word for the endorsement key, where that was asked for.
 type TPMEvidence struct {
 	SASEvidence
-	Keys *TPMKeys
+	Keys     *TPMKeys
+	Endorsed Endorsement
 }
 
 // KeptChallenge is a challenge on record: a key that was wrapped for one TPM, and for one
@@ -47,6 +49,6 @@ func TPM(ev TPMEvidence, kept KeptChallenge, now time.Time) (Identity, error) {
 	if ev.Keys != nil && !kept.SpentAt.IsZero() {
 		return Identity{}, refuse("tpm-challenge-spent", "The challenge has registered the device already.")
 	}
-	id.mechanism = MechanismTPM
+	id.mechanism, id.path = MechanismTPM, ev.Endorsed.path
 	return id, nil
 }

@@ -14,6 +14,7 @@ func TestWrites(t *testing.T) {
 	w.run("conditional requests", conditionalRequests)
 	w.run("acts honour If-Match when it is sent", actsHonourIfMatch)
 	w.run("get, change, put keeps keys", getChangePutKeepsKeys)
+	w.run("lists of endorsement keys", listsOfEndorsementKeys)
 	w.run("get, change, put keeps certificates", getChangePutKeepsCertificates)
 	w.run("settings of an entry", settingsOfAnEntry)
 	w.run("warnings say where else a certificate stands", warnings)

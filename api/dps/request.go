@@ -1,6 +1,7 @@
 package dps
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -107,8 +108,9 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 // decodeTPM reads both keys, and takes none that is no storage key of a TPM.
 func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
 	var keys struct {
-		EndorsementKey []byte `json:"endorsementKey"`
-		StorageRootKey []byte `json:"storageRootKey"`
+		EndorsementKey []byte   `json:"endorsementKey"`
+		StorageRootKey []byte   `json:"storageRootKey"`
+		Certificates   [][]byte `json:"endorsementCertificateChain"` // ours: Azure has no groups of TPMs
 	}
 	if err := json.Unmarshal(field, &keys); err != nil {
 		return nil, fault.New(fault.Malformed, "tpm", "The tpm is no object with endorsementKey and storageRootKey in base64.").Because(err)
@@ -118,7 +120,27 @@ func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
 		return nil, err
 	}
 	srk, err := tpm.ParseStorageRootKey(keys.StorageRootKey)
-	return &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}, err
+	if err != nil {
+		return nil, err
+	}
+	shown := &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}
+	if len(keys.Certificates) > 0 {
+		shown.Certificates, err = decodeChain(keys.Certificates)
+	}
+	return shown, err
+}
+
+// decodeChain reads certificates in DER, leaf first.
+func decodeChain(ders [][]byte) (verify.Chain, error) {
+	var certs []*x509.Certificate
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fault.New(fault.Malformed, "endorsement-certificate", "A member of endorsementCertificateChain is no X.509 certificate in base64 DER.").Because(err)
+		}
+		certs = append(certs, cert)
+	}
+	return verify.ReadChain(certs)
 }
 
 func decodeCSR(field json.RawMessage) ([]byte, error) {

@@ -46,7 +46,7 @@ type entryListCmd struct {
 	listing
 	Q         string `help:"Ids that begin like this."`
 	Status    string `enum:",enabled,disabled" default:"" help:"enabled or disabled."`
-	Mechanism string `placeholder:"KIND" help:"x509, symmetricKey or tpm; for groups signingCertificates, caReferences or symmetricKey."`
+	Mechanism string `placeholder:"KIND" help:"x509, symmetricKey or tpm; for groups signingCertificates, caReferences, symmetricKey, tpmList or tpmManufacturers."`
 }
 
 // Run lists entries.

@@ -79,9 +79,10 @@ func TestTranscripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serving": serving, "keep": keep, "logged": logged, "until": until, "receiving": receiving,
-			"muster": func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
-			"exits":  exitsWith,
-			"swtpm":  func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], testkit.NewSWTPM(t).Socket) },
+			"muster":   func(ts *testscript.TestScript, _ bool, args []string) { exits(ts, exitDone, args) },
+			"exits":    exitsWith,
+			"swtpm":    func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], testkit.NewSWTPM(t).Socket) },
+			"endorsed": endorsed(t),
 		},
 	})
 }

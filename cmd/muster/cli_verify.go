@@ -35,6 +35,7 @@ type anchorUploadCmd struct {
 	Name    string `arg:"" help:"What to call it: letters, digits and - . _"`
 	File    string `arg:"" type:"existingfile" help:"The CA certificate, PEM or DER."`
 	Replace bool   `help:"Put it in the place of another certificate of that name; it starts unverified."`
+	Vouched bool   `help:"Your word, put on record, in place of a proof: of a manufacturer's CA, say, whose key you do not have."`
 }
 
 // Run uploads a CA certificate. The same bytes again change nothing (scenario B7).
@@ -43,7 +44,7 @@ func (c *anchorUploadCmd) Run(ctx context.Context, s streams, api *client) error
 	if err != nil {
 		return err
 	}
-	a := call{method: http.MethodPost, at: []string{"anchors"}, body: map[string]any{"name": c.Name, "certificate": text}}
+	a := call{method: http.MethodPost, at: []string{"anchors"}, body: map[string]any{"name": c.Name, "certificate": text, "vouched": c.Vouched}}
 	if c.Replace {
 		was, err := getAnchor(ctx, api, c.Name)
 		if err != nil {

@@ -111,6 +111,7 @@ type deviceServer struct {
 	FactoryKey       string `type:"existingfile" help:"Key of the factory certificate, PEM."`
 	SymmetricKeyFile string `type:"existingfile" help:"File with the device's symmetric key in base64 (or MUSTER_DEVICE_KEY)."`
 	CodeFile         string `type:"existingfile" help:"File with a one-time code (or MUSTER_DEVICE_CODE); over EST only."`
+	EndorsementCert  string `type:"existingfile" help:"With a TPM: its manufacturer's certificate of its endorsement key, and those above, PEM, leaf first. Groups that go by it ask for it."`
 	GroupKeyFile     string `type:"existingfile" help:"File with the enrollment group's key in base64, from which the device's is derived. For tests and demos: a real device must not hold it."`
 }
 
@@ -123,6 +124,9 @@ func (s *deviceServer) agent(d deviceFolder, keyType string, folder *device.Fold
 	}
 	if credential.IsZero() && d.chip != nil && s.Protocol == string(device.DPS) {
 		credential.TPM = d.chip
+		if credential.EndorsementCertificates, err = s.endorsement(); err != nil {
+			return nil, err
+		}
 	}
 	if s.Protocol == string(device.DPS) && s.IDScope == "" {
 		return nil, deviceUsage("the protocol dps-http needs --id-scope or MUSTER_ID_SCOPE")

@@ -58,3 +58,18 @@ func (c *deviceEndorsementCmd) Run(k *kong.Kong) error {
 	_, err := fmt.Fprintln(k.Stdout, base64.StdEncoding.EncodeToString(d.chip.EndorsementKey()))
 	return err
 }
+
+// endorsement are the certificates of the TPM's endorsement key that are shown; nil: none are.
+func (s *deviceServer) endorsement() (ders [][]byte, err error) {
+	if s.EndorsementCert == "" {
+		return nil, nil
+	}
+	certs, err := readCertificates(s.EndorsementCert)
+	if err != nil {
+		return nil, deviceUsage("%w", err)
+	}
+	for _, c := range certs {
+		ders = append(ders, c.Raw)
+	}
+	return ders, nil
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/titanous/rocacheck"
 
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -24,6 +25,9 @@ const (
 
 // Digest is the SHA-256 of a key as it travels, with its length in front.
 type Digest [sha256.Size]byte
+
+// DigestOf names a key as it travels.
+func DigestOf(raw []byte) Digest { return sha256.Sum256(raw) }
 
 // EndorsementKey is the key that a TPM was made with: who holds it is that TPM.
 type EndorsementKey struct{ key }
@@ -69,7 +73,7 @@ func malformed(rule, what string, err error) error {
 func (k key) Bytes() []byte { return slices.Clone(k.raw) }
 
 // Digest names the key.
-func (k key) Digest() Digest { return sha256.Sum256(k.raw) }
+func (k key) Digest() Digest { return DigestOf(k.raw) }
 
 // SPKI is the public key as a certificate has it (DER), by which it may be disallowed.
 func (k key) SPKI() []byte { return slices.Clone(k.spki) }
@@ -161,6 +165,8 @@ func checkRSA(p *tpm2.TPMTPublic) error {
 		return errors.New("an RSA key has 2048 or 3072 bits")
 	case pub.N.BitLen() != bits || pub.N.Bit(0) == 0 || pub.E != 65537:
 		return errors.New("it is no RSA key of its size with the exponent 65537")
+	case rocacheck.IsWeak(pub):
+		return errors.New("it comes from a generator with a known weakness (CVE-2017-15361)")
 	}
 	return checkCipher(parameters.Symmetric)
 }
