@@ -51,6 +51,10 @@ func (s *campaignStep) foresee(d *CampaignDevice, reg Registration) error {
 }
 
 func (s *campaignStep) foreseeDeletion(d *CampaignDevice, reg Registration) error {
+	if stays(reg) != nil {
+		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
+		return nil
+	}
 	d.Plan.Hub = reg.Hub
 	awaited, err := s.tx.CountHubIdentities(reg.ID)
 	if err != nil {

@@ -130,6 +130,8 @@ func (s *campaignStep) barred(reg Registration) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
+	case !reg.HeldAt.IsZero():
+		return RuleRegistrationHeld, nil
 	case en.ID.IsZero():
 		return RuleEntryMissing, nil
 	case !en.Enabled:

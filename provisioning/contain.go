@@ -1,7 +1,6 @@
 package provisioning
 
 import (
-	"bytes"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -99,7 +98,7 @@ func (c compromise) issuers() (list []ca.IssuerID) {
 func (c compromise) hits(l verify.Link) bool {
 	return slices.ContainsFunc(c.cas(), func(of verify.Link) bool {
 		return c.scope != DisallowKey && l.Thumbprint == of.Thumbprint || c.scope != DisallowCertificate && l.KeyHash == of.KeyHash ||
-			c.scope == DisallowBelow && bytes.Equal(l.Cert.RawIssuer, of.Cert.RawSubject) && verify.SignedBy(l, of)
+			c.scope == DisallowBelow && signs(of, l)
 	})
 }
 
@@ -151,13 +150,16 @@ func (c compromise) effects(tx Tx, now time.Time) (list []EntryEffect, err error
 		}
 		owners = append(owners, below...)
 	}
-	for _, o := range owners {
-		entry, err := tx.Enrollment(o)
+	for n, o := range owners {
+		if slices.Contains(owners[:n], o) {
+			continue
+		}
+		e, err := c.effect(tx, o, now)
 		if err != nil {
 			return nil, err
 		}
-		if list, err = c.effect(tx, entry, list, now); err != nil {
-			return nil, err
+		if e.Act != "" {
+			list = append(list, e)
 		}
 	}
 	if len(list) > maxEntryEffects {
@@ -166,10 +168,15 @@ func (c compromise) effects(tx Tx, now time.Time) (list []EntryEffect, err error
 	return list, nil
 }
 
-func (c compromise) effect(tx Tx, entry Enrollment, list []EntryEffect, now time.Time) ([]EntryEffect, error) {
+// effect is what becomes of one entry; zero: nothing.
+func (c compromise) effect(tx Tx, o Owner, now time.Time) (e EntryEffect, err error) {
+	entry, err := tx.Enrollment(o)
+	if err != nil {
+		return e, err
+	}
 	s, err := readSlots(tx, entry)
 	if err != nil {
-		return nil, err
+		return e, err
 	}
 	var refused [2]bool
 	for slot, h := range s.holds {
@@ -177,14 +184,10 @@ func (c compromise) effect(tx Tx, entry Enrollment, list []EntryEffect, now time
 			continue
 		}
 		if refused[slot], err = tx.Barred(Registration{Leaf: h.link.Thumbprint, LeafKey: h.link.KeyHash}); err != nil {
-			return nil, err
+			return e, err
 		}
 	}
-	e := c.contain(s, refused, now)
-	if e.Act == "" || slices.ContainsFunc(list, func(x EntryEffect) bool { return x.Owner == e.Owner }) {
-		return list, nil
-	}
-	return append(list, e), nil
+	return c.contain(s, refused, now), nil
 }
 
 // above are the enabled groups that hold a CA above a certificate: without an entry of its own its

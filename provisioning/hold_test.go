@@ -8,6 +8,7 @@ import (
 
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/store"
 )
@@ -175,4 +176,51 @@ func TestAHoldIsNotLostToRegistrationsOfThatMoment(t *testing.T) {
 		w.must(err)
 		w.refused(device, "registration-held")
 	})
+}
+
+// A registration whose last request failed keeps its hub, and the hub its device.
+func TestAHeldDeviceIsShutOutThoughItsLastRegistrationFailed(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, _, device := factoryOn(t, database)
+		w.assigned(device)
+		w.must(w.db.Provisioning().Update(w.ctx, func(tx provisioning.Tx) error {
+			reg, err := tx.Registration(id(w, "d1"))
+			if err != nil {
+				return err
+			}
+			reg.State, reg.Version = provisioning.Failed, reg.Version+1
+			return tx.PutRegistration(reg)
+		}))
+		w.answers("before", "", w.comes(device))
+		w.hold("d1")
+		if w.at(builtIn, "d1").Enabled {
+			t.Error("its hub lets it in")
+		}
+		w.answers("while it is held", provisioning.RuleRegistrationHeld, w.comes(device))
+		w.release("d1")
+		w.answers("released", "", w.comes(device))
+	})
+}
+
+func TestACampaignDoesNotWaitForADeviceThatIsHeld(t *testing.T) {
+	t.Parallel()
+	l := newWorld(t).parked("line", 3)
+	l.hold(l.names[0])
+	l.start(policies.Campaign{Act: policies.ActReprovision})
+	l.sweepCampaigns()
+	l.failures("roll", map[string]int64{provisioning.RuleRegistrationHeld: 1})
+}
+
+func TestAPlanToDeleteRecordsNamesThoseThatAreHeld(t *testing.T) {
+	t.Parallel()
+	w, _, device := factoryOn(t, newFile(t))
+	w.assigned(device)
+	w.hold("d1")
+	_, err := w.engine.StartCampaign(w.ctx, ann, policies.Campaign{Name: "end", Act: policies.ActDelete, Select: policies.Selection{IDs: []string{"d1"}}})
+	w.must(err)
+	w.sweepCampaigns()
+	w.failures("end", map[string]int64{provisioning.RuleRegistrationHeld: 1})
+	w.foretold("end")
+	w.registration("d1") // is there
 }

@@ -106,6 +106,8 @@ func (r *hubReading) verdict(c HubClient) (v HubVerdict, err error) {
 	switch {
 	case d.Disallowed:
 		v.Reason = "disallowed"
+	case rec.Registration != nil && !rec.Registration.HeldAt.IsZero():
+		v.Reason = RuleRegistrationHeld
 	case !d.Enabled:
 		v.Reason = ruleHubDeviceDisabled
 	default:

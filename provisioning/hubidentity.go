@@ -79,7 +79,7 @@ func (r *hubReading) device(rec HubRecord) (d HubDevice, err error) {
 			d.DeviceID, d.Created = c.Spelled, c.Created
 		}
 	}
-	if reg := rec.Registration; reg != nil && reg.State == Assigned {
+	if reg := rec.Registration; reg != nil {
 		shut, err := r.bars.shuts(*reg)
 		if err != nil {
 			return d, err

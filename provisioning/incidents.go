@@ -211,36 +211,54 @@ func receive(tx Tx, incident string, reg Registration, now time.Time) error {
 }
 
 // confirmIncident notes which hubs have confirmed, a page at a time, and ends the incident when all
-// have. They are found in a View: of a hub that is down every receipt is looked at. None is added
-// once the pass is over, but by a lift, which moves the incident.
+// have. They are found in a View: of a hub that is down every receipt is looked at, once in a run.
+// None is added once the pass is over, but by a lift, which moves the incident.
 func (e *Engine) confirmIncident(ctx context.Context, jobs Store, i Incident) (more bool, err error) {
-	now := e.now()
-	var page []verify.RegistrationID
-	var pending []IncidentDevice
-	err = jobs.View(ctx, func(tx Tx) error {
-		if page, err = tx.ConfirmedDevices(i.ID, confirmPage); err != nil || len(page) > 0 {
+	for after := (verify.RegistrationID{}); ; {
+		var page []verify.RegistrationID
+		err = jobs.View(ctx, func(tx Tx) error {
+			page, err = tx.ConfirmedDevices(i.ID, after, confirmPage)
 			return err
+		})
+		if err != nil || len(page) == 0 {
+			break
 		}
+		now := e.now()
+		err = jobs.Update(ctx, func(tx Tx) error {
+			for _, id := range page {
+				if err := tx.ConfirmIncidentDevice(i.ID, id, now); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			break
+		}
+		after = page[len(page)-1]
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, e.endIncident(ctx, jobs, i)
+}
+
+// endIncident ends an incident of which no receipt is pending.
+func (e *Engine) endIncident(ctx context.Context, jobs Store, i Incident) error {
+	var pending []IncidentDevice
+	err := jobs.View(ctx, func(tx Tx) (err error) {
 		pending, err = tx.IncidentDevices(i.ID, "", 1, true)
 		return err
 	})
-	if err != nil || len(page) == 0 && len(pending) > 0 {
-		return false, err
+	if err != nil || len(pending) > 0 {
+		return err
 	}
-	err = jobs.Update(ctx, func(tx Tx) error {
-		for _, id := range page {
-			if err := tx.ConfirmIncidentDevice(i.ID, id, now); err != nil {
-				return err
-			}
-		}
-		if len(page) > 0 {
-			return nil
-		}
+	now := e.now()
+	return jobs.Update(ctx, func(tx Tx) error {
 		next := i
 		next.Done = now
 		return first(tx.MoveIncident(i, next), tx.Append(next.event(audit.DisallowDone, jobIncidents, now)))
 	})
-	return err == nil && len(page) > 0, err
 }
 
 // confirmPage is how many receipts one transaction confirms.
@@ -249,15 +267,7 @@ const confirmPage = 250
 // PendingDisallowed counts the devices, of all incidents, whose hub has not confirmed.
 func (e *Engine) PendingDisallowed(ctx context.Context) (n int64, err error) {
 	err = e.store.View(ctx, func(tx Tx) error {
-		n = 0
-		open, err := tx.OpenIncidents()
-		for _, i := range open {
-			r := IncidentReport{Incident: i}
-			if r.Hubs, err = tx.IncidentHubs(i.ID); err != nil {
-				return err
-			}
-			n += r.Pending()
-		}
+		n, err = tx.CountPendingReceipts()
 		return err
 	})
 	return n, err

@@ -23,10 +23,9 @@ type EntryAct string
 
 // The acts.
 const (
-	SlotEmptied    EntryAct = "slot-emptied" // its other slot is clean: the entry stays as it is
-	EntryShut      EntryAct = "disabled"     // it has no other, or none that is clean
-	EntryWasShut   EntryAct = "was-disabled" // and stays so
-	entryUntouched EntryAct = ""
+	SlotEmptied  EntryAct = "slot-emptied" // its other slot is clean: the entry stays as it is
+	EntryShut    EntryAct = "disabled"     // it has no other, or none that is clean
+	EntryWasShut EntryAct = "was-disabled" // and stays so
 )
 
 // EntryEffect is what a disallowance does to one entry.
@@ -151,7 +150,9 @@ type IncidentTx interface {
 	IncidentDevices(incident string, after string, limit int, pending bool) ([]IncidentDevice, error)
 	// ConfirmedDevices lists pending receipts whose hubs have confirmed; ConfirmIncidentDevice
 	// writes that of one.
-	ConfirmedDevices(incident string, limit int) ([]verify.RegistrationID, error)
+	ConfirmedDevices(incident string, after verify.RegistrationID, limit int) ([]verify.RegistrationID, error)
+	// CountPendingReceipts counts them over all incidents.
+	CountPendingReceipts() (int64, error)
 	ConfirmIncidentDevice(incident string, id verify.RegistrationID, now time.Time) error
 	IncidentHubs(incident string) ([]IncidentHub, error)
 }

@@ -159,9 +159,7 @@ func (e *Engine) continued(d *decision) (verify.Link, bool) {
 
 // signedBy says whether a CA's key verifies a certificate of the chain.
 func (d *decision) signedBy(authority verify.Link) bool {
-	return slices.ContainsFunc(d.chain, func(l verify.Link) bool {
-		return bytes.Equal(l.Cert.RawIssuer, authority.Cert.RawSubject) && verify.SignedBy(l, authority)
-	})
+	return slices.ContainsFunc(d.chain, func(l verify.Link) bool { return signs(authority, l) })
 }
 
 // judge is the decision itself, from facts alone. Its order is the documentation:

@@ -23,7 +23,7 @@ type NewKey struct {
 }
 
 // keyPage is how much of the ledger and of the certificates one step looks at.
-const keyPage = 256
+const keyPage = 64
 
 // SweepKeysInUse looks for one key under two registration ids, in what was registered and issued
 // since it last did. Whose a key is stands in an index that this sweep keeps: to keep it in the
@@ -131,8 +131,17 @@ func usesKey(tx Tx, id verify.RegistrationID, key verify.KeyHash, now time.Time)
 	if fault.Is(err, fault.NotFound) {
 		return false, nil
 	}
-	if err != nil || !reg.Leaf.IsZero() && reg.LeafKey == key {
-		return true, err
+	if err != nil {
+		return false, err
+	}
+	switch r, err := tx.Retirement(id); {
+	case err == nil && !r.Returned:
+		return false, nil // it is out of service
+	case err != nil && !fault.Is(err, fault.NotFound):
+		return false, err
+	}
+	if reg.LeafKey == key && (!reg.Leaf.IsZero() || reg.Mechanism == verify.MechanismTPM) {
+		return true, nil
 	}
 	good, err := tx.GoodCertificates(id, now)
 	for _, c := range good {

@@ -118,6 +118,7 @@ func (d *decision) readRests(tx Tx) (err error) {
 	return err
 }
 
+// signs says whether a certificate is signed by another, as its name and its key have it.
 func signs(by, l verify.Link) bool {
 	return bytes.Equal(l.Cert.RawIssuer, by.Cert.RawSubject) && verify.SignedBy(l, by)
 }
@@ -151,34 +152,30 @@ func (x disallowedCA) refuses(path, held []verify.Link) bool {
 // outsidePath is what is on record of how a registration was attested: its outside chain, or the
 // leaf that an entry pins.
 func outsidePath(tx Tx, reg Registration) (path []verify.Link, err error) {
-	var ders [][]byte
-	if reg.Chain != 0 {
-		if ders, err = tx.Chain(reg.Chain); err != nil {
-			return nil, err
-		}
-	} else if !reg.Leaf.IsZero() {
-		leaf, err := tx.PinnedLeaf(reg.Leaf)
-		if err != nil || leaf == nil {
-			return nil, err
-		}
-		ders = [][]byte{leaf}
+	switch {
+	case reg.Chain != 0:
+		return recordedChain(tx, reg.Chain)
+	case reg.Leaf.IsZero():
+		return nil, nil
 	}
-	for _, der := range ders {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		path = append(path, verify.NewLink(cert))
+	leaf, err := tx.PinnedLeaf(reg.Leaf)
+	if err != nil || leaf == nil {
+		return nil, err
 	}
-	return path, nil
+	cert, err := x509.ParseCertificate(leaf)
+	if err != nil {
+		return nil, err
+	}
+	return []verify.Link{verify.NewLink(cert)}, nil
 }
 
 // bars says of registrations, in one transaction, whether what attested them is disallowed, or
 // signed by a CA that is: what doors ask of the outside chain that a certificate of ours rests on.
 type bars struct {
-	tx   Tx
-	cas  []disallowedCA
-	read bool
+	tx     Tx
+	cas    []disallowedCA
+	read   bool
+	chains map[ChainID]bool // whether a CA refuses it: most devices of a page have the same
 }
 
 func (b *bars) has(reg Registration) (bool, error) {
@@ -188,8 +185,21 @@ func (b *bars) has(reg Registration) (bool, error) {
 	if err := b.readCAs(); err != nil || len(b.cas) == 0 {
 		return false, err
 	}
+	if refused, known := b.chains[reg.Chain]; known {
+		return refused, nil
+	}
 	path, err := outsidePath(b.tx, reg)
-	return slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(path, nil) }), err
+	if err != nil {
+		return false, err
+	}
+	refused := slices.ContainsFunc(b.cas, func(x disallowedCA) bool { return x.refuses(path, nil) })
+	if reg.Chain != 0 {
+		if b.chains == nil {
+			b.chains = map[ChainID]bool{}
+		}
+		b.chains[reg.Chain] = refused
+	}
+	return refused, nil
 }
 
 // shown says whether what a client shows, leaf first, is disallowed in any part, or below a CA that is.

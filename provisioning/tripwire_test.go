@@ -238,6 +238,7 @@ func TestOneKeyInTwoDevicesTrips(t *testing.T) {
 		shown := mid.Issue(t, "d4", testkit.WithKey(key))
 		w.assigned(w.presenting("d4", shown.Chain()...)) // by the certificate that it shows
 		w.trips("d3 shared-key 1", "d4 shared-key 1")
+		w.trips("d3 shared-key 1", "d4 shared-key 1") // what is on record of it is no device that came
 		w.assigned(w.presenting("d4", shown.Chain()...))
 		w.assigned(d2) // who came with it first is not the one to be asked about
 		w.trips("d3 shared-key 1", "d4 shared-key 2")
@@ -247,6 +248,41 @@ func TestOneKeyInTwoDevicesTrips(t *testing.T) {
 			t.Errorf("on record is %+v, and %v", list[0], w.subjects(audit.Tripped))
 		}
 	})
+}
+
+func TestAReleasedDeviceIsNotHeldAgainBeforeItComes(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		w.tripwires = provisioning.TripwireRule{Window: time.Hour, Hold: []provisioning.TripwireKind{provisioning.SharedKey}}
+		w.restart()
+		f := testkit.Chain(t, "root > mid > d1")
+		w.anchor(f.Get("root"), true)
+		w.group("g", f.Get("mid"))
+		key := testkit.NewKey(t, "p256")
+		for _, name := range []string{"d1", "d2"} {
+			w.assigned(w.presenting(name, f.Get("mid").Issue(t, name, testkit.WithKey(key)).Chain()...))
+			w.pass(time.Second)
+		}
+		w.trips("d2 shared-key 1")
+		w.pass(2 * time.Hour)
+		w.release("d2")
+		w.trips("d2 shared-key 1")
+		if reg := w.registration("d2"); !reg.HeldAt.IsZero() {
+			t.Errorf("held again at %s", reg.HeldAt)
+		}
+	})
+}
+
+func TestTheKeyOfARetiredDeviceMayBeAnothers(t *testing.T) {
+	t.Parallel()
+	w, mid, _ := factoryOn(t, newFile(t))
+	key := testkit.NewKey(t, "p256")
+	w.assigned(w.presenting("d2", mid.Issue(t, "d2", testkit.WithKey(key)).Chain()...))
+	w.trips()
+	w.retires("d2", false)
+	w.assigned(w.presenting("d3", mid.Issue(t, "d3", testkit.WithKey(key)).Chain()...)) // on the same board
+	w.trips()
 }
 
 // A device that is named anew, or made of the parts of another one, goes by a key that was

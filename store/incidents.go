@@ -75,8 +75,9 @@ var (
 	incidentDevices      = statement("SELECT d.registration_id, d.hub, d.device, d.awaited, d.found, d.confirmed, COALESCE(h.problem, '') FROM incident_devices d " +
 		"LEFT JOIN hub_identities h ON d.confirmed = 0 AND h.hub = d.hub AND h.device = d.device WHERE d.incident = ? AND d.registration_id > ? AND (? = 0 OR d.confirmed = 0) " +
 		"ORDER BY d.registration_id LIMIT ?")
-	confirmedDevices = statement("SELECT d.registration_id FROM incident_devices d WHERE d.incident = ? AND d.confirmed = 0 AND NOT EXISTS " +
-		"(SELECT 1 FROM hub_identities h WHERE h.registration_id = d.registration_id AND (h.applied = 0 OR h.as_of < d.found OR h.as_of = d.found AND h.generation > h.applied)) LIMIT ?")
+	confirmedDevices = statement("SELECT d.registration_id FROM incident_devices d WHERE d.incident = ? AND d.confirmed = 0 AND d.registration_id > ? AND NOT EXISTS " +
+		"(SELECT 1 FROM hub_identities h WHERE h.registration_id = d.registration_id AND (h.applied = 0 OR h.as_of < d.found OR h.as_of = d.found AND h.generation > h.applied)) ORDER BY d.registration_id LIMIT ?")
+	countPendingReceipts  = statement("SELECT count(*) FROM incident_devices WHERE confirmed = 0")
 	confirmIncidentDevice = statement("UPDATE incident_devices SET confirmed = ? WHERE incident = ? AND registration_id = ? AND confirmed = 0")
 	incidentHubs          = statement("SELECT d.hub, count(*), sum(CASE WHEN d.confirmed = 0 THEN 1 ELSE 0 END), COALESCE(max(h.problem), '') FROM incident_devices d " +
 		"LEFT JOIN hub_identities h ON d.confirmed = 0 AND h.hub = d.hub AND h.device = d.device WHERE d.incident = ? GROUP BY d.hub ORDER BY d.hub")
@@ -302,8 +303,12 @@ func (t *tx) IncidentDevices(incident, after string, limit int, pending bool) ([
 	}, incident, after, flag(pending), atMost(limit))
 }
 
-func (t *tx) ConfirmedDevices(incident string, limit int) ([]verify.RegistrationID, error) {
-	return all(t, confirmedDevices, (*row).id, incident, atMost(limit))
+func (t *tx) ConfirmedDevices(incident string, after verify.RegistrationID, limit int) ([]verify.RegistrationID, error) {
+	return all(t, confirmedDevices, (*row).id, incident, after.String(), atMost(limit))
+}
+
+func (t *tx) CountPendingReceipts() (int64, error) {
+	return one(t, countPendingReceipts, notFound("count"), (*row).int)
 }
 
 func (t *tx) ConfirmIncidentDevice(incident string, id verify.RegistrationID, now time.Time) error {

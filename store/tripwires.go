@@ -16,10 +16,11 @@ var (
 	countTripwire  = statement("UPDATE tripwires SET count = count + ?, last = CASE WHEN last < ? THEN CAST(? AS BIGINT) ELSE last END, " +
 		"object = ?, detail = ?, door = ?, address = ? WHERE registration_id = ? AND kind = ? AND period = ?")
 
-	// A registration's subject in the ledger is registration:ID. Keys without a leaf are symmetric.
+	// A registration's subject in the ledger is registration:ID; of its rows those that the device itself
+	// caused. Keys without a leaf are symmetric, but for a TPM's.
 	newKeys = statement("SELECT k.key_hash, k.id, COALESCE(s.registration_id, '') FROM (SELECT u.key_hash, u.id, min(u.seen) AS seen FROM (" +
 		"SELECT r.leaf_key AS key_hash, r.id AS id, l.at AS seen FROM ledger l CROSS JOIN registrations r " +
-		"WHERE l.seq > ? AND l.seq <= ? AND l.subject LIKE 'registration:%' AND r.id = substr(l.subject, 14) AND length(r.leaf) > 0" +
+		"WHERE l.seq > ? AND l.seq <= ? AND l.subject LIKE 'registration:%' AND l.actor LIKE 'device:%' AND r.id = substr(l.subject, 14) AND (length(r.leaf) > 0 OR r.mechanism = 'tpm')" +
 		" UNION ALL SELECT c.key_hash, c.registration_id, c.issued FROM certificates c WHERE c.position > ? AND c.position <= ? AND c.registration_id <> ''" +
 		") u GROUP BY u.key_hash, u.id) k " +
 		"LEFT JOIN seen_keys s ON s.key_hash = k.key_hash WHERE s.registration_id IS NULL OR s.registration_id <> k.id ORDER BY k.seen, k.id, k.key_hash")

@@ -16,6 +16,7 @@ func (d *door) addHolds() {
 }
 
 func (d *door) hold(ctx context.Context, in *EntryID) (*found[registration], error) {
+	defer d.AfterRevoke() // brokers are to drop it
 	return d.setHeld(ctx, in, d.Engine.Hold)
 }
 

@@ -59,20 +59,30 @@ func (o *Callout) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, p := range pages {
-		for err == nil && p.Data != nil && len(p.Data.Connections) > 0 {
-			err = o.dropRefused(ctx, p.Server.ID, p.Data.Connections)
-			next := p.Data.Offset + len(p.Data.Connections)
-			if err != nil || next >= p.Data.Total {
-				break
-			}
-			p, err = o.next(ctx, p.Server.ID, next)
+		failed = append(failed, o.sweepServer(ctx, p))
+	}
+	return errors.Join(failed...)
+}
+
+// sweepServer goes through the pages of one server. What was dropped is out of its list.
+func (o *Callout) sweepServer(ctx context.Context, p connections) error {
+	var failed []error
+	for p.Data != nil && len(p.Data.Connections) > 0 && ctx.Err() == nil {
+		listed := len(p.Data.Connections)
+		dropped, err := o.dropRefused(ctx, p.Server.ID, p.Data.Connections)
+		failed = append(failed, err)
+		next := p.Data.Offset + listed - dropped
+		if next >= p.Data.Total-dropped {
+			break
 		}
-		if err != nil {
-			return err
+		if p, err = o.next(ctx, p.Server.ID, next); err != nil {
+			failed = append(failed, err)
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // query asks for a page. By id, so that who comes and goes meanwhile does not move the rest much; whom a page
@@ -133,8 +143,8 @@ func pageOf(m *nats.Msg) (p connections, err error) {
 	return p, nil
 }
 
-// dropRefused drops those of a server's connections that would be refused now.
-func (o *Callout) dropRefused(ctx context.Context, server string, open []connection) error {
+// dropRefused drops those of a server's connections that would be refused now, and counts them.
+func (o *Callout) dropRefused(ctx context.Context, server string, open []connection) (dropped int, err error) {
 	ours := slices.DeleteFunc(open, func(c connection) bool { return !strings.HasPrefix(c.User, mark) })
 	clients := make([]provisioning.HubClient, len(ours))
 	for i, c := range ours {
@@ -142,18 +152,21 @@ func (o *Callout) dropRefused(ctx context.Context, server string, open []connect
 	}
 	verdicts, err := o.Engine.CheckHub(ctx, o.Hub, clients...)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	var failed []error
 	for i, v := range verdicts {
 		if v.Reason == "" || v.Reason == "credential-missing" && len(ours[i].Certs) == 0 {
 			continue // it showed one when it came: that the server does not list it says nothing
 		}
 		if err := o.kick(ctx, server, ours[i].CID); err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
+		dropped++
 		o.Log.Info("a client of NATS is dropped", "door", "nats", "deviceId", clients[i].Device.String(), "reason", v.Reason)
 	}
-	return nil
+	return dropped, errors.Join(failed...)
 }
 
 // client is who a connection is of. Of what cannot be read nothing is known, and nothing is let in.

@@ -34,8 +34,8 @@ const (
 	queue = "muster"
 	// patience is less than the 2 s that a server waits by default.
 	patience = 1500 * time.Millisecond
-	// maxWorking bounds the questions under way, maxWaiting those behind them: what cannot start
-	// in time is refused, not kept (INV-R6).
+	// maxWorking bounds the questions under way, maxWaiting those behind them: what is more is
+	// refused, not kept (INV-R6). Patience begins when a question's turn has come.
 	maxWorking, maxWaiting = 64, 1024
 )
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +184,21 @@ func TestASweepGoesThroughAllPages(t *testing.T) {
 	_ = w.ends("the last", devices[4])
 	for _, d := range devices[:4] {
 		w.must(d.FlushTimeout(10 * time.Second))
+	}
+}
+
+func TestASweepDropsAllOfAFactoryThatFell(t *testing.T) {
+	t.Parallel()
+	w := asking(t)
+	w.callout.page = 2
+	var devices []*client
+	for _, name := range strings.Fields("d1 d2 d3 d4 d5") {
+		devices = append(devices, w.in(name, w.enroll(name)))
+	}
+	w.disallow(w.factory.Cert.Raw)
+	w.must(w.callout.Sweep(t.Context()))
+	for n, d := range devices {
+		_ = w.ends(fmt.Sprint("device ", n+1), d)
 	}
 }
 

@@ -81,7 +81,7 @@ func (c config) run(ctx context.Context) error {
 	if err := furnish(ctx, m); err != nil {
 		return err
 	}
-	quiet, err := c.generate(m, c.rate, "-prefix", "ok-", "-pool", "2000")
+	quiet, err := c.generate(m, c.rate, "-prefix", "quiet-", "-pool", "2000")
 	if err != nil {
 		return err
 	}

@@ -133,6 +133,6 @@ func (p planning) start(ctx context.Context, s streams, api *client, name string
 	if p.watch {
 		return (&campaignWatchCmd{Name: name, Until: "done", Every: time.Second}).Run(ctx, s, api)
 	}
-	fmt.Fprintf(s.Err, "it is carried out: muster roll campaign watch %s, muster retire list --campaign %s\n", name, name)
+	fmt.Fprintf(s.Err, "it is carried out: muster roll campaign watch %s\n", name)
 	return p.one(s.Out, campaignTable, got.body)
 }

@@ -159,7 +159,7 @@ func newDrill(ctx context.Context, c config, file *sqlite.Engine, box *seal.Box)
 	if x.authority, err = ca.New(ctx, x.db.CA(), closedKeys{}, c.authority(box), now); err != nil {
 		return nil, err
 	}
-	drivers, err := x.readHubs(ctx)
+	drivers, err := x.readyHubs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -170,20 +170,32 @@ func newDrill(ctx context.Context, c config, file *sqlite.Engine, box *seal.Box)
 	return x, nil
 }
 
-// readHubs notes which hubs live elsewhere, and has a driver that calls nobody for each.
-func (x *drill) readHubs(ctx context.Context) (map[string]provisioning.HubDriver, error) {
+// readyHubs notes which hubs live elsewhere, and has a driver that calls nobody for each; in the
+// copy none has failed, and none has a rate to be kept.
+func (x *drill) readyHubs(ctx context.Context) (map[string]provisioning.HubDriver, error) {
 	drivers := map[string]provisioning.HubDriver{}
-	err := x.db.Provisioning().View(ctx, func(tx provisioning.Tx) error {
+	err := x.db.Provisioning().Update(ctx, func(tx provisioning.Tx) error {
 		links, err := tx.HubLinks()
 		if err != nil {
 			return err
 		}
 		for _, l := range links {
 			x.links[l.Hub] = true
+			if err := tx.UpdateHubLink(l); err != nil {
+				return err
+			}
 		}
 		hubs, err := tx.Hubs()
 		for _, h := range hubs {
 			drivers[h.Driver] = silentHub{}
+			if h.Rate == 0 {
+				continue
+			}
+			was := h.Version
+			h.Rate, h.Version = 0, h.Version+1
+			if err := tx.UpdateHub(h, was); err != nil {
+				return err
+			}
 		}
 		return err
 	})
@@ -267,7 +279,7 @@ func grown(before, after []ca.CRLSize) (octets int) {
 // silentHub confirms all it is told, and calls nobody.
 type silentHub struct{}
 
-func (silentHub) Traits() provisioning.HubTraits { return provisioning.HubTraits{Batch: 100} }
+func (silentHub) Traits() provisioning.HubTraits { return provisioning.HubTraits{Batch: 1} }
 
 func (silentHub) Endpoint(string) (string, error) { return "", nil }
 

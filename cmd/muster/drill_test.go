@@ -3,6 +3,7 @@ package main
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,6 +64,38 @@ func (x *house) furnished(t *testing.T, devices int) (*testkit.Family, *hubtest.
 		must(err)
 	}
 	return f, receiver
+}
+
+// fails leaves a hub with an open circuit, and a rate of a call a minute; answers ends that.
+func (x *house) fails(t *testing.T, hub string) {
+	t.Helper()
+	x.changeHub(t, hub, 1, func(tx provisioning.Tx, was provisioning.HubLink) error {
+		is := was
+		is.Tries, is.NextTry, is.Problem = 9, time.Now().Add(time.Hour), "the hub answered 503"
+		return tx.MoveHubLink(was, is)
+	})
+}
+
+func (x *house) answers(t *testing.T, hub string) {
+	t.Helper()
+	x.changeHub(t, hub, 0, func(tx provisioning.Tx, was provisioning.HubLink) error { return tx.UpdateHubLink(was) })
+}
+
+func (x *house) changeHub(t *testing.T, name string, rate int, edit func(provisioning.Tx, provisioning.HubLink) error) {
+	t.Helper()
+	err := x.db.Provisioning().Update(t.Context(), func(tx provisioning.Tx) error {
+		hub, err := tx.Hub(name)
+		if err != nil {
+			return err
+		}
+		version := hub.Version
+		hub.Rate, hub.Version = rate, version+1
+		link, err := tx.HubLink(name)
+		return errors.Join(err, tx.UpdateHub(hub, version), edit(tx, link))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // everyRow is all that is in a SQLite database.
@@ -130,6 +163,7 @@ func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
 		const devices = 40 // more than a hub is told at once
 		f, receiver := x.furnished(t, devices)
 		h.write("mid.pem", string(f.Get("mid").PEM()), 0o600)
+		x.fails(t, "iot.example.net")
 		file := filepath.Join(c.Data, "muster.db")
 		rows, files, posts := everyRow(t, file), filesIn(t, c.Data), receiver.Posts()
 		if posts < devices {
@@ -154,7 +188,8 @@ func TestADrillChangesNothingAndForetellsTheAct(t *testing.T) {
 			t.Errorf("the hub was told %d times more", receiver.Posts()-posts)
 		}
 
-		// What the act does then.
+		// What the act does then, when the hub answers again.
+		x.answers(t, "iot.example.net")
 		r := provisioning.DisallowRequest{Certificate: f.Get("mid").Cert.Raw, Since: since}
 		p, err := x.engine.PreviewDisallow(t.Context(), r)
 		if err != nil {

@@ -37,7 +37,7 @@ func NewNATSServer(t testing.TB, authority *Entity, trusted []byte, more string)
 		t.Skip("no nats-server: scripts/nats-server.sh cannot build it")
 	}
 	s := &NATSServer{Address: freeAddress(t), MQTT: freeAddress(t), t: t, dir: t.TempDir(), program: strings.TrimSpace(string(program))}
-	own := issue(t, authority, "nats", []Option{AsServer()})
+	own := issue(t, authority, "nats", []Option{asServer()})
 	mutual := fmt.Sprintf("{cert_file: %q, key_file: %q, ca_file: %q, verify: true}",
 		s.write("server.pem", own.PEM()), s.write("server.key", KeyPEM(t, own.Key)), s.write("trusted.pem", trusted))
 	s.write("nats.conf", fmt.Appendf(nil, "server_name: test\nlisten: %s\ntls: %s\njetstream: {store_dir: %q}\nmqtt: {listen: %s, tls: %s}\n%s",
@@ -97,8 +97,8 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// AsServer makes a leaf a server's on loopback.
-func AsServer() Option {
+// asServer makes a leaf a server's on loopback.
+func asServer() Option {
 	return func(o *order) {
 		WithPurposes(x509.ExtKeyUsageServerAuth)(o)
 		WithTemplate(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })(o)

@@ -220,7 +220,9 @@ func incidents(t *testing.T, open Open) {
 		same(w, list(true), receipts[:1])
 		confirmed := func() []verify.RegistrationID {
 			w.Helper()
-			return view(w, func(tx provisioning.Tx) ([]verify.RegistrationID, error) { return tx.ConfirmedDevices("01", 9) })
+			return view(w, func(tx provisioning.Tx) ([]verify.RegistrationID, error) {
+				return tx.ConfirmedDevices("01", verify.RegistrationID{}, 9)
+			})
 		}
 		same(w, confirmed(), nil)
 		hubs := func() []provisioning.IncidentHub {
@@ -232,6 +234,10 @@ func incidents(t *testing.T, open Open) {
 			return tx.ConfirmHubIdentity(rec.HubPlace, rec.Generation, w.now, w.now)
 		})
 		same(w, confirmed(), []verify.RegistrationID{w.id("d1")})
+		same(w, view(w, func(tx provisioning.Tx) ([]verify.RegistrationID, error) {
+			return tx.ConfirmedDevices("01", w.id("d1"), 9)
+		}), nil)
+		same(w, view(w, func(tx provisioning.Tx) (int64, error) { return tx.CountPendingReceipts() }), 1)
 		w.update(func(tx provisioning.Tx) error {
 			return tx.ConfirmIncidentDevice("01", w.id("d1"), w.now.Add(time.Minute))
 		})

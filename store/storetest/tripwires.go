@@ -61,12 +61,17 @@ func tripwires(t *testing.T, open Open) {
 		w := newWorld(t, open)
 		i := w.issuer(1)
 		w.update(func(tx provisioning.Tx) error { return tx.InsertIssuer(i) })
+		came := func(id string) audit.Event {
+			e := w.note(audit.Registered, "registration:"+id)
+			e.Actor = "device:" + id
+			return e
+		}
 		place := func(id string, leaf verify.Thumbprint, key verify.KeyHash) {
 			reg := w.assigned(id, "", "", provisioning.Owner{})
 			reg.State, reg.Leaf, reg.LeafKey = provisioning.Unassigned, leaf, key
 			w.put(reg)
 			w.now = w.now.Add(time.Second)
-			w.update(func(tx provisioning.Tx) error { return tx.Append(w.note(audit.Registered, "registration:"+id)) })
+			w.update(func(tx provisioning.Tx) error { return tx.Append(came(id)) })
 		}
 		shared := verify.KeyHash{1}
 		var c ca.Certificate
@@ -76,8 +81,8 @@ func tripwires(t *testing.T, open Open) {
 			return w.record(tx, c)
 		})
 		place("d1", verify.Thumbprint{1}, shared)
-		w.update(func(tx provisioning.Tx) error { return tx.Append(w.note(audit.Registered, "registration:d1")) }) // once more
-		place("d2", verify.Thumbprint{}, verify.KeyHash{2})                                                        // the key of a group
+		w.update(func(tx provisioning.Tx) error { return tx.Append(came("d1")) }) // once more
+		place("d2", verify.Thumbprint{}, verify.KeyHash{2})                       // the key of a group
 		horizon, err := w.db.Log().Horizon(bg)
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package crash_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -62,8 +63,9 @@ func killedAfterTheAct(t *testing.T, dsnFile string) {
 	hub.Answers(nil)
 
 	s = start(t, c)
-	if err := press(); err == nil {
-		t.Error("the first request after the restart was let in (INV-D1)")
+	var refused *device.Refused
+	if err := press(); !errors.As(err, &refused) || refused.HTTPStatus != http.StatusUnauthorized {
+		t.Errorf("the first request after the restart: %v, want 401 (INV-D1)", err)
 	}
 	for late := time.Now().Add(shutOutLimit); act.State != "done"; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(late) {
