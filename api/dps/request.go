@@ -9,7 +9,6 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
-	"github.com/passmuster/muster/verify/tpm"
 )
 
 // MaxBody is the limit of the Azure-shaped doors (INV-R1).
@@ -102,23 +101,6 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		r.csr, err = decodeOldCSR(body.OldCSR)
 	}
 	return r, err
-}
-
-// decodeTPM reads both keys, and takes none that is no storage key of a TPM.
-func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
-	var keys struct {
-		EndorsementKey []byte `json:"endorsementKey"`
-		StorageRootKey []byte `json:"storageRootKey"`
-	}
-	if err := json.Unmarshal(field, &keys); err != nil {
-		return nil, fault.New(fault.Malformed, "tpm", "The tpm is no object with endorsementKey and storageRootKey in base64.").Because(err)
-	}
-	ek, err := tpm.ParseEndorsementKey(keys.EndorsementKey)
-	if err != nil {
-		return nil, err
-	}
-	srk, err := tpm.ParseStorageRootKey(keys.StorageRootKey)
-	return &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}, err
 }
 
 func decodeCSR(field json.RawMessage) ([]byte, error) {

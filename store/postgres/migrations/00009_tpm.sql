@@ -63,3 +63,7 @@ CREATE TABLE tpm_devices (
   created          BIGINT NOT NULL,
   updated          BIGINT NOT NULL
 );
+
+-- Where a certificate's key is known to be; '' where nothing is.
+ALTER TABLE certificates ADD COLUMN key_attestation TEXT COLLATE "C" NOT NULL DEFAULT '' CHECK (key_attestation IN ('', 'tpm'));
+CREATE INDEX certificates_attested ON certificates (position) WHERE key_attestation <> '';

@@ -62,3 +62,7 @@ CREATE TABLE tpm_devices (
   created          INTEGER NOT NULL,
   updated          INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Where a certificate's key is known to be; '' where nothing is.
+ALTER TABLE certificates ADD COLUMN key_attestation TEXT NOT NULL DEFAULT '' CHECK (key_attestation IN ('', 'tpm'));
+CREATE INDEX certificates_attested ON certificates (position) WHERE key_attestation <> '';
