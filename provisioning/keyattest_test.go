@@ -3,6 +3,10 @@ package provisioning_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -325,6 +329,46 @@ func TestAKeyThatNothingVouchesForGetsNoCertificate(t *testing.T) {
 			w.getsNone(r, rule)
 		})
 	}
+	t.Run("by a key in no TPM, with all that the TPM would say", func(t *testing.T) {
+		by, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		w.must(err)
+		public := tpm2.TPMTPublic{
+			Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, Restricted: true, SignEncrypt: true},
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256, Scheme: tpm2.TPMTECCScheme{
+				Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
+			}}),
+			Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: by.X.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: by.Y.FillBytes(make([]byte, 32))}}),
+		}
+		a := m.namingKey(tpm2.Marshal(tpm2.New2B(public)))
+		m.asksFor(a)
+		// The device may sign whatever it likes with the key of its token.
+		guess, err := m.MAC(a.Evidence.TPM.By.Name())
+		w.must(err)
+		key := m.newKey()
+		said := m.attests(key, m.asksFor(m.naming())).Evidence.TPM.Attestation
+		info, err := tpm2.Unmarshal[tpm2.TPM2BAttest](said.CertifyInfo)
+		w.must(err)
+		contents, err := info.Contents()
+		w.must(err)
+		contents.ExtraData.Buffer = guess
+		signed := tpm2.Marshal(*contents)
+		digest := sha256.Sum256(signed)
+		r, s, err := ecdsa.Sign(rand.Reader, by, digest[:])
+		w.must(err)
+		said.CertifyInfo = tpm2.Marshal(tpm2.New2B(*contents))
+		said.Signature = tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
+			Hash: tpm2.TPMAlgSHA256, SignatureR: tpm2.TPM2BECCParameter{Buffer: r.Bytes()}, SignatureS: tpm2.TPM2BECCParameter{Buffer: s.Bytes()},
+		})})
+		spki, err := x509.MarshalPKIXPublicKey(key.Public())
+		w.must(err)
+		if err := said.Check(a.Evidence.TPM.By, spki, guess); err != nil {
+			t.Fatalf("it is wrong in more than its secret: %v", err)
+		}
+		request := m.asking(key)
+		request.Evidence.TPM.By, request.Evidence.TPM.Attestation = a.Evidence.TPM.By, said
+		w.getsNone(request, invalid)
+	})
 	t.Run("without a challenge for the key of another TPM", func(t *testing.T) {
 		// What opens the secret is the endorsement key with the very key that was named.
 		challenge := m.asksFor(m.namingKey(other.ownAttestationKey()))
