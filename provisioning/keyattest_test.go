@@ -407,13 +407,14 @@ func TestAFalseAttestationIsRefusedWhereNoneIsAskedFor(t *testing.T) {
 		t.Errorf("on record is %+v", kept)
 	}
 	w.pass(time.Hour)
-	plain, err := w.enrollKey(w.presenting(m.name, leaf), testkit.NewKey(t, "p256"))
+	outside := testkit.NewKey(t, "p256")
+	plain, err := w.enrollKey(w.presenting(m.name, leaf), outside)
 	w.must(err)
 	if w.onRecord(plain).KeyAttestation != policies.KeyAttestationNone {
 		t.Error("a key outside is told to be in the TPM")
 	}
 	w.pass(time.Hour)
-	again, err := w.enrollKey(w.presenting(m.name, plain), testkit.NewKey(t, "p256"))
+	again, err := w.enrollKey(w.presenting(m.name, plain), outside)
 	w.must(err)
 	if w.onRecord(again).KeyAttestation != policies.KeyAttestationNone {
 		t.Error("a mark came back")
