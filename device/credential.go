@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -67,15 +66,29 @@ func ParseKey(text string) ([]byte, error) {
 // tokenLife is short because a token is made for every call.
 const tokenLife = time.Hour
 
-// sasToken signs a resource ("{idScope}/registrations/{registrationId}") until
-// expiry. The signature covers the resource exactly as the token spells it, which is
+// Token is a shared access signature for a resource ("{idScope}/registrations/{registrationId}")
+// until expiry; keyName "" names none. The signature covers the resource exactly as the token spells it, which is
 // percent-encoded (DPS contract section 1.2).
-func sasToken(resource string, key []byte, expiry time.Time) string {
+func Token(resource, keyName string, expiry time.Time, sign func(text []byte) ([]byte, error)) (string, error) {
 	sr, se := url.QueryEscape(resource), strconv.FormatInt(expiry.Unix(), 10)
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(sr + "\n" + se))
-	sig := url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=registration", sr, sig, se)
+	mac, err := sign([]byte(sr + "\n" + se))
+	if err != nil {
+		return "", err
+	}
+	token := "SharedAccessSignature sr=" + sr + "&sig=" + url.QueryEscape(base64.StdEncoding.EncodeToString(mac)) + "&se=" + se
+	if keyName != "" {
+		token += "&skn=" + keyName
+	}
+	return token, nil
+}
+
+// signedBy signs with a symmetric key: HMAC-SHA256.
+func signedBy(key []byte) func(text []byte) ([]byte, error) {
+	return func(text []byte) ([]byte, error) {
+		mac := hmac.New(sha256.New, key)
+		mac.Write(text)
+		return mac.Sum(nil), nil
+	}
 }
 
 // basic is the credential as EST takes it: RFC 7617 with the registration id and

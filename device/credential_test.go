@@ -14,7 +14,10 @@ func TestSASTokenIsTheContractsFormulaByteForByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := sasToken("0neABC/registrations/Dev:1", key, time.Unix(1893456000, 999))
+	got, err := Token("0neABC/registrations/Dev:1", "registration", time.Unix(1893456000, 999), signedBy(key))
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := "SharedAccessSignature sr=0neABC%2Fregistrations%2FDev%3A1" +
 		"&sig=Y8sp7%2BfuaG1xO25VqoI1qyrsAApT%2BlE5TemVzdlCri0%3D&se=1893456000&skn=registration"
 	if got != want {

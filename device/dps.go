@@ -132,18 +132,20 @@ func (c *Client) follow(ctx context.Context, a answer) (Result, error) {
 
 // dps makes one call on the registration, authenticated like every other one.
 func (c *Client) dps(ctx context.Context, method, path string, body []byte) (answer, error) {
-	resource, expiry := c.resource(), c.config.Now().Add(tokenLife)
+	var sign func([]byte) ([]byte, error)
 	switch own := c.config.Credential; {
 	case own.TPM != nil:
-		token, err := own.TPM.Token(resource, "registration", expiry)
-		if err != nil {
-			return answer{}, fmt.Errorf("device: the TPM signed no token: %w", err)
-		}
-		return c.call(ctx, method, path, body, token)
+		sign = own.TPM.MAC
 	case len(own.SymmetricKey) > 0:
-		return c.call(ctx, method, path, body, sasToken(resource, own.SymmetricKey, expiry))
+		sign = signedBy(own.SymmetricKey)
+	default:
+		return c.call(ctx, method, path, body, "")
 	}
-	return c.call(ctx, method, path, body, "")
+	token, err := Token(c.resource(), "registration", c.config.Now().Add(tokenLife), sign)
+	if err != nil {
+		return answer{}, fmt.Errorf("device: no token was signed: %w", err)
+	}
+	return c.call(ctx, method, path, body, token)
 }
 
 func (c *Client) resource() string {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 // TPM is a device's TPM 2.0, which package device/tpm opens. It proves who the device is, and
@@ -16,9 +15,9 @@ type TPM interface {
 	// EndorsementKey and StorageRootKey are its public keys (TPM2B_PUBLIC).
 	EndorsementKey() []byte
 	StorageRootKey() []byte
-	// Activate takes a key that was wrapped for it; Token signs with that.
+	// Activate takes a key that was wrapped for it; MAC signs with that (HMAC-SHA256).
 	Activate(blob []byte) error
-	Token(resource, keyName string, expiry time.Time) (string, error)
+	MAC(text []byte) ([]byte, error)
 	// NewKey makes a key that writes itself (MarshalPEM), and ParseKey reads what it wrote:
 	// the TPM alone can use it.
 	NewKey() (crypto.Signer, error)

@@ -54,7 +54,9 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 		p.issue = nil
 	}
 	e.attested(d, p, now)
-	e.takeTPM(d, r.Attempt, now)
+	if err := e.takeTPM(d, r.Attempt); err != nil {
+		return nil, err
+	}
 	d.comeHome(p, now)
 	if p.issue == nil { // else when the certificate stands in its slot
 		d.conclude(p, r, now)

@@ -106,7 +106,10 @@ func (c compromise) hits(l verify.Link) bool {
 // the other one is clean, not refused already, and would admit; else the entry is disabled
 // (architecture §6).
 func (c compromise) contain(s entrySlots, refused [2]bool, now time.Time) EntryEffect {
-	hit := func(slot rotation.Slot) bool { return s.holds[slot].link.Cert != nil && c.hits(s.holds[slot].link) }
+	hit := func(slot rotation.Slot) bool {
+		h := s.holds[slot]
+		return h.link.Cert != nil && c.hits(h.link) || !h.tpm.IsZero() && c.scope == DisallowKey && h.tpm == c.link.KeyHash
+	}
 	for _, slot := range []rotation.Slot{rotation.Primary, rotation.Secondary} {
 		if !hit(slot) {
 			continue
@@ -127,18 +130,21 @@ func (c compromise) contain(s entrySlots, refused [2]bool, now time.Time) EntryE
 const maxEntryEffects = 1000
 
 // effects finds the entries that hold what is compromised, and says what becomes of each: those
-// that hold the certificate itself, and groups that hold what it signed. Leaves that it signed and
+// that hold the certificate itself or, as a TPM's, its key, and groups that hold what it signed. Leaves that it signed and
 // entries pin are refused as any other; their entries, which may be very many, stay.
 func (c compromise) effects(tx Tx, now time.Time) (list []EntryEffect, err error) {
 	var owners []Owner
 	for _, l := range c.cas() {
-		holders, err := tx.HoldersOf(l.Thumbprint)
-		if err != nil {
-			return nil, err
-		}
-		for _, h := range holders {
-			if !h.Owner.IsZero() {
-				owners = append(owners, h.Owner)
+		// What names a TPM holds its endorsement key.
+		for _, named := range []verify.Thumbprint{l.Thumbprint, verify.Thumbprint(l.KeyHash)} {
+			holders, err := tx.HoldersOf(named)
+			if err != nil {
+				return nil, err
+			}
+			for _, h := range holders {
+				if !h.Owner.IsZero() {
+					owners = append(owners, h.Owner)
+				}
 			}
 		}
 		if c.scope != DisallowBelow {

@@ -123,6 +123,8 @@ func (e *Engine) foresee(tx Tx, r DisallowRequest, now time.Time) (p DisallowPre
 		return p, fault.New(fault.Malformed, "scope-unknown", "a scope is one of certificate, key, below").At("/scope")
 	case c.scope == DisallowBelow && !isCA:
 		return p, fault.New(fault.Malformed, "scope-not-a-ca", "nothing is below a certificate that is no CA: its scope is certificate or key").At("/scope")
+	case c.scope == DisallowKey && c.link.Cert.PublicKey == nil:
+		return p, fault.New(fault.Malformed, "scope-key-unreadable", "the key of this certificate is of a kind that cannot be read, so no device would be known by it").At("/scope")
 	case !r.Since.IsZero() && r.Since.After(now):
 		return p, fault.New(fault.Malformed, "since-in-future", "it cannot have been stolen later than now").At("/since")
 	}

@@ -14,7 +14,9 @@ type Operation struct {
 	Registration
 	Group string        // the group that admitted the device, as written; "" for an individual entry
 	Path  []verify.Link // what attested it: leaf … anchor; nil for a key
-	Chain [][]byte      // issued certificate, its issuer, …, root (DER); nil when none was issued
+	// Attested is how the device proved itself this time.
+	Attested verify.Mechanism
+	Chain    [][]byte // issued certificate, its issuer, …, root (DER); nil when none was issued
 	// Renewal is when to ask for the certificate after the issued one.
 	Renewal RenewalWindow
 	TPMKey  []byte        // for the hub, wrapped for the TPM that attested (contract §2.4); nil: none did
@@ -23,7 +25,7 @@ type Operation struct {
 
 // operation is the answer for a registration as it stands after decision d.
 func (e *Engine) operation(reg Registration, d *decision) (op Operation, err error) {
-	op = Operation{Registration: reg, Path: d.identity.Path()}
+	op = Operation{Registration: reg, Path: d.identity.Path(), Attested: d.identity.Mechanism()}
 	if d.entry.Kind == Group {
 		op.Group = d.entry.Spelled
 	}

@@ -220,7 +220,7 @@ func (w hubWriting) shutOut(tx Tx, r retiree, keys [2][]byte) error {
 // takeFromService leaves a registration's record without hub and certificates. It belongs to
 // the enrollment that shuts the device out, so that no group counts it any more.
 func (w hubWriting) takeFromService(tx Tx, reg Registration) error {
-	if err := first(dropRetained(tx, reg, w.at), w.leave(tx, reg, true), tx.DeleteRoll(reg.ID)); err != nil {
+	if err := first(dropRetained(tx, reg, w.at), w.leave(tx, reg, true), tx.DeleteRoll(reg.ID), tx.DeleteTPMDevice(reg.ID)); err != nil {
 		return err
 	}
 	reg.Owner = Owner{Kind: Individual, ID: reg.ID}

@@ -8,6 +8,7 @@ import (
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 // noEnd is the end of what has none (RFC 5280 §4.1.2.5).
@@ -22,11 +23,12 @@ type entrySlots struct {
 	holds [2]slotHolding
 }
 
-// slotHolding is what the certificate of a slot says; of a slot that is empty or holds a key or a TPM
-// nothing.
+// slotHolding is what the certificate of a slot says, or its TPM; of a slot that is empty or holds a
+// key nothing.
 type slotHolding struct {
 	link       verify.Link
-	unverified bool // it names an anchor that has not proved possession
+	tpm        verify.KeyHash // of a TPM its endorsement key
+	unverified bool           // it names an anchor that has not proved possession
 }
 
 // readSlots reads the pair that an entry's credentials make.
@@ -64,8 +66,10 @@ func cellOf(tx Tx, c Credential) (cell rotation.Cell, h slotHolding, err error) 
 		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256(c.SealedKey), c.Since, noEnd
 		return cell, h, nil
 	case RoleTPM:
+		ek, err := tpm.ParseEndorsementKey(c.TPM.Endorsement)
 		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256(c.TPM.Endorsement), c.Since, noEnd
-		return cell, h, nil
+		h.tpm = verify.KeyHashOf(ek.SPKI())
+		return cell, h, err
 	case RoleCARef:
 		anchor, err := tx.Anchor(c.Anchor)
 		if err != nil {

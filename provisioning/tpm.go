@@ -25,6 +25,7 @@ const RuleTPMChallenge = "tpm-challenge"
 
 // tpmOnRecord is what is on record of a device with a TPM.
 type tpmOnRecord struct {
+	shown     *ShownTPM          // by the device, in this request
 	enrolled  tpm.EndorsementKey // read where the device does not show it
 	challenge *TPMChallenge
 	device    *TPMDevice
@@ -35,7 +36,7 @@ type tpmOnRecord struct {
 // readTPM reads it, for a device whose own entry names a TPM and is enabled: to refuse any
 // other costs nothing more (INV-R3).
 func (d *decision) readTPM(tx Tx, a Attempt) error {
-	d.tpm = tpmOnRecord{}
+	d.tpm = tpmOnRecord{shown: a.Evidence.TPM}
 	entry, there := d.facts.Individual(d.query.ID)
 	if !there || !entry.Enabled || entry.Role() != RoleTPM || a.Evidence.TPM == nil && a.Evidence.Token == nil {
 		return nil
@@ -184,7 +185,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 	fresh := kept == nil
 	if fresh {
 		key = make([]byte, 2*tpmKeySize)
-		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Created: now, Expires: now.Add(challengeLife)}
+		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Expires: now.Add(challengeLife)}
 		_, _ = rand.Read(key) // never fails (crypto/rand)
 		_, _ = rand.Read(kept.Nonce[:])
 		kept.SealedKey = e.box.Seal(challengePurpose(a.ID), key)
@@ -213,7 +214,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 // openChallenge is the challenge on record and its key, while it serves; nil: it does not.
 func (e *Engine) openChallenge(d *decision, shown ShownTPM, now time.Time) (*TPMChallenge, []byte, error) {
 	kept := d.tpm.challenge
-	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || now.Sub(kept.Created) > challengeLife/2 || now.Before(kept.Created) {
+	if kept == nil || kept.Keys != shown.names() || !kept.SpentAt.IsZero() || kept.Expires.Sub(now) < challengeLife/2 || kept.Expires.Sub(now) > challengeLife {
 		return nil, nil, nil
 	}
 	key, err := e.box.Open(challengePurpose(kept.ID), kept.SealedKey)
@@ -257,21 +258,23 @@ func (d *decision) sameTPM(a Attempt) bool {
 	return was != nil && bytes.Equal(was.TPM.Endorsement, is.Endorsement.Bytes()) && bytes.Equal(was.TPM.StorageRoot, is.StorageRoot.Bytes())
 }
 
-// takeTPM gives a device its key for hubs, the same for as long as its TPM is the same.
-func (e *Engine) takeTPM(d *decision, a Attempt, now time.Time) {
+// takeTPM gives a device its key for hubs, the same for as long as its TPM is the same. It is
+// sealed anew in either case: a rewrap that goes on beside it is not undone.
+func (e *Engine) takeTPM(d *decision, a Attempt) (err error) {
 	if d.sameTPM(a) {
-		return
+		return nil
 	}
 	shown := TPMPublic{a.Evidence.TPM.Endorsement.Bytes(), a.Evidence.TPM.StorageRoot.Bytes()}
-	next := TPMDevice{ID: a.ID, TPM: shown, Created: now, Updated: now}
+	key := make([]byte, tpmKeySize)
 	if was := d.tpm.device; was != nil && bytes.Equal(was.TPM.Endorsement, shown.Endorsement) {
-		next.Created, next.SealedKey = was.Created, was.SealedKey
+		if key, err = e.box.Open(tpmDevicePurpose(a.ID), was.SealedKey); err != nil {
+			return err
+		}
 	} else {
-		key := make([]byte, tpmKeySize)
 		_, _ = rand.Read(key) // never fails (crypto/rand)
-		next.SealedKey = e.box.Seal(tpmDevicePurpose(next.ID), key)
 	}
-	d.tpm.next = &next
+	d.tpm.next = &TPMDevice{ID: a.ID, TPM: shown, SealedKey: e.box.Seal(tpmDevicePurpose(a.ID), key)}
+	return nil
 }
 
 // wrapHubKey is the key of a device for its hub, wrapped for its TPM; nil for a device that
@@ -281,11 +284,7 @@ func (e *Engine) wrapHubKey(d *decision, reg Registration) ([]byte, error) {
 	if d.identity.Mechanism() != verify.MechanismTPM || device == nil || reg.State != Assigned {
 		return nil, nil
 	}
-	ek, err := tpm.ParseEndorsementKey(device.TPM.Endorsement)
-	if err != nil {
-		return nil, err
-	}
-	srk, err := tpm.ParseStorageRootKey(device.TPM.StorageRoot)
+	to, err := d.tpm.wrapsFor()
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +292,18 @@ func (e *Engine) wrapHubKey(d *decision, reg Registration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tpm.Wrap(ek, srk, key)
+	return tpm.Wrap(to.Endorsement, to.StorageRoot, key)
+}
+
+// wrapsFor is the TPM on record: who registers has shown its keys, who polls shows none.
+func (t tpmOnRecord) wrapsFor() (to ShownTPM, err error) {
+	if t.shown != nil {
+		return *t.shown, nil
+	}
+	if to.Endorsement, err = tpm.ParseEndorsementKey(t.device.TPM.Endorsement); err == nil {
+		to.StorageRoot, err = tpm.ParseStorageRootKey(t.device.TPM.StorageRoot)
+	}
+	return to, err
 }
 
 // tpmKeys are a device's keys on its hub. It has one, which stands in both slots: hubs ask

@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
-	device "github.com/passmuster/muster/device/tpm"
+	"github.com/passmuster/muster/device"
+	chips "github.com/passmuster/muster/device/tpm"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
@@ -21,7 +22,7 @@ import (
 
 // machine is a device with a TPM of its own, a process apart.
 type machine struct {
-	*device.TPM
+	*chips.TPM
 	w    *world
 	name string
 	tpm  *testkit.SWTPM
@@ -31,7 +32,7 @@ func newMachine(w *world, name string) *machine {
 	w.t.Helper()
 	m := &machine{w: w, name: name, tpm: testkit.NewSWTPM(w.t)}
 	var err error
-	m.TPM, err = device.Open(m.tpm.Socket)
+	m.TPM, err = chips.Open(m.tpm.Socket)
 	w.must(err)
 	w.t.Cleanup(func() { _ = m.Close() })
 	return m
@@ -78,7 +79,7 @@ func (m *machine) asks() []byte {
 // proves is an attempt with a token that the TPM signs with the key it was sent last.
 func (m *machine) proves() provisioning.Attempt {
 	m.w.t.Helper()
-	text, err := m.Token(scope+"/registrations/"+m.name, "registration", m.w.clock.Add(time.Hour))
+	text, err := device.Token(scope+"/registrations/"+m.name, "registration", m.w.clock.Add(time.Hour), m.MAC)
 	m.w.must(err)
 	token, err := verify.ParseSAS(text)
 	m.w.must(err)
@@ -156,9 +157,11 @@ func (w *world) challenged(name string) (c provisioning.TPMChallenge, there bool
 }
 
 // hubKey is the key that the device's hub knows it by.
-func (w *world) hubKey(name string) verify.Secret {
+func (w *world) hubKey(name string) verify.Secret { w.t.Helper(); return w.hubKeyAt(builtIn, name) }
+
+func (w *world) hubKeyAt(hub, name string) verify.Secret {
 	w.t.Helper()
-	d, err := w.engine.HubDevice(w.ctx, builtIn, id(w, name), "operator:test")
+	d, err := w.engine.HubDevice(w.ctx, hub, id(w, name), "operator:test")
 	w.must(err)
 	if d.Auth.Type != provisioning.HubSAS || d.Auth.Keys[0].IsZero() || !d.Auth.Keys[0].Equal(d.Auth.Keys[1]) {
 		w.t.Fatalf("its hub knows it by %+v", d.Auth)
@@ -168,14 +171,16 @@ func (w *world) hubKey(name string) verify.Secret {
 
 // connects says whether the TPM signs, with the key that the last operation brought, as the
 // hub expects.
-func (m *machine) connects(op provisioning.Operation) {
+func (m *machine) connects(op provisioning.Operation) { m.w.t.Helper(); m.connectsTo(builtIn, op) }
+
+func (m *machine) connectsTo(hub string, op provisioning.Operation) {
 	m.w.t.Helper()
 	m.w.must(m.Activate(op.TPMKey))
-	text, err := m.Token(builtIn+"/devices/"+m.name, "", m.w.clock.Add(time.Hour))
+	text, err := device.Token(hub+"/devices/"+m.name, "", m.w.clock.Add(time.Hour), m.MAC)
 	m.w.must(err)
 	token, err := verify.ParseSAS(text)
 	m.w.must(err)
-	if err := token.Verify(m.w.hubKey(m.name), m.w.clock); err != nil {
+	if err := token.Verify(m.w.hubKeyAt(hub, m.name), m.w.clock); err != nil {
 		m.w.t.Fatalf("the hub would refuse it: %v", err)
 	}
 }
@@ -273,7 +278,7 @@ func TestATPMIsRefused(t *testing.T) {
 			},
 			"another device's token": func() (provisioning.Attempt, string) {
 				w.must(m.Activate(m.asks()))
-				text, err := m.Token(scope+"/registrations/press-2", "registration", w.clock.Add(time.Hour))
+				text, err := device.Token(scope+"/registrations/press-2", "registration", w.clock.Add(time.Hour), m.MAC)
 				w.must(err)
 				token, err := verify.ParseSAS(text)
 				w.must(err)
@@ -438,7 +443,7 @@ func (m *machine) clears() {
 	_, err = tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Name: tpm2.HandleName(tpm2.TPMRHLockout), Auth: tpm2.PasswordAuth(nil)}}.Execute(link)
 	m.w.must(err)
 	ek := m.EndorsementKey()
-	m.TPM, err = device.Open(m.tpm.Socket)
+	m.TPM, err = chips.Open(m.tpm.Socket)
 	m.w.must(err)
 	if bytes.Equal(m.StorageRootKey(), before) || !bytes.Equal(m.EndorsementKey(), ek) {
 		m.w.t.Fatal("clearing changes the storage root key, and that alone")

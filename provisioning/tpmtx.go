@@ -13,7 +13,6 @@ type TPMChallenge struct {
 	Nonce     [16]byte // tells it from the one before
 	Keys      verify.TPMKeys
 	SealedKey []byte
-	Created   time.Time
 	Expires   time.Time
 	SpentAt   time.Time // when a registration was made by it; zero: none was
 }
@@ -24,8 +23,6 @@ type TPMDevice struct {
 	ID        verify.RegistrationID
 	TPM       TPMPublic
 	SealedKey []byte
-	Created   time.Time
-	Updated   time.Time
 }
 
 // ruleChallengeMoved is the rule of a spending that another registration was ahead of.
@@ -46,4 +43,6 @@ type TPMTx interface {
 	TPMDevice(verify.RegistrationID) (TPMDevice, error)
 	// PutTPMDevice comes after the registration's own row; it goes with it.
 	PutTPMDevice(TPMDevice) error
+	// DeleteTPMDevice of a device that has none does nothing.
+	DeleteTPMDevice(verify.RegistrationID) error
 }

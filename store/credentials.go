@@ -8,6 +8,7 @@ import (
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 var credentialColumns = cols("i kind, t id, i slot, t role, b thumbprint, b subject_hash, b certificate, t anchor, b sealed_key, i state, i since, i seen_at, i retire_at")
@@ -59,7 +60,11 @@ func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 		case provisioning.RoleCARef:
 			anchor = c.Anchor
 		case provisioning.RoleTPM:
-			h := verify.ThumbprintOf(c.TPM.Endorsement)
+			ek, err := tpm.ParseEndorsementKey(c.TPM.Endorsement)
+			if err != nil {
+				return fmt.Errorf("storing the TPM of %s: %w", e.Owner, err)
+			}
+			h := verify.KeyHashOf(ek.SPKI()) // as a certificate of it would name it
 			thumbprint, public = h[:], joinTPM(c.TPM)
 		}
 		err := t.exec(insertCredential, int64(e.Kind), e.ID.String(), int64(c.Slot), string(c.Role),

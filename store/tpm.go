@@ -12,23 +12,21 @@ import (
 )
 
 var (
-	challengeColumns = cols("t registration_id, b nonce, b endorsement_key, b storage_root_key, b sealed_key, i created, i expires, i spent_at")
-	tpmDeviceColumns = cols("t registration_id, b endorsement_key, b storage_root_key, b sealed_key, i created, i updated")
+	challengeColumns = cols("t registration_id, b nonce, b endorsement_key, b storage_root_key, b sealed_key, i expires, i spent_at")
+	tpmDeviceColumns = cols("t registration_id, b endorsement_key, b storage_root_key, b sealed_key")
 )
 
 var (
 	selectChallenge = statement("SELECT " + challengeColumns.list("") + " FROM tpm_challenges WHERE registration_id = ?")
-	putChallenge    = statement(insert("tpm_challenges", challengeColumns) + " ON CONFLICT (registration_id) DO UPDATE SET nonce = excluded.nonce, " +
-		"endorsement_key = excluded.endorsement_key, storage_root_key = excluded.storage_root_key, sealed_key = excluded.sealed_key, " +
-		"created = excluded.created, expires = excluded.expires, spent_at = excluded.spent_at")
-	spendChallenge = statement("UPDATE tpm_challenges SET spent_at = ? WHERE registration_id = ? AND nonce = ? AND spent_at = 0").
+	putChallenge    = statement(insert("tpm_challenges", challengeColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + challengeColumns.excluded("registration_id"))
+	spendChallenge  = statement("UPDATE tpm_challenges SET spent_at = ? WHERE registration_id = ? AND nonce = ? AND spent_at = 0").
 			missed(fault.New(fault.Conflict, "tpm-challenge-moved", "The challenge was spent or replaced."))
 	selectExpiredChallenges = statement("SELECT registration_id FROM tpm_challenges WHERE expires <= ? ORDER BY expires LIMIT ?")
 	deleteChallenge         = statement("DELETE FROM tpm_challenges WHERE registration_id = ? AND expires <= ?")
 
 	selectTPMDevice = statement("SELECT " + tpmDeviceColumns.list("") + " FROM tpm_devices WHERE registration_id = ?")
-	putTPMDevice    = statement(insert("tpm_devices", tpmDeviceColumns) + " ON CONFLICT (registration_id) DO UPDATE SET endorsement_key = excluded.endorsement_key, " +
-		"storage_root_key = excluded.storage_root_key, sealed_key = excluded.sealed_key, created = excluded.created, updated = excluded.updated")
+	putTPMDevice    = statement(insert("tpm_devices", tpmDeviceColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + tpmDeviceColumns.excluded("registration_id"))
+	deleteTPMDevice = statement("DELETE FROM tpm_devices WHERE registration_id = ?")
 )
 
 func (t *tx) TPMChallenge(id verify.RegistrationID) (provisioning.TPMChallenge, error) {
@@ -37,14 +35,14 @@ func (t *tx) TPMChallenge(id verify.RegistrationID) (provisioning.TPMChallenge, 
 		copy(c.Nonce[:], r.blob())
 		c.Keys = verify.TPMKeys{Endorsement: tpm.Digest(r.hash()), StorageRoot: tpm.Digest(r.hash())}
 		c.SealedKey = r.blob()
-		c.Created, c.Expires, c.SpentAt = r.time(), r.time(), r.time()
+		c.Expires, c.SpentAt = r.time(), r.time()
 		return c
 	}, id.String())
 }
 
 func (t *tx) PutTPMChallenge(c provisioning.TPMChallenge) error {
 	return t.exec(putChallenge, c.ID.String(), c.Nonce[:], c.Keys.Endorsement[:], c.Keys.StorageRoot[:], c.SealedKey,
-		micros(c.Created), micros(c.Expires), micros(c.SpentAt))
+		micros(c.Expires), micros(c.SpentAt))
 }
 
 func (t *tx) SpendTPMChallenge(id verify.RegistrationID, nonce [16]byte, at time.Time) error {
@@ -61,13 +59,16 @@ func (t *tx) DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) e
 
 func (t *tx) TPMDevice(id verify.RegistrationID) (provisioning.TPMDevice, error) {
 	return one(t, selectTPMDevice, notFound("tpm-device"), func(r *row) provisioning.TPMDevice {
-		return provisioning.TPMDevice{ID: r.id(), TPM: provisioning.TPMPublic{Endorsement: r.blob(), StorageRoot: r.blob()},
-			SealedKey: r.blob(), Created: r.time(), Updated: r.time()}
+		return provisioning.TPMDevice{ID: r.id(), TPM: provisioning.TPMPublic{Endorsement: r.blob(), StorageRoot: r.blob()}, SealedKey: r.blob()}
 	}, id.String())
 }
 
 func (t *tx) PutTPMDevice(d provisioning.TPMDevice) error {
-	return t.exec(putTPMDevice, d.ID.String(), d.TPM.Endorsement, d.TPM.StorageRoot, d.SealedKey, micros(d.Created), micros(d.Updated))
+	return t.exec(putTPMDevice, d.ID.String(), d.TPM.Endorsement, d.TPM.StorageRoot, d.SealedKey)
+}
+
+func (t *tx) DeleteTPMDevice(id verify.RegistrationID) error {
+	return t.exec(deleteTPMDevice, id.String())
 }
 
 // joinTPM is the keys of an entry's TPM in one column: each has its length in front.

@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	device "github.com/passmuster/muster/device/tpm"
+	"github.com/passmuster/muster/device"
+	chips "github.com/passmuster/muster/device/tpm"
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/policies"
@@ -24,7 +25,7 @@ func hubKeyOfTPM(t *testing.T, x *house) []byte {
 			t.Fatal(err)
 		}
 	}
-	chip, err := device.Open(testkit.NewSWTPM(t).Socket)
+	chip, err := chips.Open(testkit.NewSWTPM(t).Socket)
 	must(err)
 	defer chip.Close()
 	const name = "with-a-tpm"
@@ -46,7 +47,7 @@ func hubKeyOfTPM(t *testing.T, x *house) []byte {
 		t.Fatal(err)
 	}
 	must(chip.Activate(asked.Challenge))
-	text, err := chip.Token(x.idScope+"/registrations/"+name, "registration", time.Now().Add(time.Hour))
+	text, err := device.Token(x.idScope+"/registrations/"+name, "registration", time.Now().Add(time.Hour), chip.MAC)
 	must(err)
 	token, err := verify.ParseSAS(text)
 	must(err)

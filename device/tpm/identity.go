@@ -1,13 +1,9 @@
 package tpm
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -106,18 +102,4 @@ func (t *TPM) MAC(text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signing a token: %w", err)
 	}
 	return mac.OutHMAC.Buffer, nil
-}
-
-// Token is a shared access signature for a resource, signed in the TPM. keyName "" names none.
-func (t *TPM) Token(resource, keyName string, expiry time.Time) (string, error) {
-	sr, se := url.QueryEscape(resource), strconv.FormatInt(expiry.Unix(), 10)
-	mac, err := t.MAC([]byte(sr + "\n" + se))
-	if err != nil {
-		return "", err
-	}
-	token := "SharedAccessSignature sr=" + sr + "&sig=" + url.QueryEscape(base64.StdEncoding.EncodeToString(mac)) + "&se=" + se
-	if keyName != "" {
-		token += "&skn=" + keyName
-	}
-	return token, nil
 }

@@ -12,7 +12,7 @@ import (
 func (w *world) challenge(n byte, device string) provisioning.TPMChallenge {
 	return provisioning.TPMChallenge{
 		ID: w.id(device), Nonce: [16]byte{n}, Keys: verify.TPMKeys{Endorsement: [32]byte{n, 1}, StorageRoot: [32]byte{n, 2}},
-		SealedKey: []byte{n, 3}, Created: w.now, Expires: w.now.Add(10 * time.Minute),
+		SealedKey: []byte{n, 3}, Expires: w.now.Add(10 * time.Minute),
 	}
 }
 
@@ -66,7 +66,7 @@ func tpms(t *testing.T, open Open) {
 	t.Run("a device's TPM goes with its registration", func(t *testing.T) {
 		w := newWorld(t, open)
 		reg := w.registration("dev-1", provisioning.Owner{})
-		d := provisioning.TPMDevice{ID: reg.ID, TPM: provisioning.TPMPublic{Endorsement: []byte{1}, StorageRoot: []byte{2}}, SealedKey: []byte{3}, Created: w.now, Updated: w.now}
+		d := provisioning.TPMDevice{ID: reg.ID, TPM: provisioning.TPMPublic{Endorsement: []byte{1}, StorageRoot: []byte{2}}, SealedKey: []byte{3}}
 		read := func(tx provisioning.Tx) (provisioning.TPMDevice, error) { return tx.TPMDevice(reg.ID) }
 		w.update(func(tx provisioning.Tx) error { return tx.PutRegistration(reg) })
 		for _, root := range []byte{2, 4} {

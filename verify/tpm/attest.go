@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/titanous/rocacheck"
 
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -151,6 +152,9 @@ func pub(p *tpm2.TPMTPublic) (crypto.PublicKey, error) {
 	case *rsa.PublicKey:
 		if key.E != 65537 || key.N.Bit(0) == 0 || key.N.BitLen() < 2048 {
 			return nil, errors.New("it is no RSA key of its size with the exponent 65537")
+		}
+		if rocacheck.IsWeak(key) {
+			return nil, errors.New("it was made by a generator that is broken (ROCA, CVE-2017-15361)")
 		}
 	case *ecdsa.PublicKey:
 		if _, err := key.ECDH(); err != nil {

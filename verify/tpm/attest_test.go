@@ -290,6 +290,10 @@ func TestOnlyKeysThatSignWhatTheirTPMSaysAttest(t *testing.T) {
 			p.Type, p.Unique = uniqueOf(t, rsaKey)
 			p.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 1024, Scheme: rsassa()})
 		},
+		"of the broken generator": func(p *tpm2.TPMTPublic) {
+			p.Type, p.Unique = tpm2.TPMAlgRSA, tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: rocaModulus()})
+			p.Parameters = rsaOf(rsassa())
+		},
 		"with the exponent 3": func(p *tpm2.TPMTPublic) {
 			p.Type, p.Unique = uniqueOf(t, rsaKey)
 			p.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048, Exponent: 3, Scheme: rsassa()})

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/titanous/rocacheck"
 
 	"github.com/passmuster/muster/internal/fault"
 )
@@ -171,6 +172,8 @@ func checkRSA(p *tpm2.TPMTPublic) error {
 		return errors.New("an RSA key has 2048 or 3072 bits")
 	case pub.N.BitLen() != bits || pub.N.Bit(0) == 0 || pub.E != 65537:
 		return errors.New("it is no RSA key of its size with the exponent 65537")
+	case rocacheck.IsWeak(pub):
+		return errors.New("it comes from a generator with a known weakness (CVE-2017-15361)")
 	}
 	return checkCipher(parameters.Symmetric)
 }

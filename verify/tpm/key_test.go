@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
+	"math/big"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -69,6 +70,19 @@ func TestAKeyIsReadAsItIsInACertificate(t *testing.T) {
 	}
 }
 
+// rocaModulus is a power of 65537 modulo the small primes, as all of the broken generator's are.
+func rocaModulus() []byte {
+	m := big.NewInt(2)
+	for p := int64(3); p <= 167; p += 2 {
+		if big.NewInt(p).ProbablyPrime(1) {
+			m.Mul(m, big.NewInt(p))
+		}
+	}
+	n := new(big.Int).Exp(big.NewInt(65537), big.NewInt(11), m)
+	k := new(big.Int).Div(new(big.Int).Lsh(big.NewInt(3), 2046), m)
+	return n.Add(n, k.Mul(k, m)).Bytes()
+}
+
 func TestOnlyStorageKeysThatStayInTheirTPMAreTaken(t *testing.T) {
 	n := testkit.NewKey(t, "rsa").Public().(*rsa.PublicKey).N.Bytes()
 	point := testkit.NewKey(t, "p256").Public().(*ecdsa.PublicKey)
@@ -100,6 +114,7 @@ func TestOnlyStorageKeysThatStayInTheirTPMAreTaken(t *testing.T) {
 		"without length":              good[2:],
 		"an even modulus":             storageRSA(even, nil),
 		"a short modulus":             storageRSA(small, nil),
+		"of the broken generator":     storageRSA(rocaModulus(), nil),
 		"a point that is on no curve": storageECC(x, x, nil),
 		"no point":                    storageECC(nil, nil, nil),
 		"a long coordinate":           storageECC(append([]byte{0}, x...), y, nil),

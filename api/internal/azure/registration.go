@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/verify"
 )
 
 // RegistrationState is a registration as its device sees it (§2.2). The field payload is
@@ -41,20 +42,21 @@ type AttestedByKey struct {
 	Group string `json:"enrollmentGroupId,omitempty"`
 }
 
-// AttestedByTPM says that the device proved itself with its TPM, and has the key for its hub,
-// wrapped for that TPM.
+// AttestedByTPM says that the device proved itself with its TPM, and once it is assigned has the
+// key for its hub, wrapped for that TPM.
 type AttestedByTPM struct {
-	AuthenticationKey []byte `json:"authenticationKey"`
+	AuthenticationKey []byte `json:"authenticationKey,omitempty"`
+	Group             string `json:"enrollmentGroupId,omitempty"` // ours: Azure has no groups of TPMs
 }
 
 // StateOf is the state of an operation, without the certificate it issued.
 func StateOf(op provisioning.Operation) RegistrationState {
 	s := RecordOf(op.Registration)
-	if op.TPMKey != nil {
-		s.TPM = &AttestedByTPM{op.TPMKey}
+	switch {
+	case op.Attested == verify.MechanismTPM:
+		s.TPM = &AttestedByTPM{op.TPMKey, op.Group}
 		return s
-	}
-	if len(op.Path) == 0 {
+	case len(op.Path) == 0:
 		s.SymmetricKey = &AttestedByKey{Group: op.Group}
 		return s
 	}

@@ -1,7 +1,7 @@
 -- +goose Up
 -- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
--- thumbprint is the endorsement key's SHA-256. The table is made anew, as
+-- thumbprint is the SHA-256 of the endorsement key as a certificate has it. The table is made anew, as
 -- in SQLite, which cannot change what a column may hold.
 CREATE TABLE entry_credentials_new (
   kind         BIGINT NOT NULL,
@@ -48,7 +48,6 @@ CREATE TABLE tpm_challenges (
   endorsement_key  BYTEA NOT NULL CHECK (length(endorsement_key) = 32),
   storage_root_key BYTEA NOT NULL CHECK (length(storage_root_key) = 32),
   sealed_key       BYTEA NOT NULL,
-  created          BIGINT NOT NULL,
   expires          BIGINT NOT NULL,
   spent_at         BIGINT NOT NULL -- when a registration was made by it; 0: none was
 );
@@ -59,9 +58,7 @@ CREATE TABLE tpm_devices (
   registration_id  TEXT COLLATE "C" PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
   endorsement_key  BYTEA NOT NULL, -- TPM2B_PUBLIC, as the next
   storage_root_key BYTEA NOT NULL,
-  sealed_key       BYTEA NOT NULL,
-  created          BIGINT NOT NULL,
-  updated          BIGINT NOT NULL
+  sealed_key       BYTEA NOT NULL
 );
 
 -- Where a certificate's key is known to be; '' where nothing is.

@@ -1,7 +1,7 @@
 -- +goose Up
 -- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
--- thumbprint is the endorsement key's SHA-256. What a column may hold cannot be changed in
+-- thumbprint is the SHA-256 of the endorsement key as a certificate has it. What a column may hold cannot be changed in
 -- SQLite: the table is made anew.
 CREATE TABLE entry_credentials_new (
   kind         INTEGER NOT NULL,
@@ -47,7 +47,6 @@ CREATE TABLE tpm_challenges (
   endorsement_key  BLOB NOT NULL CHECK (length(endorsement_key) = 32),
   storage_root_key BLOB NOT NULL CHECK (length(storage_root_key) = 32),
   sealed_key       BLOB NOT NULL,
-  created          INTEGER NOT NULL,
   expires          INTEGER NOT NULL,
   spent_at         INTEGER NOT NULL -- when a registration was made by it; 0: none was
 ) STRICT, WITHOUT ROWID;
@@ -58,9 +57,7 @@ CREATE TABLE tpm_devices (
   registration_id  TEXT PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
   endorsement_key  BLOB NOT NULL, -- TPM2B_PUBLIC, as the next
   storage_root_key BLOB NOT NULL,
-  sealed_key       BLOB NOT NULL,
-  created          INTEGER NOT NULL,
-  updated          INTEGER NOT NULL
+  sealed_key       BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Where a certificate's key is known to be; '' where nothing is.
