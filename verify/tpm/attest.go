@@ -154,7 +154,7 @@ func pub(p *tpm2.TPMTPublic) (crypto.PublicKey, error) {
 			return nil, errors.New("it is no RSA key of its size with the exponent 65537")
 		}
 		if rocacheck.IsWeak(key) {
-			return nil, errors.New("it was made by a generator that is broken (ROCA, CVE-2017-15361)")
+			return nil, errors.New("it comes from a generator with a known weakness (CVE-2017-15361)")
 		}
 	case *ecdsa.PublicKey:
 		if _, err := key.ECDH(); err != nil {
