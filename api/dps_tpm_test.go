@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	device "github.com/passmuster/muster/device/tpm"
+	"github.com/passmuster/muster/device"
+	devicetpm "github.com/passmuster/muster/device/tpm"
 	"github.com/passmuster/muster/internal/testkit"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
@@ -22,7 +23,7 @@ func tpmBody(id string, ek, srk []byte) string {
 }
 
 // activated has the TPM take the key of an answer.
-func activated(t testing.TB, d *device.TPM, key string) {
+func activated(t testing.TB, d *devicetpm.TPM, key string) {
 	t.Helper()
 	blob, err := base64.StdEncoding.DecodeString(key)
 	if err == nil {
@@ -35,7 +36,7 @@ func activated(t testing.TB, d *device.TPM, key string) {
 
 func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 	w := newWorld(t)
-	d := must(device.Open(testkit.NewSWTPM(t).Socket))
+	d := must(devicetpm.Open(testkit.NewSWTPM(t).Socket))
 	defer d.Close()
 	name := d.RegistrationID()
 	w.put(provisioning.Individual, name, provisioning.RoleTPM, provisioning.SlotDraft{TPM: provisioning.TPMPublic{Endorsement: d.EndorsementKey()}})
@@ -52,7 +53,7 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 		t.Fatalf("asked by %s", asked.body)
 	}
 	activated(t, d, fields["authenticationKey"])
-	token := must(d.Token(idScope+"/registrations/"+name, "registration", w.now().Add(time.Hour)))
+	token := must(device.Token(idScope+"/registrations/"+name, "registration", w.now().Add(time.Hour), d.MAC))
 
 	registered := w.do(client, w.devices, register.with("Authorization", token))
 	want(t, registered, http.StatusAccepted)
@@ -70,7 +71,7 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 	}](t, found).TPM.AuthenticationKey)
 
 	hub := must(w.engine.HubDevice(t.Context(), hubName, must(verify.ParseRegistrationID(name)), operator))
-	toHub := must(verify.ParseSAS(must(d.Token(hubName+"/devices/"+name, "", w.now().Add(time.Hour)))))
+	toHub := must(verify.ParseSAS(must(device.Token(hubName+"/devices/"+name, "", w.now().Add(time.Hour), d.MAC))))
 	if err := toHub.Verify(hub.Auth.Keys[0], w.now()); err != nil {
 		t.Errorf("its hub would refuse it: %v", err)
 	}
@@ -78,7 +79,7 @@ func TestADeviceWithATPMRegistersOverHTTPS(t *testing.T) {
 
 func TestATPMThatIsNotAdmittedIsToldNothing(t *testing.T) {
 	w := newWorld(t)
-	d, other := must(device.Open(testkit.NewSWTPM(t).Socket)), must(device.Open(testkit.NewSWTPM(t).Socket))
+	d, other := must(devicetpm.Open(testkit.NewSWTPM(t).Socket)), must(devicetpm.Open(testkit.NewSWTPM(t).Socket))
 	defer d.Close()
 	defer other.Close()
 	ek, srk := d.EndorsementKey(), d.StorageRootKey()

@@ -36,6 +36,7 @@ type Draft struct {
 type Attestation struct {
 	Role  Role
 	Slots [2]SlotDraft
+	TPM   TPMConditions // of RoleTPMCA
 }
 
 // SlotDraft is one slot as written: exactly one of the fields, or none. Keep is the
@@ -80,6 +81,9 @@ func (e *Engine) compose(tx Tx, d Draft, was Enrollment, made [2][]byte, now tim
 	err := first(e.checkCustom(en), checkSettings(tx, en))
 	if err != nil {
 		return en, err
+	}
+	if d.Attestation.Role == RoleTPMCA {
+		en.TPM = d.Attestation.TPM
 	}
 	en.Credentials, err = e.credentials(tx, d, was, made, now)
 	return en, err
@@ -181,14 +185,14 @@ func allowed(k Kind, r Role) bool {
 	if k == Individual {
 		return r == RoleClient || r == RoleKey || r == RoleTPM
 	}
-	return r == RoleSigning || r == RoleCARef || r == RoleKey
+	return r == RoleSigning || r == RoleCARef || r == RoleKey || r == RoleTPMList || r == RoleTPMCA
 }
 
 func wantedRoles(k Kind) string {
 	if k == Individual {
 		return "an individual enrollment attests with x509.clientCertificates, symmetricKey or tpm"
 	}
-	return "an enrollment group attests with x509.signingCertificates, x509.caReferences or symmetricKey"
+	return "an enrollment group attests with x509.signingCertificates, x509.caReferences, symmetricKey, or tpm with listed or caReferences"
 }
 
 // credential builds one slot; the zero Credential when it stays empty.
@@ -210,10 +214,12 @@ func (e *Engine) credential(tx Tx, d Draft, slot rotation.Slot, s SlotDraft, was
 		return Credential{Role: RoleKey, Slot: slot, SealedKey: sealed}, nil
 	}
 	switch {
+	case d.Attestation.Role == RoleTPMList && slot == rotation.Primary:
+		return Credential{Role: RoleTPMList, Slot: slot}, nil // it has one list
 	case s.IsZero():
 		return Credential{}, nil
-	case d.Attestation.Role == RoleCARef:
-		return reference(tx, s.Anchor, slot, at)
+	case d.Attestation.Role.refers():
+		return reference(tx, d.Attestation.Role, s.Anchor, slot, at)
 	case d.Attestation.Role == RoleTPM:
 		return tpmCredential(s.TPM, slot, at)
 	case len(s.Certificate) == 0:
@@ -259,7 +265,7 @@ func checkEntryCertificate(d Draft, isCA bool, cn, at string) error {
 
 // reference is a slot that names a trust anchor: it must have proved possession
 // before it is used (scenarios X6).
-func reference(tx Tx, name string, slot rotation.Slot, at string) (Credential, error) {
+func reference(tx Tx, role Role, name string, slot rotation.Slot, at string) (Credential, error) {
 	a, err := tx.Anchor(name)
 	if fault.Is(err, fault.NotFound) {
 		return Credential{}, fault.New(fault.Malformed, "anchor-unknown", "no trust anchor of this name exists").About("anchor " + name).At(at)
@@ -270,7 +276,7 @@ func reference(tx Tx, name string, slot rotation.Slot, at string) (Credential, e
 	if !a.IsVerified() {
 		return Credential{}, fault.New(fault.Malformed, "anchor-not-verified", "the trust anchor has not proved possession of its key").About("anchor " + name).At(at)
 	}
-	return Credential{Role: RoleCARef, Slot: slot, Anchor: a.Name()}, nil
+	return Credential{Role: role, Slot: slot, Anchor: a.Name()}, nil
 }
 
 // slot returns what an entry holds in a slot, if it is of the role.

@@ -38,6 +38,11 @@ func (e *Engine) Put(ctx context.Context, actor string, draft Draft, pre Precond
 			return err
 		}
 		action := audit.EnrollmentCreated
+		if was.Role() == RoleTPMList && stored.Role() != RoleTPMList {
+			if err := tx.ClearListedKeys(was.ID); err != nil {
+				return err
+			}
+		}
 		if was.Version == 0 {
 			err = tx.InsertEnrollment(stored)
 		} else {
@@ -197,6 +202,11 @@ func summary(e Enrollment) map[string]any {
 	}
 	if !bytes.Equal(e.InitialTwin, nil) {
 		s["initialTwin"] = verify.ThumbprintOf(e.InitialTwin).String()
+	}
+	for name, words := range map[string][]string{"tpmManufacturers": e.TPM.Manufacturers, "tpmModels": e.TPM.Models, "tpmVersions": e.TPM.Versions} {
+		if len(words) > 0 {
+			s[name] = words
+		}
 	}
 	for _, c := range e.Credentials {
 		value := c.Anchor

@@ -46,7 +46,7 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 		}
 	}
 	d := newDecision(a, nil)
-	d.query.Profiles = true
+	d.query.Profiles, d.query.TPM = true, a.Evidence.Chain == nil
 	var links []verify.Link
 	err := e.store.View(ctx, func(tx Tx) error {
 		if a.Evidence.Chain != nil {
@@ -188,7 +188,7 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 		d.entry = individual
 		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides, by the credential in its slots")
 		if individual.Role() == RoleTPM {
-			return "the credential enrolled", d.judgeEndorsement(d.tpm.enrolled)
+			return "the credential enrolled", d.judgeEndorsement(verify.KeyHashOf(d.tpm.enrolled.SPKI()))
 		}
 		return "the credential enrolled", nil
 	case reg == nil:
@@ -207,6 +207,9 @@ func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis
 	}
 	if err := d.vouchedStill(*reg); err != nil {
 		return "what attested it last", err
+	}
+	if reg.Mechanism == verify.MechanismTPM {
+		return "the TPM that attested it last", d.judgeRecordedTPM(*reg)
 	}
 	for _, l := range links {
 		if g, ok := d.groupHolding(l.Thumbprint); ok {

@@ -50,6 +50,7 @@ func newDecision(a Attempt, csr *x509.CertificateRequest) *decision {
 		d.query.Keys = append(d.query.Keys, d.csrKey)
 	}
 	if shown := a.Evidence.TPM; shown != nil {
+		d.query.TPM = true
 		d.query.Keys = append(d.query.Keys, verify.KeyHashOf(shown.Endorsement.SPKI()))
 		return d
 	}
@@ -182,7 +183,7 @@ func (e *Engine) judge(d *decision, a Attempt, now time.Time) error {
 	if !d.shown.IsZero() {
 		return e.judgeCode(d, individual, shadowed, now)
 	}
-	if shadowed && individual.Role() == RoleTPM && len(a.Evidence.Chain) == 0 || a.Evidence.TPM != nil {
+	if shadowed && individual.Role() == RoleTPM && len(a.Evidence.Chain) == 0 || a.Evidence.TPM != nil || !shadowed && d.pollsByGroup(a) {
 		return e.judgeTPM(d, a, individual, shadowed, now)
 	}
 	if d.query.SharedKey {

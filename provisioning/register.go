@@ -312,7 +312,7 @@ func (d *decision) still(tx Tx, claim bool) error {
 // moved says that the store saw something change while it was being read or written.
 func moved(err error) bool {
 	rule := fault.RuleOf(err)
-	return rule == "registration-moved" || rule == "snapshot-moved" || rule == RuleCodeMoved || rule == ruleChallengeMoved || rule == ruleTwinChanged
+	return rule == "registration-moved" || rule == "snapshot-moved" || rule == RuleCodeMoved || rule == ruleChallengeMoved || rule == ruleTPMClaimed || rule == ruleTwinChanged
 }
 
 // repeatWindow is how long the same CSR gets the certificate it already got.

@@ -70,7 +70,10 @@ func cellOf(tx Tx, c Credential) (cell rotation.Cell, h slotHolding, err error) 
 		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256(c.TPM.Endorsement), c.Since, noEnd
 		h.tpm = verify.KeyHashOf(ek.SPKI())
 		return cell, h, err
-	case RoleCARef:
+	case RoleTPMList:
+		cell.Ref, cell.NotBefore, cell.NotAfter = sha256.Sum256([]byte(RoleTPMList)), c.Since, noEnd
+		return cell, h, nil
+	case RoleCARef, RoleTPMCA:
 		anchor, err := tx.Anchor(c.Anchor)
 		if err != nil {
 			return cell, h, err

@@ -93,6 +93,8 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 		return Credential{}, fault.New(fault.Conflict, "attestation-mismatch", "the entry attests with symmetric keys, which are regenerated").About(en.String())
 	case role == RoleTPM:
 		return Credential{}, fault.New(fault.Conflict, "attestation-mismatch", "the entry attests with a TPM, which does not roll: write the entry anew").About(en.String())
+	case role == RoleTPMList:
+		return Credential{}, fault.New(fault.Conflict, "attestation-mismatch", "the group has a list of endorsement keys, which does not roll: change the list").About(en.String())
 	case (st.Anchor == "") == (len(st.Certificate) == 0):
 		return Credential{}, fault.New(fault.Malformed, "attestation", "say one of a certificate and a trust anchor")
 	case role == "" && en.Kind == Individual:
@@ -102,11 +104,11 @@ func (st Staging) credential(tx Tx, en Enrollment) (Credential, error) {
 	case role == "":
 		role = RoleCARef
 	}
-	if (role == RoleCARef) != (st.Anchor != "") {
+	if role.refers() != (st.Anchor != "") {
 		return Credential{}, fault.New(fault.Malformed, "attestation-mismatch", "both slots hold the same sort of credential: this entry's is %s", role).About(en.String())
 	}
-	if role == RoleCARef {
-		return reference(tx, st.Anchor, 0, "/caReference")
+	if role.refers() {
+		return reference(tx, role, st.Anchor, 0, "/caReference")
 	}
 	cert, err := verify.ParseCertificate(st.Certificate)
 	if err != nil {

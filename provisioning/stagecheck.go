@@ -15,7 +15,7 @@ import (
 // "held-elsewhere", "chain-not-trusted".
 func (e *Engine) checkStaging(tx Tx, s entrySlots, c Credential, held slotHolding, sameKey bool, now time.Time) error {
 	at := "/certificate"
-	if c.Role == RoleCARef {
+	if c.Role.refers() {
 		at = "/caReference"
 	}
 	conflict := func(rule, detail string) error {
@@ -34,7 +34,7 @@ func (e *Engine) checkStaging(tx Tx, s entrySlots, c Credential, held slotHoldin
 		return conflict("same-key", "the certificate has the key of the one it is to follow: a roll brings a new key")
 	case findings.disallowed != nil:
 		return conflict("certificate-disallowed", "the certificate, its key, or a CA above it is disallowed: "+findings.disallowed.object())
-	case c.Role != RoleCARef && len(findings.elsewhere) > 0:
+	case !c.Role.refers() && len(findings.elsewhere) > 0:
 		return conflict("held-elsewhere", "the certificate stands in "+findings.elsewhere[0].Owner.String())
 	case c.Role == RoleSigning && findings.unvouched:
 		return conflict("chain-not-trusted", "no verified trust anchor is, or signed, the certificate")

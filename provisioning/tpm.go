@@ -29,22 +29,28 @@ type tpmOnRecord struct {
 	enrolled  tpm.EndorsementKey // read where the device does not show it
 	challenge *TPMChallenge
 	device    *TPMDevice
-	next      *TPMDevice // to be written; nil when it stays
-	secret    []byte     // of the challenge that was answered, for attestations
+	others    []verify.RegistrationID // that the TPM has attested, where a group may admit it
+	next      *TPMDevice              // to be written; nil when it stays
+	secret    []byte                  // of the challenge that was answered, for attestations
 }
 
-// readTPM reads it, for a device whose own entry names a TPM and is enabled: to refuse any
-// other costs nothing more (INV-R3).
-func (d *decision) readTPM(tx Tx, a Attempt) error {
+// readTPM reads it, for a device whose own entry names a TPM and is enabled, or that a group may
+// admit by its TPM: to refuse any other costs nothing more (INV-R3).
+func (d *decision) readTPM(tx Tx, a Attempt) (err error) {
 	d.tpm = tpmOnRecord{shown: a.Evidence.TPM}
 	entry, there := d.facts.Individual(d.query.ID)
-	if !there || !entry.Enabled || entry.Role() != RoleTPM || a.Evidence.TPM == nil && a.Evidence.Token == nil {
+	switch {
+	case a.Evidence.TPM == nil && a.Evidence.Token == nil:
 		return nil
+	case there && (!entry.Enabled || entry.Role() != RoleTPM), !there && !d.meetsTPMGroup(a):
+		return nil
+	case there && a.Evidence.TPM == nil:
+		err = d.readEnrolled(tx, entry)
+	case !there && a.Evidence.TPM != nil:
+		err = d.readOthers(tx)
 	}
-	if a.Evidence.TPM == nil {
-		if err := d.readEnrolled(tx, entry); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	challenge, err := tx.TPMChallenge(d.query.ID)
 	if err == nil {
@@ -87,7 +93,7 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	t, shown := &d.trace, a.Evidence.TPM
 	switch {
 	case !shadowed:
-		return t.refuse("no-enrollment", "", "a TPM is admitted by an individual enrollment that names its endorsement key")
+		return e.judgeTPMGroup(d, a, now)
 	case individual.Role() != RoleTPM:
 		return t.refuse("attestation-mismatch", individual.String(), "the individual enrollment attests with a "+individual.Role().noun()+", not with a TPM")
 	case shown == nil && a.Evidence.Token == nil:
@@ -102,18 +108,15 @@ func (e *Engine) judgeTPM(d *decision, a Attempt, individual Enrollment, shadowe
 	if shown != nil {
 		ek = shown.Endorsement
 	}
-	if err := d.judgeEndorsement(ek); err != nil {
+	if err := d.judgeEndorsement(verify.KeyHashOf(ek.SPKI())); err != nil {
 		return err
-	}
-	if a.Evidence.Token == nil {
-		return t.refuse(RuleTPMChallenge, individual.String(), "the TPM is asked to prove itself")
 	}
 	return e.proveTPM(d, a, individual, now)
 }
 
-// judgeEndorsement refuses the endorsement key enrolled if it is disallowed.
-func (d *decision) judgeEndorsement(ek tpm.EndorsementKey) error {
-	d.key = provenKey{hash: verify.KeyHashOf(ek.SPKI())}
+// judgeEndorsement refuses an endorsement key that is disallowed.
+func (d *decision) judgeEndorsement(key verify.KeyHash) error {
+	d.key = provenKey{hash: key}
 	i := slices.IndexFunc(d.facts.Disallowances, func(x Disallowance) bool { return x.Key && verify.KeyHash(x.Digest) == d.key.hash })
 	if i < 0 {
 		return nil
@@ -145,11 +148,14 @@ func (d *decision) matchTPM(shown *ShownTPM, individual Enrollment) error {
 	return nil
 }
 
-// proveTPM checks the token against the challenge on record.
-func (e *Engine) proveTPM(d *decision, a Attempt, individual Enrollment, now time.Time) error {
+// proveTPM checks the token against the challenge on record. Without one the TPM is asked.
+func (e *Engine) proveTPM(d *decision, a Attempt, entry Enrollment, now time.Time) error {
 	t, kept := &d.trace, d.tpm.challenge
+	if a.Evidence.Token == nil {
+		return t.refuse(RuleTPMChallenge, entry.String(), "the TPM is asked to prove itself")
+	}
 	if kept == nil {
-		return t.refuse("tpm-challenge-unknown", individual.String(), "the TPM was asked nothing, or too long ago: register without a token first")
+		return t.refuse("tpm-challenge-unknown", entry.String(), "the TPM was asked nothing, or too long ago: register without a token first")
 	}
 	key, err := e.box.Open(challengePurpose(kept.ID), kept.SealedKey)
 	if err != nil {
@@ -162,10 +168,10 @@ func (e *Engine) proveTPM(d *decision, a Attempt, individual Enrollment, now tim
 	}
 	d.identity, err = verify.TPM(evidence, verify.KeptChallenge{ID: kept.ID, Keys: kept.Keys, Key: verify.NewSecret(key[:tpmKeySize]), Expires: kept.Expires, SpentAt: kept.SpentAt}, now)
 	if err != nil {
-		return t.refused(individual.String(), err)
+		return t.refused(entry.String(), err)
 	}
-	d.entry, d.tpm.secret = individual, key[tpmKeySize:]
-	t.pass("credential", individual.String(), "the token is signed by the TPM, with the key that it was sent")
+	d.entry, d.tpm.secret = entry, key[tpmKeySize:]
+	t.pass("credential", entry.String(), "the token is signed by the TPM, with the key that it was sent")
 	return nil
 }
 
@@ -255,7 +261,8 @@ func (d *decision) sameTPM(a Attempt) bool {
 		return true
 	}
 	was, is := d.tpm.device, a.Evidence.TPM
-	return was != nil && bytes.Equal(was.TPM.Endorsement, is.Endorsement.Bytes()) && bytes.Equal(was.TPM.StorageRoot, is.StorageRoot.Bytes())
+	return was != nil && bytes.Equal(was.TPM.Endorsement, is.Endorsement.Bytes()) && bytes.Equal(was.TPM.StorageRoot, is.StorageRoot.Bytes()) &&
+		was.ByGroup == (d.entry.Kind == Group)
 }
 
 // takeTPM gives a device its key for hubs, the same for as long as its TPM is the same. It is
@@ -273,7 +280,7 @@ func (e *Engine) takeTPM(d *decision, a Attempt) (err error) {
 	} else {
 		_, _ = rand.Read(key) // never fails (crypto/rand)
 	}
-	d.tpm.next = &TPMDevice{ID: a.ID, TPM: shown, SealedKey: e.box.Seal(tpmDevicePurpose(a.ID), key)}
+	d.tpm.next = &TPMDevice{ID: a.ID, TPM: shown, SealedKey: e.box.Seal(tpmDevicePurpose(a.ID), key), Key: d.key.hash, ByGroup: d.entry.Kind == Group}
 	return nil
 }
 

@@ -23,7 +23,12 @@ type TPMDevice struct {
 	ID        verify.RegistrationID
 	TPM       TPMPublic
 	SealedKey []byte
+	Key       verify.KeyHash // of the endorsement key
+	ByGroup   bool           // a group admitted it: no other registration is by this key and a group
 }
+
+// ruleTPMClaimed is the rule of a TPM that two registrations claim at once, by a group.
+const ruleTPMClaimed = "tpm-claimed"
 
 // ruleChallengeMoved is the rule of a spending that another registration was ahead of.
 const ruleChallengeMoved = "tpm-challenge-moved"
@@ -41,8 +46,21 @@ type TPMTx interface {
 	DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) error
 
 	TPMDevice(verify.RegistrationID) (TPMDevice, error)
-	// PutTPMDevice comes after the registration's own row; it goes with it.
+	// PutTPMDevice comes after the registration's own row; it goes with it. It is Conflict,
+	// "tpm-claimed", if a group admitted the key for another registration.
 	PutTPMDevice(TPMDevice) error
+	// TPMRegistrations names registrations that this endorsement key attested last.
+	TPMRegistrations(key verify.KeyHash, limit int) ([]verify.RegistrationID, error)
 	// DeleteTPMDevice of a device that has none does nothing.
 	DeleteTPMDevice(verify.RegistrationID) error
+
+	// ListedKeys are those on a group's list, by their hash.
+	ListedKeys(group verify.RegistrationID, after verify.KeyHash, limit int) ([]ListedKey, error)
+	CountListedKeys(group verify.RegistrationID) (int64, error)
+	// PutListedKey puts a key on the list of its group, or says anew what it registers as.
+	PutListedKey(ListedKey) error
+	// DeleteListedKey takes one off, or does nothing.
+	DeleteListedKey(group verify.RegistrationID, key verify.KeyHash) error
+	// ClearListedKeys takes all off.
+	ClearListedKeys(group verify.RegistrationID) error
 }

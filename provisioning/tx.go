@@ -17,6 +17,7 @@ type FactsQuery struct {
 	Issuers   [][32]byte          // their issuers' names (verify.NameHash), each once
 	SharedKey bool                // the device used a symmetric key: the key groups are wanted too
 	Profiles  bool                // a certificate is asked for: the issuing profiles are wanted
+	TPM       bool                // a TPM is shown or on record: the lists that have a key asked about are wanted
 }
 
 // Holder is one place that holds a certificate met in a FactsQuery.
@@ -50,7 +51,7 @@ type Facts struct {
 	Epoch int64
 
 	Registration  *Registration       // by ID
-	Enrollments   []Enrollment        // the individual entry of ID, the registration's owner, every group that holds a certificate asked about or is named by one of Issuers, and (SharedKey) every symmetric-key group; each once, with all Credentials
+	Enrollments   []Enrollment        // the individual entry of ID, the registration's owner, every group that holds a certificate asked about or is named by one of Issuers, and (SharedKey) every symmetric-key group, or (TPM, SharedKey) that lists a key asked about; each once, with all Credentials
 	Disallowances []Disallowance      // active ones that name a certificate or key asked about
 	Holders       []Holder            // every entry (enabled or not) and anchor that holds a certificate asked about or a CA named by one of Issuers
 	HeldCAs       []HeldCA            // the CA certificates among those
@@ -60,6 +61,15 @@ type Facts struct {
 	Hubs          []Hub               // all linked hubs, by name
 	Aliases       []Alias             // other registrations whose device on a hub has the name this device would take
 	Profiles      []Profile           // all, when asked for
+	Listed        []ListedKey         // (TPM, SharedKey) keys asked about that a group lists
+}
+
+// ListedKey is an endorsement key on the list of a group.
+type ListedKey struct {
+	Group verify.RegistrationID
+	Key   verify.KeyHash
+	ID    verify.RegistrationID // the one that its TPM registers as; zero: whichever it says
+	Since time.Time
 }
 
 // Alias is another registration's claim on a device id.

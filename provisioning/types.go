@@ -57,6 +57,8 @@ const (
 	RoleCARef   Role = "ca-reference"
 	RoleKey     Role = "key"
 	RoleTPM     Role = "tpm"
+	RoleTPMList Role = "tpm-list" // groups: the endorsement keys on the group's list
+	RoleTPMCA   Role = "tpm-ca"   // groups: TPMs that a manufacturer below a trust anchor has certified
 )
 
 // Credential is what one slot of an entry holds: a certificate (DER), the name of a
@@ -76,12 +78,15 @@ type Credential struct {
 	RetireAt    time.Time // of a Retiring one
 }
 
+// refers says that a credential of the role is the name of a trust anchor.
+func (r Role) refers() bool { return r == RoleCARef || r == RoleTPMCA }
+
 // noun is what people call what devices show for it.
 func (r Role) noun() string {
 	switch r {
 	case RoleKey:
 		return "symmetric key"
-	case RoleTPM:
+	case RoleTPM, RoleTPMList, RoleTPMCA:
 		return "TPM"
 	}
 	return "certificate"
@@ -90,6 +95,13 @@ func (r Role) noun() string {
 // TPMPublic is the public keys of a TPM as they travel (TPM2B_PUBLIC). An entry need not name
 // the storage root key: it changes with the TPM's owner.
 type TPMPublic struct{ Endorsement, StorageRoot []byte }
+
+// TPMConditions are what the certificate of an endorsement key has to say of its TPM, case apart:
+// one of the words of each list that is not empty.
+type TPMConditions struct{ Manufacturers, Models, Versions []string }
+
+// IsZero says that any TPM will do.
+func (c TPMConditions) IsZero() bool { return len(c.Manufacturers)+len(c.Models)+len(c.Versions) == 0 }
 
 // Enrollment is an enrollment entry: an individual enrollment or an enrollment
 // group (contract §4.1, §4.2). All credentials of an entry have the same Role, at
@@ -104,6 +116,7 @@ type Enrollment struct {
 	Hubs          []string         // names of linked hubs that narrow the choice; empty = all
 	SealedWebhook []byte           // who chooses by custom allocation, as stored; nil = nobody
 	Custom        CustomAllocation // the same opened; the store leaves it zero
+	TPM           TPMConditions    // of a group that admits certified TPMs
 	Reprovision   policies.ReprovisionPolicy
 	InitialTwin   []byte // JSON {"tags":{},"properties":{"desired":{}}}; nil = none
 	Profile       string // issuing profile (credentialPolicyName); "" = issues no certificates

@@ -33,7 +33,7 @@ func (e *Engine) warnings(tx Tx, was, is Enrollment, now time.Time) ([]string, e
 			out = append(out, name+", its key, or a CA above it is disallowed ("+f.disallowed.object()+"): it will be refused")
 		}
 		for _, h := range f.elsewhere {
-			if c.Role == RoleCARef {
+			if c.Role.refers() {
 				continue // an anchor may stand above many groups
 			}
 			if h.Enabled {

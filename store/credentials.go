@@ -57,7 +57,7 @@ func (t *tx) insertCredentials(e provisioning.Enrollment) error {
 				of := verify.NameHash(cert.RawSubject)
 				subject = of[:]
 			}
-		case provisioning.RoleCARef:
+		case provisioning.RoleCARef, provisioning.RoleTPMCA:
 			anchor = c.Anchor
 		case provisioning.RoleTPM:
 			ek, err := tpm.ParseEndorsementKey(c.TPM.Endorsement)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/passmuster/muster/policies"
@@ -9,7 +10,7 @@ import (
 )
 
 var entryColumns = cols("i kind, t id, t spelled, i enabled, t device_id, t allocation, t hubs, i update_hub, i migrate_data, " +
-	"b initial_twin, t profile, i iot_edge, b optional_info, i created, i updated, i version, b webhook, i due_at")
+	"b initial_twin, t profile, i iot_edge, b optional_info, i created, i updated, i version, b webhook, i due_at, b tpm")
 
 var (
 	selectEntry = statement(entriesWithCredentials("SELECT * FROM entries WHERE kind = ? AND id = ?"))
@@ -41,7 +42,7 @@ func scanEntry(r *row) provisioning.Enrollment {
 		Allocation: policies.AllocationPolicy(r.text()), Hubs: r.list(),
 		Reprovision: policies.ReprovisionPolicy{UpdateHubAssignment: r.bool(), MigrateDeviceData: r.bool()},
 		InitialTwin: r.blob(), Profile: r.text(), IoTEdge: r.bool(), OptionalInfo: r.blob(),
-		Created: r.time(), Updated: r.time(), Version: r.int(), SealedWebhook: r.blob(), DueAt: r.time(),
+		Created: r.time(), Updated: r.time(), Version: r.int(), SealedWebhook: r.blob(), DueAt: r.time(), TPM: conditions(r),
 	}
 }
 
@@ -49,7 +50,26 @@ func entryArgs(e provisioning.Enrollment) []any {
 	return []any{int64(e.Kind), e.ID.String(), e.Spelled, flag(e.Enabled), e.DeviceID, string(e.Allocation), lines(e.Hubs),
 		flag(e.Reprovision.UpdateHubAssignment), flag(e.Reprovision.MigrateDeviceData),
 		orNull(e.InitialTwin), e.Profile, flag(e.IoTEdge), orNull(e.OptionalInfo),
-		micros(e.Created), micros(e.Updated), e.Version, orNull(e.SealedWebhook), micros(e.DueAt)}
+		micros(e.Created), micros(e.Updated), e.Version, orNull(e.SealedWebhook), micros(e.DueAt), orNull(conditionsText(e.TPM))}
+}
+
+// conditionsText is NULL where there are none.
+func conditionsText(c provisioning.TPMConditions) []byte {
+	if c.IsZero() {
+		return nil
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic("internal error: conditions of TPMs: " + err.Error()) // lists of texts
+	}
+	return text
+}
+
+func conditions(r *row) (c provisioning.TPMConditions) {
+	if text := r.blob(); len(text) > 0 && r.err == nil {
+		r.err = json.Unmarshal(text, &c)
+	}
+	return c
 }
 
 // entries reads rows of entriesWithCredentials.

@@ -32,7 +32,9 @@ func (t *tx) Facts(q provisioning.FactsQuery) (provisioning.Facts, error) {
 	if out.Registration != nil {
 		t.seen = placeOf(*out.Registration)
 	}
-	t.db.fleets.put(fleetOf(q), fleetPart(q, out))
+	if !q.TPM {
+		t.db.fleets.put(fleetOf(q), fleetPart(q, out))
+	}
 	return out, nil
 }
 
@@ -77,7 +79,7 @@ func (db *DB) factsStatement(q provisioning.FactsQuery) (*Stmt, []any, error) {
 		args = append(args, leaf)
 	}
 	args = append(args, id, id)
-	return db.facts.of(factsShape{size: size, sharedKey: q.SharedKey, profiles: q.Profiles}), args, nil
+	return db.facts.of(factsShape{size: size, sharedKey: q.SharedKey, profiles: q.Profiles, tpm: q.TPM}), args, nil
 }
 
 // fill appends n hashes: those there are, then the first again, or no bytes where there
@@ -164,6 +166,8 @@ func (f *facts) scan(which tag, r *row) {
 		f.out.Hubs = append(f.out.Hubs, scanHub(r))
 	case tagAlias:
 		f.out.Aliases = append(f.out.Aliases, provisioning.Alias{Hub: r.text(), ID: r.id()})
+	case tagListed:
+		f.out.Listed = append(f.out.Listed, scanListed(r))
 	case tagProfile:
 		f.out.Profiles = append(f.out.Profiles, scanProfile(r))
 	}
@@ -233,7 +237,7 @@ func (f *facts) ownerIs(o provisioning.Owner) bool {
 func (f *facts) holder(e provisioning.Enrollment, c credential) {
 	h := provisioning.Holder{Owner: e.Owner, Enabled: e.Enabled, Role: c.Role, Thumbprint: c.thumbprint}
 	switch c.Role {
-	case provisioning.RoleCARef:
+	case provisioning.RoleCARef, provisioning.RoleTPMCA:
 		i := slices.IndexFunc(f.anchors, func(a anchor) bool { return a.name == c.Anchor })
 		if i < 0 {
 			return

@@ -108,11 +108,11 @@ func (t *tx) OrdinaryFacts(q provisioning.FactsQuery) (provisioning.Facts, bool,
 			usable = true
 			return nil
 		}
-		usable = epoch == fleet.Epoch && !entry && !special
+		usable = epoch == fleet.Epoch && !entry && !special && !q.TPM
 		if usable && r.values[r.next] != nil {
 			reg := scanRegistration(r)
 			facts.Registration = &reg
-			usable = ordinaryName(reg)
+			usable = ordinaryName(reg) && reg.Mechanism != verify.MechanismTPM // lists may bear on it
 		}
 		return nil
 	}, id, leaf, leafKey, csrKey, leaf, index, id, id)
@@ -131,7 +131,7 @@ func ordinaryName(reg provisioning.Registration) bool {
 // device was not ordinary.
 func fleetPart(q provisioning.FactsQuery, f provisioning.Facts) provisioning.Facts {
 	_, individual := f.Individual(q.ID)
-	special := individual || f.Issued != nil || len(f.Aliases) > 0 ||
+	special := individual || len(f.Listed) > 0 || f.Issued != nil || len(f.Aliases) > 0 ||
 		f.Registration != nil && !ordinaryName(*f.Registration)
 	// Disallowed CAs bear on a fleet as a whole; what is disallowed otherwise is the device's own.
 	special = special || slices.ContainsFunc(f.Disallowances, func(x provisioning.Disallowance) bool { return x.Certificate == nil })

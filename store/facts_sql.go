@@ -25,6 +25,7 @@ const (
 	tagHub
 	tagAlias
 	tagProfile
+	tagListed
 	tags
 )
 
@@ -95,6 +96,7 @@ var branches = [tags]branch{
   UNION ALL
   SELECT r.hub, r.id FROM wanted w CROSS JOIN registrations r WHERE r.id = w.name AND r.alias = '' AND r.hub <> '' AND r.id <> ?) x`},
 	{tagProfile, profileColumns, "profiles x"},
+	{tagListed, listedColumns, "named n CROSS JOIN endorsement_keys x WHERE x.key_hash = n.digest"},
 }
 
 // width is the number of values in a row: the tag and the shape's places.
@@ -153,17 +155,21 @@ type factsShape struct {
 	size      int // index into factsSizes
 	sharedKey bool
 	profiles  bool
+	tpm       bool
 }
+
+// lists says that a list of endorsement keys may bear on it: a poll shows a token alone, be it a TPM's.
+func (s factsShape) lists() bool { return s.tpm || s.sharedKey }
 
 // factsSizes are the numbers of thumbprints, and of issuers' names, a statement is made
 // for; shorter lists are filled up by repeating. A statement takes one key more: a CSR's.
 var factsSizes = [...]int{0, 1, 2, 3, 5, 10}
 
 // factsStatements keeps the statement of each shape.
-type factsStatements [len(factsSizes) * 4]atomic.Pointer[Stmt]
+type factsStatements [len(factsSizes) * 8]atomic.Pointer[Stmt]
 
 func (f *factsStatements) of(s factsShape) *Stmt {
-	slot := &f[s.size*4+int(flag(s.sharedKey))*2+int(flag(s.profiles))]
+	slot := &f[s.size*8+int(flag(s.tpm))*4+int(flag(s.sharedKey))*2+int(flag(s.profiles))]
 	if made := slot.Load(); made != nil {
 		return made
 	}
@@ -200,6 +206,9 @@ func (s factsShape) text() string {
 	if s.sharedKey {
 		b.WriteString("\n UNION SELECT kind, id FROM entry_credentials WHERE kind = 1 AND role = 'key'")
 	}
+	if s.lists() {
+		b.WriteString("\n UNION SELECT g.kind, g.id FROM named n CROSS JOIN endorsement_keys g WHERE g.key_hash = n.digest")
+	}
 	// The name the device would take: what its individual entry says, else what it has
 	// been given by a group, else its id.
 	b.WriteString("),\nwanted (name) AS (SELECT COALESCE(\n" +
@@ -208,7 +217,7 @@ func (s factsShape) text() string {
 		" ?))\n")
 	b.WriteString(typed())
 	for _, question := range branches {
-		if question.tag == tagProfile && !s.profiles || question.tag == tagIssued && n == 0 {
+		if question.tag == tagProfile && !s.profiles || question.tag == tagIssued && n == 0 || question.tag == tagListed && !s.lists() {
 			continue
 		}
 		b.WriteString("\nUNION ALL ")

@@ -13,7 +13,8 @@ import (
 
 var (
 	challengeColumns = cols("t registration_id, b nonce, b endorsement_key, b storage_root_key, b sealed_key, i expires, i spent_at")
-	tpmDeviceColumns = cols("t registration_id, b endorsement_key, b storage_root_key, b sealed_key")
+	tpmDeviceColumns = cols("t registration_id, b endorsement_key, b storage_root_key, b sealed_key, b key_hash, i by_group")
+	listedColumns    = cols("i kind, t id, b key_hash, t registration_id, i since")
 )
 
 var (
@@ -25,8 +26,10 @@ var (
 	deleteChallenge         = statement("DELETE FROM tpm_challenges WHERE registration_id = ? AND expires <= ?")
 
 	selectTPMDevice = statement("SELECT " + tpmDeviceColumns.list("") + " FROM tpm_devices WHERE registration_id = ?")
-	putTPMDevice    = statement(insert("tpm_devices", tpmDeviceColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + tpmDeviceColumns.excluded("registration_id"))
-	deleteTPMDevice = statement("DELETE FROM tpm_devices WHERE registration_id = ?")
+	putTPMDevice    = statement(insert("tpm_devices", tpmDeviceColumns) + " ON CONFLICT (registration_id) DO UPDATE SET " + tpmDeviceColumns.excluded("registration_id")).
+			unique(fault.New(fault.Conflict, "tpm-claimed", "Another registration is by this TPM."))
+	selectTPMRegistrations = statement("SELECT registration_id FROM tpm_devices WHERE key_hash = ? ORDER BY registration_id LIMIT ?")
+	deleteTPMDevice        = statement("DELETE FROM tpm_devices WHERE registration_id = ?")
 )
 
 func (t *tx) TPMChallenge(id verify.RegistrationID) (provisioning.TPMChallenge, error) {
@@ -59,12 +62,17 @@ func (t *tx) DeleteTPMChallenge(id verify.RegistrationID, expiredBy time.Time) e
 
 func (t *tx) TPMDevice(id verify.RegistrationID) (provisioning.TPMDevice, error) {
 	return one(t, selectTPMDevice, notFound("tpm-device"), func(r *row) provisioning.TPMDevice {
-		return provisioning.TPMDevice{ID: r.id(), TPM: provisioning.TPMPublic{Endorsement: r.blob(), StorageRoot: r.blob()}, SealedKey: r.blob()}
+		return provisioning.TPMDevice{ID: r.id(), TPM: provisioning.TPMPublic{Endorsement: r.blob(), StorageRoot: r.blob()}, SealedKey: r.blob(),
+			Key: r.hash(), ByGroup: r.bool()}
 	}, id.String())
 }
 
 func (t *tx) PutTPMDevice(d provisioning.TPMDevice) error {
-	return t.exec(putTPMDevice, d.ID.String(), d.TPM.Endorsement, d.TPM.StorageRoot, d.SealedKey)
+	return t.exec(putTPMDevice, d.ID.String(), d.TPM.Endorsement, d.TPM.StorageRoot, d.SealedKey, d.Key[:], flag(d.ByGroup))
+}
+
+func (t *tx) TPMRegistrations(key verify.KeyHash, limit int) ([]verify.RegistrationID, error) {
+	return all(t, selectTPMRegistrations, (*row).id, key[:], atMost(limit))
 }
 
 func (t *tx) DeleteTPMDevice(id verify.RegistrationID) error {

@@ -24,8 +24,30 @@ type attestation struct {
 }
 
 type tpmAttestation struct {
-	EndorsementKey string `json:"endorsementKey" doc:"Of the one device; in enrollments only. TPM2B_PUBLIC with its length, in base64."`
-	StorageRootKey string `json:"storageRootKey,omitempty" doc:"Admits the TPM with this owner only; likewise."`
+	EndorsementKey string        `json:"endorsementKey,omitempty" doc:"Of the one device; in enrollments only. TPM2B_PUBLIC with its length, in base64."`
+	StorageRootKey string        `json:"storageRootKey,omitempty" doc:"Admits the TPM with this owner only; likewise."`
+	Listed         bool          `json:"listed,omitempty" doc:"The group admits the TPMs on its list of endorsement keys; in groups only."`
+	CAReferences   *caReferences `json:"caReferences,omitempty" doc:"Names of verified trust anchors: the group admits the TPMs for whose endorsement keys a manufacturer below them made a certificate; in groups only."`
+	Manufacturers  []string      `json:"manufacturers,omitempty" nullable:"false" maxItems:"64" doc:"What that certificate has to say of the TPM, case apart; any without. With caReferences." example:"id:4E544300"`
+	Models         []string      `json:"models,omitempty" nullable:"false" maxItems:"64" doc:"Likewise."`
+	Versions       []string      `json:"versions,omitempty" nullable:"false" maxItems:"64" doc:"Likewise, of its firmware."`
+}
+
+// shared is the attestation in Azure's words or, of a group, in ours.
+func (k tpmAttestation) shared() *azure.TPM {
+	out := &azure.TPM{EndorsementKey: k.EndorsementKey, StorageRootKey: k.StorageRootKey}
+	conditions := provisioning.TPMConditions{Manufacturers: k.Manufacturers, Models: k.Models, Versions: k.Versions}
+	if k.Listed || k.CAReferences != nil || !conditions.IsZero() {
+		out.Group = &azure.TPMGroup{Listed: k.Listed, CAReferences: k.CAReferences.shared(), Conditions: conditions}
+	}
+	return out
+}
+
+func (r *caReferences) shared() *azure.CAReferences {
+	if r == nil {
+		return nil
+	}
+	return &azure.CAReferences{Primary: r.Primary, Secondary: r.Secondary}
 }
 
 type x509Attestation struct {
@@ -77,6 +99,7 @@ var pointers = strings.NewReplacer(
 	"/attestation/"+string(provisioning.RoleSigning)+"/", "/attestation/x509/signingCertificates/",
 	"/attestation/"+string(provisioning.RoleCARef)+"/", "/attestation/x509/caReferences/",
 	"/attestation/"+string(provisioning.RoleTPM)+"/primary", "/attestation/tpm",
+	"/attestation/"+string(provisioning.RoleTPMCA)+"/", "/attestation/tpm/caReferences/",
 	"/attestation/"+string(provisioning.RoleKey)+"/primary", "/attestation/symmetricKey/primaryKey",
 	"/attestation/"+string(provisioning.RoleKey)+"/secondary", "/attestation/symmetricKey/secondaryKey",
 )
@@ -103,13 +126,11 @@ func (a attestation) shared() azure.Attestation {
 		out.SymmetricKey = &azure.SymmetricKey{Primary: k.PrimaryKey, Secondary: k.SecondaryKey}
 	}
 	if k := a.TPM; k != nil {
-		out.TPM = &azure.TPM{EndorsementKey: k.EndorsementKey, StorageRootKey: k.StorageRootKey}
+		out.TPM = k.shared()
 	}
 	if x := a.X509; x != nil {
 		out.X509 = &azure.X509Attestation{Client: x.ClientCertificates.shared(), Signing: x.SigningCertificates.shared()}
-		if r := x.CAReferences; r != nil {
-			out.X509.CAReferences = &azure.CAReferences{Primary: r.Primary, Secondary: r.Secondary}
-		}
+		out.X509.CAReferences = x.CAReferences.shared()
 	}
 	return out
 }
@@ -154,6 +175,13 @@ func attestationOf(e provisioning.Enrollment) (attestation, error) {
 	case provisioning.RoleTPM:
 		k := azure.TPMOf(e)
 		return attestation{Type: "tpm", TPM: &tpmAttestation{EndorsementKey: k.EndorsementKey, StorageRootKey: k.StorageRootKey}}, nil
+	case provisioning.RoleTPMList:
+		return attestation{Type: "tpm", TPM: &tpmAttestation{Listed: true}}, nil
+	case provisioning.RoleTPMCA:
+		return attestation{Type: "tpm", TPM: &tpmAttestation{
+			CAReferences:  &caReferences{Primary: refs[rotation.Primary], Secondary: refs[rotation.Secondary]},
+			Manufacturers: e.TPM.Manufacturers, Models: e.TPM.Models, Versions: e.TPM.Versions,
+		}}, nil
 	case provisioning.RoleClient:
 		return attestation{Type: "x509", X509: &x509Attestation{ClientCertificates: pair}}, nil
 	case provisioning.RoleSigning:

@@ -29,7 +29,7 @@ func groupOf(e provisioning.Enrollment, warnings []string) (group, error) {
 
 type groupList struct {
 	EntryList
-	Mechanism string `query:"mechanism" enum:"signingCertificates,caReferences,symmetricKey"`
+	Mechanism string `query:"mechanism" enum:"signingCertificates,caReferences,symmetricKey,tpmList,tpmManufacturers"`
 }
 
 type (
@@ -52,10 +52,12 @@ func (d *door) addGroups() {
 		func(ctx context.Context, in *groupList) (*listed[group], error) {
 			role := map[string]provisioning.Role{
 				"signingCertificates": provisioning.RoleSigning, "caReferences": provisioning.RoleCARef, "symmetricKey": provisioning.RoleKey,
+				"tpmList": provisioning.RoleTPMList, "tpmManufacturers": provisioning.RoleTPMCA,
 			}[in.Mechanism]
 			return r.list(ctx, in.EntryList, role)
 		})
 	addEntries(r)
+	d.addEndorsementKeys(r)
 	add(d, route{"derive-key", http.MethodPost, r.path + "/{id}/deriveKey", policies.ScopeSecurity, "groups", "Derive the keys of one device of a symmetric-key group; that is put on record", false},
 		func(ctx context.Context, in *deriveKey) (*found[derivedKeys], error) {
 			o, err := r.owner(in.ID)

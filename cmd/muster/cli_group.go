@@ -21,6 +21,8 @@ type groupCmd struct {
 	DeriveKey groupDeriveCmd  `cmd:"" help:"Print the keys of one device of a symmetric-key group; that is put on record."`
 	Except    groupExceptCmd  `cmd:"" help:"Shut one device out of its group, by a disabled enrollment of its own."`
 
+	EndorsementKeys groupEKCmd `cmd:"" help:"The list of TPMs that a group admits."`
+
 	slotCmds
 	Stragglers groupStragglersCmd `cmd:"" help:"List the devices that hang on a slot."`
 	Keys       entryKeysCmd       `cmd:"" help:"Show where the symmetric keys stand in their roll, and how many devices hang on each."`
@@ -46,6 +48,7 @@ func (groupCmd) ProvideKind() entryKind {
 type groupFlags struct {
 	entrySettings
 	symmetricKeyFlags
+	tpmGroupFlags
 	SigningCertificate string   `type:"existingfile" placeholder:"FILE" help:"The CA certificate above the devices (primary)."`
 	Secondary          string   `type:"existingfile" placeholder:"FILE" xor:"secondary" help:"The one that will follow it."`
 	CAReference        []string `name:"ca-reference" placeholder:"NAME" help:"Verified trust anchor above the devices; a second one is the secondary."`
@@ -55,18 +58,20 @@ type groupFlags struct {
 func (f groupFlags) attestation() (map[string]any, error) {
 	pair := slots{f.SigningCertificate, f.Secondary}
 	kinds := 0
-	for _, given := range []bool{f.given(), pair.given(), len(f.CAReference) > 0} {
+	for _, given := range []bool{f.symmetricKeyFlags.given(), pair.given(), len(f.CAReference) > 0, f.tpmGroupFlags.EndorsementKeys != "", f.tpmGroupFlags.certified()} {
 		if given {
 			kinds++
 		}
 	}
 	switch {
 	case kinds > 1:
-		return nil, errors.New("give one of --signing-certificate, --ca-reference and --symmetric-key")
+		return nil, errors.New("give one of --signing-certificate, --ca-reference, --symmetric-key, --endorsement-keys and --tpm-ca")
 	case len(f.CAReference) > 2:
 		return nil, errors.New("a group has two slots: at most two --ca-reference")
-	case f.given():
+	case f.symmetricKeyFlags.given():
 		return f.symmetricKeyFlags.attestation()
+	case f.tpmGroupFlags.given():
+		return f.tpmGroupFlags.attestation()
 	case pair.given():
 		certs, err := pair.certificates()
 		return x509Attestation("signingCertificates", certs), err
@@ -89,7 +94,15 @@ type groupCreateCmd struct {
 
 // Run makes a group.
 func (c *groupCreateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	return k.create(ctx, s, api, c.output, c.ID, c.groupFlags, c.Disabled, "say what vouches for its devices: --signing-certificate FILE, --ca-reference NAME or --symmetric-key")
+	keys, err := c.listed()
+	if err != nil {
+		return err
+	}
+	err = k.create(ctx, s, api, c.output, c.ID, c.groupFlags, c.Disabled, "say what vouches for its devices: --signing-certificate FILE, --ca-reference NAME, --symmetric-key, --endorsement-keys FILE or --tpm-ca NAME")
+	if err != nil || keys == nil {
+		return err
+	}
+	return changeKeys(ctx, s, api, k, c.ID, "add", keys)
 }
 
 type groupUpdateCmd struct {
@@ -101,7 +114,14 @@ type groupUpdateCmd struct {
 
 // Run changes a group.
 func (c *groupUpdateCmd) Run(ctx context.Context, s streams, api *client, k entryKind) error {
-	return k.update(ctx, s, api, c.output, c.ID, c.groupFlags, c.RemoveSecondary)
+	keys, err := c.listed()
+	if err != nil {
+		return err
+	}
+	if err := k.update(ctx, s, api, c.output, c.ID, c.groupFlags, c.RemoveSecondary); err != nil || keys == nil {
+		return err
+	}
+	return changeKeys(ctx, s, api, k, c.ID, "add", keys)
 }
 
 type groupMembersCmd struct {

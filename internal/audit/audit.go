@@ -33,6 +33,7 @@ const (
 	EnrollmentEnabled   Action = "enrollment.enabled"
 	EnrollmentDeleted   Action = "enrollment.deleted"
 	KeysRead            Action = "enrollment.keys-read"
+	EndorsementKeys     Action = "enrollment.endorsement-keys" // a group's list of TPMs was changed
 	ProfileWritten      Action = "profile.written"
 	ProfileDeleted      Action = "profile.deleted"
 	ProfileRolledBack   Action = "profile.rolled-back"

@@ -25,6 +25,28 @@ type Attestation struct {
 type TPM struct {
 	EndorsementKey string `json:"endorsementKey"`
 	StorageRootKey string `json:"storageRootKey,omitempty"`
+	// Group is what a group admits TPMs by, which Azure does not know.
+	Group *TPMGroup `json:"-"`
+}
+
+// TPMGroup is a list of endorsement keys, kept elsewhere, or the anchors above manufacturers, with
+// what TPMs have to be.
+type TPMGroup struct {
+	Listed       bool
+	CAReferences *CAReferences
+	Conditions   provisioning.TPMConditions
+}
+
+func (g TPMGroup) draft() (out provisioning.Attestation, err error) {
+	switch {
+	case g.Listed && g.CAReferences == nil && g.Conditions.IsZero():
+		return provisioning.Attestation{Role: provisioning.RoleTPMList}, nil
+	case !g.Listed && g.CAReferences != nil:
+		out := provisioning.Attestation{Role: provisioning.RoleTPMCA, TPM: g.Conditions}
+		out.Slots[rotation.Primary].Anchor, out.Slots[rotation.Secondary].Anchor = g.CAReferences.Primary, g.CAReferences.Secondary
+		return out, nil
+	}
+	return out, fault.New(fault.Malformed, "attestation", "tpm of a group has one of listed and caReferences, and conditions with caReferences alone").At("/attestation/tpm")
 }
 
 // X509Attestation has exactly one of its members.
@@ -67,6 +89,8 @@ type SymmetricKey struct {
 // "storage-root-key".
 func (a Attestation) Draft() (provisioning.Attestation, error) {
 	switch {
+	case a.Type == "tpm" && a.TPM != nil && a.TPM.Group != nil && a.X509 == nil && a.SymmetricKey == nil:
+		return a.TPM.Group.draft()
 	case a.Type == "tpm" && a.TPM != nil && a.X509 == nil && a.SymmetricKey == nil:
 		return a.TPM.draft()
 	case a.Type == "symmetricKey" && a.X509 == nil && a.TPM == nil:
@@ -110,7 +134,7 @@ func TPMOf(e provisioning.Enrollment) *TPM {
 		return nil
 	}
 	keys := e.Credentials[0].TPM
-	return &TPM{base64.StdEncoding.EncodeToString(keys.Endorsement), base64.StdEncoding.EncodeToString(keys.StorageRoot)}
+	return &TPM{EndorsementKey: base64.StdEncoding.EncodeToString(keys.Endorsement), StorageRootKey: base64.StdEncoding.EncodeToString(keys.StorageRoot)}
 }
 
 func (x X509Attestation) draft() (provisioning.Attestation, error) {
@@ -177,7 +201,7 @@ func AttestationOf(e provisioning.Enrollment) (Attestation, error) {
 	switch e.Role() {
 	case provisioning.RoleKey:
 		return Attestation{Type: "symmetricKey"}, nil
-	case provisioning.RoleTPM:
+	case provisioning.RoleTPM, provisioning.RoleTPMList, provisioning.RoleTPMCA:
 		return Attestation{Type: "tpm", TPM: TPMOf(e)}, nil
 	case provisioning.RoleClient:
 		return Attestation{Type: "x509", X509: &X509Attestation{Client: pair}}, nil

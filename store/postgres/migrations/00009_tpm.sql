@@ -1,5 +1,6 @@
 -- +goose Up
--- An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
+-- Groups may admit TPMs: those on a list (endorsement_keys), and those that a manufacturer has
+-- certified ('tpm-ca', by a trust anchor). An individual enrollment may name a TPM: its certificate is then the endorsement key and, if
 -- one is named, the storage root key behind it, as they travel (TPM2B_PUBLIC each); the
 -- thumbprint is the SHA-256 of the endorsement key as a certificate has it. The table is made anew, as
 -- in SQLite, which cannot change what a column may hold.
@@ -7,7 +8,7 @@ CREATE TABLE entry_credentials_new (
   kind         BIGINT NOT NULL,
   id           TEXT COLLATE "C" NOT NULL,
   slot         BIGINT NOT NULL CHECK (slot IN (0, 1)),
-  role         TEXT COLLATE "C" NOT NULL CHECK (role IN ('client', 'signing', 'ca-reference', 'key', 'tpm')),
+  role         TEXT COLLATE "C" NOT NULL CHECK (role IN ('client', 'signing', 'ca-reference', 'key', 'tpm', 'tpm-list', 'tpm-ca')),
   thumbprint   BYTEA,
   subject_hash BYTEA,
   certificate  BYTEA,
@@ -23,9 +24,11 @@ CREATE TABLE entry_credentials_new (
   CHECK ((certificate IS NOT NULL) = (role IN ('client', 'signing', 'tpm'))),
   CHECK ((thumbprint IS NOT NULL) = (role IN ('client', 'signing', 'tpm'))),
   CHECK ((subject_hash IS NOT NULL) = (role = 'signing')),
-  CHECK ((anchor IS NOT NULL) = (role = 'ca-reference')),
+  CHECK ((anchor IS NOT NULL) = (role IN ('ca-reference', 'tpm-ca'))),
   CHECK ((sealed_key IS NOT NULL) = (role = 'key')),
-  CHECK (role <> 'tpm' OR (kind = 0 AND slot = 0))
+  CHECK (role <> 'tpm' OR (kind = 0 AND slot = 0)),
+  CHECK (role <> 'tpm-list' OR (kind = 1 AND slot = 0)),
+  CHECK (role <> 'tpm-ca' OR kind = 1)
 );
 INSERT INTO entry_credentials_new (kind, id, slot, role, thumbprint, subject_hash, certificate, anchor, sealed_key, state, since, seen_at, retire_at, issuer_hash)
   SELECT kind, id, slot, role, thumbprint, subject_hash, certificate, anchor, sealed_key, state, since, seen_at, retire_at, issuer_hash FROM entry_credentials;
@@ -38,6 +41,22 @@ CREATE INDEX entry_credentials_anchor ON entry_credentials (anchor) WHERE anchor
 CREATE INDEX entry_credentials_group_keys ON entry_credentials (id) WHERE kind = 1 AND role = 'key';
 CREATE UNIQUE INDEX entry_credentials_one_active ON entry_credentials (kind, id) WHERE state = 2;
 CREATE INDEX entry_credentials_issuer ON entry_credentials (issuer_hash) WHERE issuer_hash IS NOT NULL;
+
+-- What a certified TPM has to be (JSON); NULL: whatever it is.
+ALTER TABLE entries ADD COLUMN tpm BYTEA;
+
+-- The TPMs that a group admits, by the SHA-256 of their endorsement keys as certificates have them. One
+-- that has a registration id is admitted as that alone.
+CREATE TABLE endorsement_keys (
+  kind            BIGINT NOT NULL CHECK (kind = 1),
+  id              TEXT COLLATE "C" NOT NULL,
+  key_hash        BYTEA NOT NULL CHECK (length(key_hash) = 32),
+  registration_id TEXT COLLATE "C" NOT NULL,
+  since           BIGINT NOT NULL,
+  PRIMARY KEY (kind, id, key_hash),
+  FOREIGN KEY (kind, id) REFERENCES entries (kind, id) ON DELETE CASCADE
+);
+CREATE INDEX endorsement_keys_hash ON endorsement_keys (key_hash);
 
 -- What a TPM was asked to prove itself by: the key of a token, wrapped for the two keys of
 -- which these are the SHA-256. One for each device, replaced, never two; expired ones are
@@ -58,8 +77,12 @@ CREATE TABLE tpm_devices (
   registration_id  TEXT COLLATE "C" PRIMARY KEY REFERENCES registrations (id) ON DELETE CASCADE,
   endorsement_key  BYTEA NOT NULL, -- TPM2B_PUBLIC, as the next
   storage_root_key BYTEA NOT NULL,
-  sealed_key       BYTEA NOT NULL
+  sealed_key       BYTEA NOT NULL,
+  key_hash         BYTEA NOT NULL CHECK (length(key_hash) = 32), -- of the endorsement key, as a certificate has it
+  by_group         BIGINT NOT NULL -- 1: a group admitted it, so that it has no other registration
 );
+CREATE INDEX tpm_devices_key ON tpm_devices (key_hash);
+CREATE UNIQUE INDEX tpm_devices_one_each ON tpm_devices (key_hash) WHERE by_group = 1;
 
 -- Where a certificate's key is known to be; '' where nothing is.
 ALTER TABLE certificates ADD COLUMN key_attestation TEXT COLLATE "C" NOT NULL DEFAULT '' CHECK (key_attestation IN ('', 'tpm'));
