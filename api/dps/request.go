@@ -9,6 +9,7 @@ import (
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
+	"github.com/passmuster/muster/verify/tpm"
 )
 
 // MaxBody is the limit of the Azure-shaped doors (INV-R1).
@@ -101,6 +102,31 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 		r.csr, err = decodeOldCSR(body.OldCSR)
 	}
 	return r, err
+}
+
+// decodeTPM reads the keys of a TPM, and takes none that is not of its sort.
+func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
+	var keys struct {
+		EndorsementKey []byte          `json:"endorsementKey"`
+		StorageRootKey []byte          `json:"storageRootKey"`
+		AttestationKey *attestationKey `json:"attestationKey"`
+	}
+	if err := json.Unmarshal(field, &keys); err != nil {
+		return nil, fault.New(fault.Malformed, "tpm", "The tpm is no object with endorsementKey and storageRootKey in base64.").Because(err)
+	}
+	ek, err := tpm.ParseEndorsementKey(keys.EndorsementKey)
+	if err != nil {
+		return nil, err
+	}
+	srk, err := tpm.ParseStorageRootKey(keys.StorageRootKey)
+	if err != nil {
+		return nil, err
+	}
+	shown := &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}
+	if keys.AttestationKey != nil {
+		err = keys.AttestationKey.read(shown)
+	}
+	return shown, err
 }
 
 func decodeCSR(field json.RawMessage) ([]byte, error) {
