@@ -227,6 +227,12 @@ func (a *Agent) obtain(ctx context.Context, stored Stored, proofs ...proof) erro
 	}
 	if IsRefused(err, http.StatusBadRequest) || IsRefused(err, http.StatusForbidden) {
 		a.pending, a.freshKey = nil, true
+		if kept := stored.Leaf() != nil && certifies(stored.Leaf(), request.key); kept && IsRefused(err, http.StatusBadRequest) {
+			a.event(Rejected, "%v; asking for a new key", err)
+			if err = a.obtain(ctx, stored, proofs...); IsRefused(err, http.StatusBadRequest) {
+				a.freshKey = false // it was not the key: the next time begins with the one that is kept
+			}
+		}
 	}
 	return err
 }
