@@ -35,6 +35,9 @@ const maxCommonName = 64
 // profile's and a second encoding of a key. parent is the certificate that attested
 // the request, zero for a key.
 //
+// Where the identity's own TPM has attested the request's key, the certificate says so: on
+// record, and by the profile's extension.
+//
 // The subject is CN = the registration id as the request spells it. Where that is a
 // host name it is also the one subject alternative name. Extensions and validity are
 // the profile's, with addresses of the issuer's certificate, of its OCSP responder and of
@@ -71,11 +74,17 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 	if err != nil {
 		return Unrecorded{}, ofTemplate(err, p)
 	}
+	attested := attestedKey(id, csr)
+	mark, err := markAttested(template, attested, p)
+	if err != nil {
+		return Unrecorded{}, err
+	}
+	form += mark
 	if by.Upstream != "" {
 		if p.EmbedSCT {
 			return Unrecorded{}, fault.New(fault.Unavailable, "sct-unavailable", "The profile embeds timestamps of logs, which an upstream cannot.").About("profile " + p.Name)
 		}
-		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC()})
+		return a.issueElsewhere(ctx, by, csr, template, Certificate{RegistrationID: id.ID(), Parent: parent, Issued: now.UTC(), KeyAttestation: attested})
 	}
 	shard, err := a.nameStatus(ctx, by, template)
 	if err != nil {
@@ -107,6 +116,7 @@ func (a *Authority) Issue(ctx context.Context, id verify.Identity, csr *x509.Cer
 		NotBefore:      made.NotBefore,
 		NotAfter:       made.NotAfter,
 		Issued:         now.UTC(),
+		KeyAttestation: attested,
 		Shard:          shard,
 		DER:            made.Raw,
 	}}, nil

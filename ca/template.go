@@ -209,7 +209,7 @@ func (r *recipe) add(t *x509.Certificate, who applicant, p policies.Profile, by 
 				return names, refuseTemplate("template-name", "the template makes an alternative name of a kind that no profile permits")
 			}
 			t.DNSNames, t.EmailAddresses, t.IPAddresses, t.URIs = nil, nil, nil, nil
-		case policies.IsReservedExtension(id):
+		case policies.IsReservedExtension(id), id == p.KeyAttestationExtension:
 			return names, refuseTemplate("template-extension", "the template sets the extension %s, which is not its to set", id)
 		}
 		t.ExtraExtensions = append(t.ExtraExtensions, e)

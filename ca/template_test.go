@@ -59,6 +59,7 @@ func TestWhatATemplateMakesIsHeldToTheProfile(t *testing.T) {
 		"key usage by a raw extension":       {templated(`, "extensions": [{"id": "2.5.29.15", "value": "AwIBBg=="}]`), "template-extension"},
 		"usage by a raw extension":           {templated(`, "extensions": [{"id": "2.5.29.37", "value": "MAYGBFUdJQA="}]`), "template-extension"},
 		"an OCSP responder by extension":     {templated(`, "extensions": [{"id": "1.3.6.1.5.5.7.48.1.5", "value": "BQA="}]`), "template-extension"},
+		"the extension of attested keys":     {templated(`, "extensions": [{"id": "1.2.3.4", "value": "DAN0cG0="}]`, func(p *policies.Profile) { p.KeyAttestationExtension = "1.2.3.4" }), "template-extension"},
 		"an extension twice":                 {templated(`, "extensions": [{"id": "1.2.3.4", "value": "BQA="}, {"id": "1.2.3.4", "value": "BQA="}]`), "template-extension"},
 		"OCSPSigning":                        {templated(`, "extKeyUsage": ["clientAuth", "ocspSigning"]`), "template-usage"},
 		"any usage":                          {templated(`, "extKeyUsage": ["any"]`), "template-usage"},

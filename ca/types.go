@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/internal/audit"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/rotation"
 	"github.com/passmuster/muster/verify"
 )
@@ -89,8 +90,9 @@ type Certificate struct {
 	DER            []byte
 	RevokedAt      time.Time // zero: not revoked
 	Reason         Reason
-	Shard          int   // of the CRL that its address names
-	Position       int64 // place in the inventory, set by the store: newer is larger
+	KeyAttestation policies.KeyAttestation // where its key is known to be
+	Shard          int                     // of the CRL that its address names
+	Position       int64                   // place in the inventory, set by the store: newer is larger
 }
 
 // CRL is one certificate revocation list as signed.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/passmuster/muster/internal/audit"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -49,8 +50,12 @@ func Record(tx Tx, u Unrecorded, e audit.Event) (Certificate, error) {
 		return Certificate{}, fault.New(fault.Internal, "nothing-to-record", "There is no certificate to record.")
 	}
 	// None of these needs escaping in JSON.
+	attested := ""
+	if c.KeyAttestation != policies.KeyAttestationNone {
+		attested = `","keyAttestation":"` + string(c.KeyAttestation)
+	}
 	facts := []byte(`{"issuer":"` + string(c.Issuer) + `","serial":"` + string(c.Serial) + `","sha256":"` + c.Thumbprint.String() +
-		`","notAfter":"` + c.NotAfter.Format(time.RFC3339) + `"}`)
+		`","notAfter":"` + c.NotAfter.Format(time.RFC3339) + attested + `"}`)
 	e, err := complete(e, audit.Issued, c, c.Issued, facts)
 	if err != nil {
 		return Certificate{}, err

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -63,8 +64,9 @@ type Agent struct {
 }
 
 type pending struct {
-	key crypto.Signer
-	csr []byte
+	key    crypto.Signer
+	csr    []byte
+	before *x509.Certificate // the one in use when it was made; nil: none was
 }
 
 // NewAgent checks the configuration.
@@ -115,7 +117,8 @@ func (a *Agent) Register(ctx context.Context) error {
 	return a.noting(a.obtain(ctx, stored, onboarding))
 }
 
-// Renew gets a new certificate for a new key now, proving itself with the current one.
+// Renew gets a new certificate now, proving itself with the current one: for a new key, or for
+// the one that is in the TPM.
 func (a *Agent) Renew(ctx context.Context) error {
 	stored, err := a.stored()
 	if err != nil {
@@ -201,13 +204,14 @@ func (a *Agent) obtain(ctx context.Context, stored Stored, proofs ...proof) erro
 		return err
 	}
 	err = ErrNoProof
+	proofs = a.attesting(stored, request, proofs)
 	for i, p := range proofs {
 		if p.credential.IsZero() {
 			continue
 		}
 		a.event(Registering, "%s with %s, by %s", a.config.Server.RegistrationID, a.config.Server.URL, p.name)
 		var result Result
-		result, err = a.ask(ctx, p, request.csr)
+		result, err = a.ask(ctx, p, request)
 		if err == nil {
 			if err = a.store(stored, request.key, result); err == nil && p.reenroll {
 				a.putToUse(ctx)
@@ -223,18 +227,36 @@ func (a *Agent) obtain(ctx context.Context, stored Stored, proofs ...proof) erro
 	}
 	if IsRefused(err, http.StatusBadRequest) || IsRefused(err, http.StatusForbidden) {
 		a.pending, a.freshKey = nil, true
+		if kept := stored.Leaf() != nil && certifies(stored.Leaf(), request.key); kept && IsRefused(err, http.StatusBadRequest) {
+			a.event(Rejected, "%v; asking for a new key", err)
+			if err = a.obtain(ctx, stored, proofs...); IsRefused(err, http.StatusBadRequest) {
+				a.freshKey = false // it was not the key: the next time begins with the one that is kept
+			}
+		}
 	}
 	return err
 }
 
+// attesting are the proofs for a request. For a new key in the TPM that which the TPM gives itself
+// comes first, as it vouches for the key: a certificate vouches for its own.
+func (a *Agent) attesting(stored Stored, r *pending, proofs []proof) []proof {
+	onboarding := a.config.Server.Credential
+	if onboarding.TPM == nil || !inTPM(r.key) || stored.Leaf() == nil || certifies(stored.Leaf(), r.key) {
+		return proofs
+	}
+	first := []proof{{name: "onboarding credential", credential: onboarding}}
+	return append(first, slices.DeleteFunc(proofs, func(p proof) bool { return p.credential.TPM != nil })...)
+}
+
 // request returns the pending request, or makes one: for the folder's key before the
-// first certificate, for a new key ever after.
+// first certificate, or while it is in the TPM, which it cannot have left; for a new key else.
 func (a *Agent) request(stored Stored) (*pending, error) {
-	if p := a.pending; p != nil && (stored.Leaf() == nil || !certifies(stored.Leaf(), p.key)) {
+	leaf := stored.Leaf()
+	if p := a.pending; p != nil && (leaf == nil || !certifies(leaf, p.key) || leaf.Equal(p.before)) {
 		return p, nil
 	}
 	key := stored.Key
-	if key == nil || stored.Leaf() != nil || a.freshKey {
+	if key == nil || a.freshKey || leaf != nil && !(a.config.TPM != nil && inTPM(key)) {
 		kind := a.config.KeyType
 		if kind == "" {
 			kind = kindOf(stored.Key)
@@ -253,12 +275,12 @@ func (a *Agent) request(stored Stored) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.pending = &pending{key: key, csr: csr}
+	a.pending = &pending{key: key, csr: csr, before: leaf}
 	return a.pending, nil
 }
 
 // ask makes the one call, by the protocol.
-func (a *Agent) ask(ctx context.Context, p proof, csr []byte) (Result, error) {
+func (a *Agent) ask(ctx context.Context, p proof, r *pending) (Result, error) {
 	config := a.config.Server
 	config.Credential = p.credential
 	client, err := New(config)
@@ -267,13 +289,17 @@ func (a *Agent) ask(ctx context.Context, p proof, csr []byte) (Result, error) {
 	}
 	defer client.Close()
 	if a.config.Protocol == DPS {
-		return client.Register(ctx, Request{CSR: csr, Payload: a.config.Payload})
+		request := Request{CSR: r.csr, Payload: a.config.Payload}
+		if p.credential.TPM != nil && inTPM(r.key) {
+			request.Key = r.key
+		}
+		return client.Register(ctx, request)
 	}
 	enroll := client.SimpleEnroll
 	if p.reenroll {
 		enroll = client.SimpleReenroll
 	}
-	chain, err := enroll(ctx, csr)
+	chain, err := enroll(ctx, r.csr)
 	if err != nil {
 		return Result{}, err
 	}
@@ -294,7 +320,7 @@ func (a *Agent) putToUse(ctx context.Context) {
 	}
 	current, err := a.stored()
 	if err == nil {
-		_, err = a.ask(ctx, proof{credential: current.Credential()}, nil)
+		_, err = a.ask(ctx, proof{credential: current.Credential()}, new(pending))
 	}
 	if err != nil {
 		a.event(Failed, "the new certificate is not in use yet: %v", err)

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -14,10 +15,12 @@ import (
 	"time"
 )
 
-// Request is what a device may say when it registers; both parts are optional.
+// Request is what a device may say when it registers; all of it is optional.
 type Request struct {
 	// CSR is PKCS#10 in DER, its CN the registration id; the answer then has a Chain.
 	CSR []byte
+	// Key is the CSR's, if the credential is the TPM that it is in: the TPM vouches for it.
+	Key crypto.Signer
 	// Payload is a JSON object for the server's custom allocation.
 	Payload json.RawMessage
 }
@@ -56,18 +59,13 @@ func (c *Client) Register(ctx context.Context, r Request) (Result, error) {
 		}
 	}
 	asked := registerBody{RegistrationID: c.config.RegistrationID, CSR: r.CSR, Payload: r.Payload}
+	body, err := asked.marshal()
 	chip := c.config.Credential.TPM
-	if chip != nil {
-		asked.TPM = &tpmBody{EndorsementKey: chip.EndorsementKey(), StorageRootKey: chip.StorageRootKey(), Certificates: c.config.Credential.EndorsementCertificates}
+	if err == nil && chip != nil {
+		body, err = c.prove(ctx, asked, r.Key)
 	}
-	body, err := json.Marshal(asked)
 	if err != nil {
-		return Result{}, fmt.Errorf("device: the registration: %w", err)
-	}
-	if chip != nil {
-		if err := c.challenge(ctx, body); err != nil {
-			return Result{}, err
-		}
+		return Result{}, err
 	}
 	a, err := c.dps(ctx, http.MethodPut, "/register", body)
 	if err != nil {
@@ -177,6 +175,14 @@ type registerBody struct {
 	CSR            []byte          `json:"csr,omitempty"`
 	Payload        json.RawMessage `json:"payload,omitempty"`
 	TPM            *tpmBody        `json:"tpm,omitempty"`
+}
+
+func (b registerBody) marshal() ([]byte, error) {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("device: the registration: %w", err)
+	}
+	return text, nil
 }
 
 type operationBody struct {

@@ -52,8 +52,16 @@ func NewCSR(key crypto.Signer, registrationID string) ([]byte, error) {
 	return der, nil
 }
 
+// keyInTPM is a key that a TPM made: it writes itself.
+type keyInTPM interface{ MarshalPEM() ([]byte, error) }
+
+func inTPM(key crypto.Signer) bool {
+	_, ok := key.(keyInTPM)
+	return ok
+}
+
 func marshalKey(key crypto.Signer) ([]byte, error) {
-	if own, ok := key.(interface{ MarshalPEM() ([]byte, error) }); ok {
+	if own, ok := key.(keyInTPM); ok {
 		return own.MarshalPEM()
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)

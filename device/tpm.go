@@ -22,6 +22,10 @@ type TPM interface {
 	// the TPM alone can use it.
 	NewKey() (crypto.Signer, error)
 	ParseKey(text []byte) (crypto.Signer, error)
+	// AttestationKey (TPM2B_PUBLIC) vouches for the keys that NewKey makes: Attest answers a
+	// challenge about one with TPM2B_ATTEST, TPMT_SIGNATURE and the key's TPM2B_PUBLIC.
+	AttestationKey() ([]byte, error)
+	Attest(challenge []byte, key crypto.Signer) (certifyInfo, signature, keyPublic []byte, err error)
 }
 
 // tpmKeyBlock is the PEM of a key that only its TPM can use.
@@ -32,25 +36,55 @@ var errKeyInTPM = errors.New("device: the key is in a TPM, which is not open")
 type tpmBody struct {
 	EndorsementKey []byte `json:"endorsementKey,omitempty"`
 	StorageRootKey []byte `json:"storageRootKey,omitempty"`
-	// Certificates are the manufacturer's for the endorsement key, and above (DER): Muster's alone.
-	Certificates [][]byte `json:"endorsementCertificateChain,omitempty"`
-	Key          []byte   `json:"authenticationKey,omitempty"` // in answers
+	// Certificates are the manufacturer's for the endorsement key, and above (DER): Muster's own, as
+	// AttestationKey. Azure knows neither.
+	Certificates   [][]byte         `json:"endorsementCertificateChain,omitempty"`
+	AttestationKey *attestationBody `json:"attestationKey,omitempty"`
+	Key            []byte           `json:"authenticationKey,omitempty"` // in answers
 }
 
-// challenge has the server ask the TPM to prove itself: it answers 401 with a key that the TPM
-// is to sign with from now on (DPS contract section 2.4).
-func (c *Client) challenge(ctx context.Context, register []byte) error {
-	a, err := c.call(ctx, http.MethodPut, "/register", register, "")
+type attestationBody struct {
+	Public      []byte `json:"public"`
+	CertifyInfo []byte `json:"certifyInfo,omitempty"`
+	Signature   []byte `json:"signature,omitempty"`
+	KeyPublic   []byte `json:"keyPublic,omitempty"`
+}
+
+// prove has the server ask the TPM to prove itself: it answers 401 with a key that the TPM
+// is to sign with from now on (DPS contract section 2.4). With a key of the TPM's own the body
+// then says where that is, if the server asks for that too.
+func (c *Client) prove(ctx context.Context, asked registerBody, key crypto.Signer) (body []byte, err error) {
+	chip := c.config.Credential.TPM
+	asked.TPM = &tpmBody{EndorsementKey: chip.EndorsementKey(), StorageRootKey: chip.StorageRootKey(), Certificates: c.config.Credential.EndorsementCertificates}
+	if key != nil {
+		public, err := chip.AttestationKey()
+		if err != nil {
+			return nil, fmt.Errorf("device: the TPM has no attestation key: %w", err)
+		}
+		asked.TPM.AttestationKey = &attestationBody{Public: public}
+	}
+	if body, err = asked.marshal(); err != nil {
+		return nil, err
+	}
+	a, err := c.call(ctx, http.MethodPut, "/register", body, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var asked struct {
-		Key []byte `json:"authenticationKey"`
+	var challenge struct {
+		Key         []byte `json:"authenticationKey"`
+		Attestation []byte `json:"attestationChallenge"`
 	}
-	if a.status != http.StatusUnauthorized || json.Unmarshal(a.body, &asked) != nil || len(asked.Key) == 0 {
-		return refusal(a)
+	if a.status != http.StatusUnauthorized || json.Unmarshal(a.body, &challenge) != nil || len(challenge.Key) == 0 {
+		return nil, refusal(a)
 	}
-	return c.activate(asked.Key)
+	if err := c.activate(challenge.Key); err != nil || key == nil || len(challenge.Attestation) == 0 {
+		return body, err
+	}
+	own := asked.TPM.AttestationKey
+	if own.CertifyInfo, own.Signature, own.KeyPublic, err = chip.Attest(challenge.Attestation, key); err != nil {
+		return nil, fmt.Errorf("device: the TPM does not vouch for the key: %w", err)
+	}
+	return asked.marshal()
 }
 
 func (c *Client) activate(key []byte) error {

@@ -50,7 +50,11 @@ type Profile struct {
 	// it chooses none (INV-P7). Without one of them the bound is 1 minute, or Lifetime.
 	MinLifetime, MaxLifetime time.Duration
 	KeyReuse                 KeyReuse
-	ServerKeygen             bool // the server may make a device's key for it (RFC 7030 §4.4; INV-P9)
+	KeyAttestation           KeyAttestation
+	// KeyAttestationExtension is the identifier of an extension that certificates for attested
+	// keys have; "" = none.
+	KeyAttestationExtension string
+	ServerKeygen            bool // the server may make a device's key for it (RFC 7030 §4.4; INV-P9)
 	// EmbedSCT asks logs of certificates for their timestamps (RFC 6962) before a
 	// certificate is issued, and embeds them.
 	EmbedSCT bool
@@ -121,6 +125,7 @@ func (p Profile) Validate() error {
 	if !p.KeyReuse.known() {
 		bad.add("/keyReuse", "key reuse is allowed, ownOnly or never")
 	}
+	p.checkKeyAttestation(&bad)
 	if p.Renewal.Retain && p.KeyReuse == KeyReuseNever {
 		bad.add("/renewal/retain", "a request that is signed again is for the same key, which keyReuse never does not allow")
 	}

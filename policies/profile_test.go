@@ -65,9 +65,19 @@ func TestProfileValidate(t *testing.T) {
 			p.Extensions = []string{"2.5.29.19", "basicConstraints", "1.2.3", "1.2.3", "1.02.3", "1.3.6.1.5.5.7.48.1.5"}
 		}, []string{"/extensions/0", "/extensions/1", "/extensions/3", "/extensions/4", "/extensions/5"}},
 		"an unknown rule for keys": {func(p *Profile) { p.KeyReuse = "sometimes" }, []string{"/keyReuse"}},
-		"a template too long":      {func(p *Profile) { p.Template = strings.Repeat(" ", 16<<10+1) }, []string{"/template"}},
-		"a bad renewal":            {func(p *Profile) { p.Renewal = RotationPolicy{} }, []string{"/renewal/prepareAt"}},
-		"everything wrong shows":   {func(p *Profile) { *p = Profile{} }, []string{"/name", "/lifetime", "/keys", "/extKeyUsage", "/renewal/prepareAt"}},
+		"keys of a TPM, and an extension for them": {func(p *Profile) {
+			p.KeyAttestation, p.KeyAttestationExtension = KeyAttestationTPM, "1.3.6.1.4.1.99999.7"
+		}, nil},
+		"keys of something":                           {func(p *Profile) { p.KeyAttestation = "vault" }, []string{"/keyAttestation"}},
+		"keys of a TPM, made here":                    {func(p *Profile) { p.KeyAttestation, p.ServerKeygen = KeyAttestationTPM, true }, []string{"/serverKeygen"}},
+		"an extension for them that requests bring":   {func(p *Profile) { p.Extensions, p.KeyAttestationExtension = []string{"1.2.3"}, "1.2.3" }, []string{"/keyAttestationExtension"}},
+		"an extension for them that is no identifier": {func(p *Profile) { p.KeyAttestationExtension = "hardware" }, []string{"/keyAttestationExtension"}},
+		"an extension for them, spelled oddly":        {func(p *Profile) { p.KeyAttestationExtension = "1.02.3" }, []string{"/keyAttestationExtension"}},
+		"an extension for them that has a meaning":    {func(p *Profile) { p.KeyAttestationExtension = "2.5.29.32" }, []string{"/keyAttestationExtension"}},
+		"an extension for them that is reserved":      {func(p *Profile) { p.KeyAttestationExtension = "1.3.6.1.4.1.11129.2.4.2" }, []string{"/keyAttestationExtension"}},
+		"a template too long":                         {func(p *Profile) { p.Template = strings.Repeat(" ", 16<<10+1) }, []string{"/template"}},
+		"a bad renewal":                               {func(p *Profile) { p.Renewal = RotationPolicy{} }, []string{"/renewal/prepareAt"}},
+		"everything wrong shows":                      {func(p *Profile) { *p = Profile{} }, []string{"/name", "/lifetime", "/keys", "/extKeyUsage", "/renewal/prepareAt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := DefaultProfile()

@@ -41,7 +41,7 @@ func (e *Engine) plan(d *decision, r RegisterRequest, csr *x509.CertificateReque
 	if csr != nil {
 		profile, err := d.admitCSR(r, csr)
 		if err == nil {
-			err = first(e.checkBlocked(d.csrKey, csr), d.checkReuse(profile.KeyReuse))
+			err = first(e.checkBlocked(d.csrKey, csr), d.checkReuse(profile.KeyReuse), d.attestKey(r.Attempt, csr, profile))
 		}
 		if err != nil {
 			return nil, err

@@ -31,12 +31,15 @@ type Evidence struct {
 	TPM        *ShownTPM       // a TPM's keys: with a token signed by it, or to be asked for one
 }
 
-// ShownTPM is the keys that a device says its TPM has.
+// ShownTPM is the keys that a device says its TPM has, and what the TPM says of the key of the
+// request: by the attestation key, once that was bound to it.
 type ShownTPM struct {
 	Endorsement tpm.EndorsementKey
 	StorageRoot tpm.StorageRootKey
 	// Certificates are the manufacturer's for the endorsement key, and above; none need be shown.
 	Certificates verify.Chain
+	By           tpm.AttestationKey // zero: the device attests no key
+	Attestation  tpm.Attestation    // zero: it does not yet
 }
 
 // sharedKey says that a group's key may have made it.

@@ -175,7 +175,7 @@ func (e *Engine) judgeRetained(d *decision, a Attempt, s resigning, now time.Tim
 	case s.due && now.Before(profile.Renewal.PrepareAfter(inUse.NotBefore, inUse.NotAfter)):
 		return profile, fault.New(fault.Conflict, "not-due", "no successor is due yet").About(object)
 	}
-	return profile, first(e.checkBlocked(d.csrKey, d.csr), d.checkReuse(profile.KeyReuse))
+	return profile, first(e.checkBlocked(d.csrKey, d.csr), d.checkReuse(profile.KeyReuse), d.attestKey(a, d.csr, profile))
 }
 
 // commitResigned writes what was signed if the facts are still those that decided.

@@ -32,6 +32,7 @@ type tpmOnRecord struct {
 	others    []verify.RegistrationID // that the TPM has attested, where a group may admit it
 	endorsed  verify.Endorsement      // by its manufacturer, where a group admits it by that
 	next      *TPMDevice              // to be written; nil when it stays
+	secret    []byte                  // of the challenge that was answered, for attestations
 }
 
 // readTPM reads it, for a device whose own entry names a TPM and is enabled, or that a group may
@@ -168,11 +169,11 @@ func (e *Engine) proveTPM(d *decision, a Attempt, entry Enrollment, now time.Tim
 		keys := shown.names()
 		evidence.Keys = &keys
 	}
-	d.identity, err = verify.TPM(evidence, verify.KeptChallenge{ID: kept.ID, Keys: kept.Keys, Key: verify.NewSecret(key), Expires: kept.Expires, SpentAt: kept.SpentAt}, now)
+	d.identity, err = verify.TPM(evidence, verify.KeptChallenge{ID: kept.ID, Keys: kept.Keys, Key: verify.NewSecret(key[:tpmKeySize]), Expires: kept.Expires, SpentAt: kept.SpentAt}, now)
 	if err != nil {
 		return t.refused(entry.String(), err)
 	}
-	d.entry = entry
+	d.entry, d.tpm.secret = entry, key[tpmKeySize:]
 	t.pass("credential", entry.String(), "the token is signed by the TPM, with the key that it was sent")
 	return nil
 }
@@ -192,13 +193,13 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 	}
 	fresh := kept == nil
 	if fresh {
-		key = make([]byte, tpmKeySize)
+		key = make([]byte, 2*tpmKeySize)
 		kept = &TPMChallenge{ID: a.ID, Keys: shown.names(), Expires: now.Add(challengeLife)}
 		_, _ = rand.Read(key) // never fails (crypto/rand)
 		_, _ = rand.Read(kept.Nonce[:])
 		kept.SealedKey = e.box.Seal(challengePurpose(a.ID), key)
 	}
-	blob, err := tpm.Wrap(shown.Endorsement, shown.StorageRoot, key)
+	asking, err := shown.ask(key)
 	if err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (e *Engine) challenge(ctx context.Context, d *decision, a Attempt, now time
 	if err != nil {
 		return err
 	}
-	return fault.New(fault.Unauthenticated, RuleTPMChallenge, "the TPM is asked to prove itself").Asking(blob)
+	return asking
 }
 
 // openChallenge is the challenge on record and its key, while it serves; nil: it does not.

@@ -232,6 +232,7 @@ type CertificateFilter struct {
 	Thumbprint     verify.Thumbprint
 	ExpiresBefore  time.Time
 	Revoked        *bool
+	KeyAttested    *bool
 }
 
 // LedgerFilter narrows the ledger. The order is newest first; Before is a sequence

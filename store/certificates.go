@@ -7,19 +7,20 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/verify"
 )
 
 // certificateColumns are read without the DER, which comes last where it is wanted.
 var certificateColumns = cols("t issuer, b serial, b thumbprint, b key_hash, t registration_id, b parent, " +
-	"i not_before, i not_after, i issued, i revoked_at, t reason, i shard, i position")
+	"i not_before, i not_after, i issued, i revoked_at, t reason, i shard, i position, t key_attestation")
 
 var (
 	// A device's certificate enters while its issuer is active: else it names no issuer, and
 	// the foreign key has the last word.
-	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, shard, der) " +
-		"VALUES (COALESCE((SELECT id FROM issuers WHERE id = ? AND (state = 'active' OR ? = '')), ''), " + marks(13) + ")").
+	insertCertificate = statement("INSERT INTO certificates (issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, revoked_at, reason, shard, key_attestation, der) " +
+		"VALUES (COALESCE((SELECT id FROM issuers WHERE id = ? AND (state = 'active' OR ? = '')), ''), " + marks(14) + ")").
 		unique(fault.New(fault.Conflict, "serial-taken", "The issuer has a certificate of this serial number.")).
 		foreign(fault.New(fault.Conflict, "issuer-not-active", "The issuer is not on record, or not active any more."))
 	selectCertificate = statement("SELECT " + certificateColumns.list("") + ", der FROM certificates WHERE issuer = ? AND serial = ?")
@@ -34,7 +35,7 @@ func scanCertificate(r *row) ca.Certificate {
 	return ca.Certificate{
 		Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex()), Thumbprint: r.hash(), KeyHash: r.hash(),
 		RegistrationID: r.id(), Parent: r.hash(), NotBefore: r.time(), NotAfter: r.time(), Issued: r.time(),
-		RevokedAt: r.time(), Reason: ca.Reason(r.text()), Shard: int(r.int()), Position: r.int(),
+		RevokedAt: r.time(), Reason: ca.Reason(r.text()), Shard: int(r.int()), Position: r.int(), KeyAttestation: policies.KeyAttestation(r.text()),
 	}
 }
 
@@ -64,7 +65,7 @@ func (t *tx) InsertCertificate(c ca.Certificate) error {
 	}
 	return t.exec(insertCertificate, string(c.Issuer), c.RegistrationID.String(), serial, thumb8(c.Thumbprint), c.Thumbprint[:], c.KeyHash[:],
 		c.RegistrationID.String(), digest(c.Parent), micros(c.NotBefore), micros(c.NotAfter), micros(c.Issued),
-		micros(c.RevokedAt), string(c.Reason), int64(c.Shard), octets(c.DER))
+		micros(c.RevokedAt), string(c.Reason), int64(c.Shard), string(c.KeyAttestation), octets(c.DER))
 }
 
 func (t *tx) Certificate(issuer ca.IssuerID, serial ca.Serial) (ca.Certificate, error) {
@@ -114,6 +115,11 @@ func (t *tx) Certificates(f provisioning.CertificateFilter) ([]ca.Certificate, e
 	}
 	if !f.Thumbprint.IsZero() {
 		w.add("thumb8 = ? AND thumbprint = ?", thumb8(f.Thumbprint), f.Thumbprint[:])
+	}
+	if f.KeyAttested != nil && *f.KeyAttested {
+		w.add("key_attestation <> ''")
+	} else if f.KeyAttested != nil {
+		w.add("key_attestation = ''")
 	}
 	if !f.ExpiresBefore.IsZero() {
 		w.add("not_after < ?", micros(f.ExpiresBefore))

@@ -33,14 +33,16 @@ type profileSettings struct {
 	Grace       time.Duration      `json:"grace,omitempty"`
 	Retain      bool               `json:"retain,omitempty"`
 
-	Template     string            `json:"template,omitempty"`
-	Names        *policies.Names   `json:"names,omitempty"`
-	Extensions   []string          `json:"extensions,omitempty"`
-	MinLifetime  time.Duration     `json:"minLifetime,omitempty"`
-	MaxLifetime  time.Duration     `json:"maxLifetime,omitempty"`
-	KeyReuse     policies.KeyReuse `json:"keyReuse,omitempty"`
-	ServerKeygen bool              `json:"serverKeygen,omitempty"`
-	EmbedSCT     bool              `json:"embedSct,omitempty"`
+	Template                string                  `json:"template,omitempty"`
+	Names                   *policies.Names         `json:"names,omitempty"`
+	Extensions              []string                `json:"extensions,omitempty"`
+	MinLifetime             time.Duration           `json:"minLifetime,omitempty"`
+	MaxLifetime             time.Duration           `json:"maxLifetime,omitempty"`
+	KeyReuse                policies.KeyReuse       `json:"keyReuse,omitempty"`
+	KeyAttestation          policies.KeyAttestation `json:"keyAttestation,omitempty"`
+	KeyAttestationExtension string                  `json:"keyAttestationExtension,omitempty"`
+	ServerKeygen            bool                    `json:"serverKeygen,omitempty"`
+	EmbedSCT                bool                    `json:"embedSct,omitempty"`
 }
 
 // readSettings reads a profile's content; a damaged one spoils the row.
@@ -53,7 +55,7 @@ func readSettings(r *row, name string) policies.Profile {
 		Name: name, Lifetime: s.Lifetime, Backdate: s.Backdate, Keys: s.Keys, ExtKeyUsage: s.ExtKeyUsage,
 		Renewal:  policies.RotationPolicy{PrepareAt: s.PrepareAt, Overlap: s.Overlap, Grace: s.Grace, Retain: s.Retain},
 		Template: s.Template, Names: s.Names, Extensions: s.Extensions, MinLifetime: s.MinLifetime, MaxLifetime: s.MaxLifetime,
-		KeyReuse: s.KeyReuse, ServerKeygen: s.ServerKeygen, EmbedSCT: s.EmbedSCT,
+		KeyReuse: s.KeyReuse, KeyAttestation: s.KeyAttestation, KeyAttestationExtension: s.KeyAttestationExtension, ServerKeygen: s.ServerKeygen, EmbedSCT: s.EmbedSCT,
 	}
 }
 
@@ -62,7 +64,7 @@ func writeSettings(p policies.Profile) (string, error) {
 		Lifetime: p.Lifetime, Backdate: p.Backdate, Keys: p.Keys, ExtKeyUsage: p.ExtKeyUsage,
 		PrepareAt: p.Renewal.PrepareAt, Overlap: p.Renewal.Overlap, Grace: p.Renewal.Grace, Retain: p.Renewal.Retain,
 		Template: p.Template, Names: p.Names, Extensions: p.Extensions, MinLifetime: p.MinLifetime, MaxLifetime: p.MaxLifetime,
-		KeyReuse: p.KeyReuse, ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
+		KeyReuse: p.KeyReuse, KeyAttestation: p.KeyAttestation, KeyAttestationExtension: p.KeyAttestationExtension, ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
 	})
 	if err != nil {
 		return "", fmt.Errorf("storing profile %q: %w", p.Name, err)

@@ -25,6 +25,7 @@ type Identity struct {
 	mechanism Mechanism
 	path      []Link
 	at        time.Time
+	attested  KeyHash // a key in its TPM; zero: none is known to be
 }
 
 // ID is the registration id that was proven.

@@ -23,6 +23,7 @@ type issued struct {
 	Issuer         string     `json:"issuer" doc:"The issuer's id."`
 	Issued         *time.Time `json:"issued"`
 	AttestedBy     string     `json:"attestedBy,omitempty" doc:"SHA-256 of the certificate that the request was made with."`
+	KeyAttestation string     `json:"keyAttestation,omitempty" enum:"tpm" doc:"tpm: the key is in the device's TPM, as that has attested."`
 	RevokedAt      *time.Time `json:"revokedAt,omitempty"`
 	Reason         string     `json:"reason,omitempty" doc:"As RFC 5280 spells it."`
 	Pem            string     `json:"pem,omitempty" doc:"In GET of one."`
@@ -51,6 +52,7 @@ func (d *door) issuedOf(c ca.Certificate) (issued, error) {
 		Serial: string(c.Serial), RegistrationID: c.RegistrationID.String(), Thumbprint: c.Thumbprint.String(),
 		NotBefore: instant(c.NotBefore), NotAfter: instant(c.NotAfter), Status: d.statusOf(c), Issuer: string(c.Issuer),
 		Issued: instant(c.Issued), RevokedAt: instant(c.RevokedAt), Reason: string(c.Reason),
+		KeyAttestation: string(c.KeyAttestation),
 	}
 	if !c.Parent.IsZero() {
 		out.AttestedBy = c.Parent.String()
@@ -66,6 +68,7 @@ type certificateList struct {
 	Issuer         string    `query:"issuer" maxLength:"64" doc:"The issuer's id."`
 	Status         string    `query:"status" enum:"valid,expired,revoked"`
 	ExpiresBefore  time.Time `query:"expiresBefore"`
+	KeyAttestation string    `query:"keyAttestation" enum:"tpm,none" doc:"Where the key is known to be: in the device's TPM, or nowhere."`
 }
 
 // Serial is the serial number in a path, and the issuer it may need.
@@ -111,6 +114,10 @@ func (d *door) filter(in certificateList) (f provisioning.CertificateFilter, err
 	if in.Status != "" {
 		isRevoked := in.Status == revoked
 		f.Revoked = &isRevoked
+	}
+	if in.KeyAttestation != "" {
+		attested := in.KeyAttestation != keyAttestationNone
+		f.KeyAttested = &attested
 	}
 	if in.Status == expired && (f.ExpiresBefore.IsZero() || f.ExpiresBefore.After(d.Now())) {
 		f.ExpiresBefore = d.Now()

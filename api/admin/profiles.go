@@ -17,23 +17,25 @@ import (
 // profile says what issued certificates look like. What a write leaves out is as in
 // the default profile of a new installation.
 type profile struct {
-	Name                string     `json:"name,omitempty" doc:"That of the path, where it is given."`
-	Lifetime            string     `json:"lifetime,omitempty" doc:"ISO 8601, 1 minute to 30 years." example:"P90D"`
-	Backdate            string     `json:"backdate,omitempty" doc:"How far notBefore lies before the issue, at most 1 hour." example:"PT5M"`
-	Keys                []string   `json:"keys,omitempty" nullable:"false" doc:"EC-P256, EC-P384, EC-P521, Ed25519, RSA-2048, RSA-3072, RSA-4096."`
-	ExtKeyUsage         []string   `json:"extKeyUsage,omitempty" nullable:"false" doc:"clientAuth, serverAuth, codeSigning, emailProtection, timeStamping, ipsecEndSystem, ipsecTunnel, ipsecUser."`
-	Renewal             *renewal   `json:"renewal,omitempty"`
-	Template            string     `json:"template,omitempty" maxLength:"16384" doc:"An x509util template; what it makes is held to this profile."`
-	Names               *names     `json:"names,omitempty" doc:"Names that certificates may have beside the device's id; none unless given."`
-	Extensions          []string   `json:"extensions,omitempty" nullable:"false" doc:"Identifiers of extensions that a request may bring into its certificate." example:"[\"1.3.6.1.4.1.311.20.2\"]"`
-	MinLifetime         string     `json:"minLifetime,omitempty" doc:"The least lifetime that the template may choose, ISO 8601."`
-	MaxLifetime         string     `json:"maxLifetime,omitempty" doc:"The greatest lifetime that the template may choose, ISO 8601."`
-	KeyReuse            string     `json:"keyReuse,omitempty" doc:"allowed (unless given), ownOnly: a key belongs to the first device that used it, or never: each certificate needs a new key."`
-	ServerKeygen        bool       `json:"serverKeygen,omitempty" doc:"The server may make a device's key for it."`
-	EmbedSCT            bool       `json:"embedSct,omitempty" doc:"Embed the timestamps of logs of certificates (RFC 6962); the server needs a log, see docs/how-to/embedded-scts.md."`
-	Etag                string     `json:"etag,omitempty" readOnly:"true"`
-	CreatedDateTimeUtc  *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
-	LastUpdatedDateTime *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
+	Name                    string     `json:"name,omitempty" doc:"That of the path, where it is given."`
+	Lifetime                string     `json:"lifetime,omitempty" doc:"ISO 8601, 1 minute to 30 years." example:"P90D"`
+	Backdate                string     `json:"backdate,omitempty" doc:"How far notBefore lies before the issue, at most 1 hour." example:"PT5M"`
+	Keys                    []string   `json:"keys,omitempty" nullable:"false" doc:"EC-P256, EC-P384, EC-P521, Ed25519, RSA-2048, RSA-3072, RSA-4096."`
+	ExtKeyUsage             []string   `json:"extKeyUsage,omitempty" nullable:"false" doc:"clientAuth, serverAuth, codeSigning, emailProtection, timeStamping, ipsecEndSystem, ipsecTunnel, ipsecUser."`
+	Renewal                 *renewal   `json:"renewal,omitempty"`
+	Template                string     `json:"template,omitempty" maxLength:"16384" doc:"An x509util template; what it makes is held to this profile."`
+	Names                   *names     `json:"names,omitempty" doc:"Names that certificates may have beside the device's id; none unless given."`
+	Extensions              []string   `json:"extensions,omitempty" nullable:"false" doc:"Identifiers of extensions that a request may bring into its certificate." example:"[\"1.3.6.1.4.1.311.20.2\"]"`
+	MinLifetime             string     `json:"minLifetime,omitempty" doc:"The least lifetime that the template may choose, ISO 8601."`
+	MaxLifetime             string     `json:"maxLifetime,omitempty" doc:"The greatest lifetime that the template may choose, ISO 8601."`
+	KeyReuse                string     `json:"keyReuse,omitempty" doc:"allowed (unless given), ownOnly: a key belongs to the first device that used it, or never: each certificate needs a new key."`
+	KeyAttestation          string     `json:"keyAttestation,omitempty" doc:"none (unless given), or tpm: a certificate needs a key that the device's TPM has attested."`
+	KeyAttestationExtension string     `json:"keyAttestationExtension,omitempty" doc:"Identifier of an extension that certificates for attested keys have." example:"1.3.6.1.4.1.99999.1"`
+	ServerKeygen            bool       `json:"serverKeygen,omitempty" doc:"The server may make a device's key for it."`
+	EmbedSCT                bool       `json:"embedSct,omitempty" doc:"Embed the timestamps of logs of certificates (RFC 6962); the server needs a log, see docs/how-to/embedded-scts.md."`
+	Etag                    string     `json:"etag,omitempty" readOnly:"true"`
+	CreatedDateTimeUtc      *time.Time `json:"createdDateTimeUtc,omitempty" readOnly:"true"`
+	LastUpdatedDateTime     *time.Time `json:"lastUpdatedDateTimeUtc,omitempty" readOnly:"true"`
 }
 
 // names are a profile's rules for names.
@@ -76,6 +78,9 @@ func (n *names) policy() *policies.Names {
 // keyReuseAllowed is how the API spells the rule that is none.
 const keyReuseAllowed = "allowed"
 
+// keyAttestationNone is how the API spells that nothing is asked for, or known.
+const keyAttestationNone = "none"
+
 type renewal struct {
 	PrepareAt *float64 `json:"prepareAt,omitempty" doc:"The share of its life after which a certificate is renewed, 0.1 to 0.99."`
 	Overlap   string   `json:"overlap,omitempty" doc:"How long the old one stands beside the new, ISO 8601." example:"PT24H"`
@@ -110,6 +115,7 @@ func profileSettings(p policies.Profile) profile {
 		Name: p.Name, Lifetime: formatDuration(p.Lifetime), Backdate: formatDuration(p.Backdate),
 		Renewal:  &renewal{PrepareAt: &p.Renewal.PrepareAt, Overlap: formatDuration(p.Renewal.Overlap), Grace: formatDuration(p.Renewal.Grace), Retain: p.Renewal.Retain},
 		Template: p.Template, Extensions: p.Extensions, KeyReuse: cmp.Or(string(p.KeyReuse), keyReuseAllowed),
+		KeyAttestation: cmp.Or(string(p.KeyAttestation), keyAttestationNone), KeyAttestationExtension: p.KeyAttestationExtension,
 		ServerKeygen: p.ServerKeygen, EmbedSCT: p.EmbedSCT,
 	}
 	if p.Names != nil {
@@ -151,6 +157,9 @@ func (p profile) policy(name string) (policies.Profile, error) {
 	out.Template, out.Names, out.Extensions, out.ServerKeygen, out.EmbedSCT = p.Template, p.Names.policy(), p.Extensions, p.ServerKeygen, p.EmbedSCT
 	if p.KeyReuse != keyReuseAllowed {
 		out.KeyReuse = policies.KeyReuse(p.KeyReuse)
+	}
+	if out.KeyAttestationExtension = p.KeyAttestationExtension; p.KeyAttestation != keyAttestationNone {
+		out.KeyAttestation = policies.KeyAttestation(p.KeyAttestation)
 	}
 	if p.Renewal != nil {
 		parts = append(parts, part{p.Renewal.Overlap, "/renewal/overlap", &out.Renewal.Overlap}, part{p.Renewal.Grace, "/renewal/grace", &out.Renewal.Grace})

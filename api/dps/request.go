@@ -105,12 +105,13 @@ func decode(text []byte, v version, id verify.RegistrationID) (Request, error) {
 	return r, err
 }
 
-// decodeTPM reads both keys, and takes none that is no storage key of a TPM.
+// decodeTPM reads the keys of a TPM, and takes none that is not of its sort.
 func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
 	var keys struct {
-		EndorsementKey []byte   `json:"endorsementKey"`
-		StorageRootKey []byte   `json:"storageRootKey"`
-		Certificates   [][]byte `json:"endorsementCertificateChain"` // ours: Azure has no groups of TPMs
+		EndorsementKey []byte          `json:"endorsementKey"`
+		StorageRootKey []byte          `json:"storageRootKey"`
+		Certificates   [][]byte        `json:"endorsementCertificateChain"` // ours, as the next: Azure has no groups of TPMs
+		AttestationKey *attestationKey `json:"attestationKey"`
 	}
 	if err := json.Unmarshal(field, &keys); err != nil {
 		return nil, fault.New(fault.Malformed, "tpm", "The tpm is no object with endorsementKey and storageRootKey in base64.").Because(err)
@@ -125,7 +126,12 @@ func decodeTPM(field json.RawMessage) (*provisioning.ShownTPM, error) {
 	}
 	shown := &provisioning.ShownTPM{Endorsement: ek, StorageRoot: srk}
 	if len(keys.Certificates) > 0 {
-		shown.Certificates, err = decodeChain(keys.Certificates)
+		if shown.Certificates, err = decodeChain(keys.Certificates); err != nil {
+			return nil, err
+		}
+	}
+	if keys.AttestationKey != nil {
+		err = keys.AttestationKey.read(shown)
 	}
 	return shown, err
 }

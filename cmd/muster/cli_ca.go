@@ -34,7 +34,7 @@ var (
 	}
 	certificateTable = table{
 		{"SERIAL", "serial", false}, {"DEVICE", "registrationId", false}, {"STATUS", "status", false}, {"EXPIRES", "notAfter", false}, {"ISSUER", "issuer", false}, {"REASON", "reason", false},
-		{"THUMBPRINT", "thumbprint", true}, {"ISSUED", "issued", true}, {"REVOKED", "revokedAt", true}, {"ATTESTED BY", "attestedBy", true},
+		{"THUMBPRINT", "thumbprint", true}, {"ISSUED", "issued", true}, {"REVOKED", "revokedAt", true}, {"ATTESTED BY", "attestedBy", true}, {"KEY IN", "keyAttestation", true},
 	}
 )
 
@@ -93,17 +93,18 @@ func (c *caChainCmd) Run(ctx context.Context, s streams, api *client) error {
 
 type caCertsCmd struct {
 	listing
-	Device        string `placeholder:"ID" help:"Issued to this registration id."`
-	Serial        string `placeholder:"HEX" help:"Of this serial."`
-	Thumbprint    string `placeholder:"HEX" help:"Of this SHA-256 thumbprint."`
-	Issuer        string `placeholder:"ID" help:"Signed by this issuer."`
-	Status        string `enum:",valid,expired,revoked" default:"" help:"valid, expired or revoked."`
-	ExpiresWithin *span  `placeholder:"30d" help:"Valid now and no more then."`
+	Device         string `placeholder:"ID" help:"Issued to this registration id."`
+	Serial         string `placeholder:"HEX" help:"Of this serial."`
+	Thumbprint     string `placeholder:"HEX" help:"Of this SHA-256 thumbprint."`
+	Issuer         string `placeholder:"ID" help:"Signed by this issuer."`
+	Status         string `enum:",valid,expired,revoked" default:"" help:"valid, expired or revoked."`
+	KeyAttestation string `enum:",tpm,none" default:"" help:"tpm: for keys that the device's TPM has attested; none: for others."`
+	ExpiresWithin  *span  `placeholder:"30d" help:"Valid now and no more then."`
 }
 
 // Run lists issued certificates.
 func (c *caCertsCmd) Run(ctx context.Context, s streams, api *client) error {
-	query := filters("registrationId", c.Device, "serial", c.Serial, "thumbprint", c.Thumbprint, "issuer", c.Issuer, "status", c.Status)
+	query := filters("registrationId", c.Device, "serial", c.Serial, "thumbprint", c.Thumbprint, "issuer", c.Issuer, "status", c.Status, "keyAttestation", c.KeyAttestation)
 	if c.ExpiresWithin != nil {
 		query.Set("expiresBefore", time.Now().Add(time.Duration(*c.ExpiresWithin)).UTC().Format(time.RFC3339))
 		if c.Status == "" {

@@ -137,9 +137,13 @@ func findIssued(ctx context.Context, api *client, query url.Values) (hits []hit,
 		if err != nil {
 			return nil, err
 		}
+		about := fmt.Sprintf("%s, of device %s, to %s", value(r, "status"), value(r, "registrationId"), value(r, "notAfter"))
+		if value(r, "keyAttestation") == "tpm" {
+			about += ", key in its TPM"
+		}
 		hits = append(hits, hit{
 			Kind: "certificate", Name: serial, Object: item, Lineage: line, Next: "muster ca certs --serial " + serial,
-			About: fmt.Sprintf("%s, of device %s, to %s", value(r, "status"), value(r, "registrationId"), value(r, "notAfter")),
+			About: about,
 		})
 	}
 	return hits, nil

@@ -38,6 +38,7 @@ var (
 	profileTable = table{
 		{"NAME", "name", false}, {"LIFETIME", "lifetime", false}, {"KEYS", "keys", false}, {"USAGES", "extKeyUsage", false}, {"KEYREUSE", "keyReuse", false},
 		{"BACKDATE", "backdate", true}, {"MIN", "minLifetime", true}, {"MAX", "maxLifetime", true}, {"NAMES", "names", true}, {"EXTENSIONS", "extensions", true},
+		{"KEYATTESTATION", "keyAttestation", true}, {"ATTESTEDEXTENSION", "keyAttestationExtension", true},
 		{"UPDATED", "lastUpdatedDateTimeUtc", true}, {"ETAG", "etag", true},
 	}
 	profileVersionTable = table{

@@ -29,7 +29,7 @@ import (
 type deviceCmd struct {
 	New      deviceNewCmd      `cmd:"" help:"Make the state folder with a key. No network."`
 	Register deviceRegisterCmd `cmd:"" help:"Register, get a certificate and store it."`
-	Renew    deviceRenewCmd    `cmd:"" help:"Get a new certificate for a new key, with the certificate the device has."`
+	Renew    deviceRenewCmd    `cmd:"" help:"Get a new certificate with the certificate the device has: for a new key, or for the one in its TPM."`
 	Run      deviceRunCmd      `cmd:"" help:"Register if needed, renew in time, register again when refused; until stopped."`
 	Status   deviceStatusCmd   `cmd:"" help:"Show what the state folder holds. No network."`
 

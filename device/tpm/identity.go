@@ -18,7 +18,7 @@ func (t *TPM) Activate(blob []byte) error {
 	if err != nil {
 		return err
 	}
-	innerKey, err := t.activate(parts[0], parts[1])
+	innerKey, err := t.activate(t.srk.auth(), parts[0], parts[1])
 	if err != nil {
 		return fmt.Errorf("activating the credential: %w", err)
 	}
@@ -43,9 +43,9 @@ func (t *TPM) Activate(blob []byte) error {
 	return t.persist(identityHandle, loaded.ObjectHandle, loaded.Name)
 }
 
-// activate opens a credential that was made for the TPM's endorsement key and names its
-// storage root key.
-func (t *TPM) activate(credential, secret []byte) ([]byte, error) {
+// activate opens a credential that was made for the TPM's endorsement key and names another
+// key of it.
+func (t *TPM) activate(named tpm2.AuthHandle, credential, secret []byte) ([]byte, error) {
 	public := tpm2.BytesAs2B[tpm2.TPMTPublic](t.ek.public[2:])
 	ek, err := public.Contents()
 	if err != nil {
@@ -56,7 +56,7 @@ func (t *TPM) activate(credential, secret []byte) ([]byte, error) {
 		key = t.ek.auth(tpm2.Policy(ek.NameAlg, 16, endorsementPolicy))
 	}
 	opened, err := tpm2.ActivateCredential{
-		ActivateHandle: t.srk.auth(), KeyHandle: key,
+		ActivateHandle: named, KeyHandle: key,
 		CredentialBlob: tpm2.TPM2BIDObject{Buffer: credential}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: secret},
 	}.Execute(t.transport)
 	if err != nil {

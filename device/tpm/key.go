@@ -106,21 +106,13 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	}
 	k.tpm.mu.Lock()
 	defer k.tpm.mu.Unlock()
-	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](k.public)
+	loaded, err := k.load()
 	if err != nil {
 		return nil, err
 	}
-	private, err := tpm2.Unmarshal[tpm2.TPM2BPrivate](k.private)
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := tpm2.Load{ParentHandle: k.tpm.srk.auth(), InPrivate: *private, InPublic: *public}.Execute(k.tpm.transport)
-	if err != nil {
-		return nil, fmt.Errorf("loading a key into the TPM: %w", err)
-	}
-	defer k.tpm.flush(loaded.ObjectHandle)
+	defer k.tpm.flush(loaded.Handle)
 	signed, err := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: tpm2.PasswordAuth(nil)},
+		KeyHandle:  loaded,
 		Digest:     tpm2.TPM2BDigest{Buffer: digest},
 		InScheme:   tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: hash})},
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
@@ -133,4 +125,21 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 		return nil, err
 	}
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature.SignatureR.Buffer), new(big.Int).SetBytes(signature.SignatureS.Buffer)})
+}
+
+// load has the TPM take the key; whoever calls this holds the TPM, and flushes the key.
+func (k *Key) load() (tpm2.AuthHandle, error) {
+	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](k.public)
+	if err != nil {
+		return tpm2.AuthHandle{}, err
+	}
+	private, err := tpm2.Unmarshal[tpm2.TPM2BPrivate](k.private)
+	if err != nil {
+		return tpm2.AuthHandle{}, err
+	}
+	loaded, err := tpm2.Load{ParentHandle: k.tpm.srk.auth(), InPrivate: *private, InPublic: *public}.Execute(k.tpm.transport)
+	if err != nil {
+		return tpm2.AuthHandle{}, fmt.Errorf("loading a key into the TPM: %w", err)
+	}
+	return tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: tpm2.PasswordAuth(nil)}, nil
 }

@@ -58,7 +58,9 @@ type Error struct {
 	Pending bool
 	// Challenge is what the caller has to answer to be let in; doors hand it over.
 	Challenge []byte
-	cause     error
+	// KeyChallenge is what shows where the caller's key is, if it answers that as well.
+	KeyChallenge []byte
+	cause        error
 }
 
 // Field names one bad input value by JSON pointer ("/attestation/x509").
@@ -125,6 +127,13 @@ func (e *Error) Accepted() *Error {
 func (e *Error) Asking(challenge []byte) *Error {
 	c := *e
 	c.Challenge = challenge
+	return &c
+}
+
+// AskingForKey returns a copy with a challenge about the caller's key beside the other.
+func (e *Error) AskingForKey(challenge []byte) *Error {
+	c := *e
+	c.KeyChallenge = challenge
 	return &c
 }
 

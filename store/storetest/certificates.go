@@ -6,6 +6,7 @@ import (
 
 	"github.com/passmuster/muster/ca"
 	"github.com/passmuster/muster/internal/fault"
+	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 )
 
@@ -15,7 +16,7 @@ func certificates(t *testing.T, open Open) {
 		i := w.issuer(1)
 		w.update(func(tx provisioning.Tx) error { return w.create(tx, i) })
 		c := w.certificate(i, "dev-1")
-		c.Parent = c.Thumbprint
+		c.Parent, c.KeyAttestation = c.Thumbprint, policies.KeyAttestationTPM
 		absent(w, func(tx provisioning.Tx) (ca.Certificate, error) { return tx.Certificate(i.ID, c.Serial) })
 		absent(w, func(tx provisioning.Tx) (ca.Certificate, error) { return tx.Certificate(i.ID, "no hex") })
 		w.update(func(tx provisioning.Tx) error { return w.record(tx, c) })

@@ -22,7 +22,7 @@ func fullProfile(name string) policies.Profile {
 			Permitted: policies.NameRules{DNS: []string{"a"}, IP: []string{"10.0.0.0/8"}, Email: []string{"@a"}, URI: []string{"b"}, CommonName: []string{"c"}, Principal: []string{"*"}},
 			Excluded:  policies.NameRules{DNS: []string{"d", "e"}},
 		},
-		Extensions: []string{"1.2.3"}, MinLifetime: time.Minute, MaxLifetime: 2 * time.Hour, KeyReuse: policies.KeyReuseNever, ServerKeygen: true, EmbedSCT: true,
+		Extensions: []string{"1.2.3"}, MinLifetime: time.Minute, MaxLifetime: 2 * time.Hour, KeyReuse: policies.KeyReuseNever, KeyAttestation: policies.KeyAttestationTPM, KeyAttestationExtension: "1.2.4", ServerKeygen: true, EmbedSCT: true,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"slices"
 
@@ -82,25 +81,33 @@ func (k key) SPKI() []byte { return slices.Clone(k.spki) }
 func (k key) IsZero() bool { return k.raw == nil }
 
 func parse(raw []byte) (key, error) {
-	const size = 2
-	if len(raw) > MaxPublic {
-		return key{}, errors.New("it is too long")
-	}
-	if len(raw) < size || int(binary.BigEndian.Uint16(raw)) != len(raw)-size {
-		return key{}, errors.New("it is no TPM2B_PUBLIC of its length")
-	}
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](raw[size:])
+	public, err := readPublic(raw)
 	if err != nil {
-		return key{}, errors.New("it cannot be read")
+		return key{}, err
 	}
 	if err := check(public); err != nil {
 		return key{}, err
 	}
-	// One form alone: what is hashed into its name is what came.
-	if !bytes.Equal(tpm2.Marshal(*public), raw[size:]) {
-		return key{}, errors.New("it is not in its one form")
-	}
 	return finish(public, raw)
+}
+
+// readPublic reads a TPM2B_PUBLIC in its one form: what is hashed into its name is what came.
+func readPublic(raw []byte) (*tpm2.TPMTPublic, error) {
+	if len(raw) > MaxPublic {
+		return nil, errors.New("it is too long")
+	}
+	inner, err := unsize(raw, "it is no TPM2B_PUBLIC of its length")
+	if err != nil {
+		return nil, err
+	}
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](inner)
+	if err != nil {
+		return nil, errors.New("it cannot be read")
+	}
+	if !bytes.Equal(tpm2.Marshal(*public), inner) {
+		return nil, errors.New("it is not in its one form")
+	}
+	return public, nil
 }
 
 // finish derives what of a key is used.

@@ -68,6 +68,8 @@ type challengeBody struct {
 	Message string `json:"message"`
 	KeyName string `json:"keyName"`
 	Key     []byte `json:"authenticationKey"`
+	// KeyChallenge is ours, for a device that sent an attestation key.
+	KeyChallenge []byte `json:"attestationChallenge,omitempty"`
 }
 
 // Error is the body of an error and its HTTP status.
@@ -76,7 +78,7 @@ func Error(err error, trackingID string, now time.Time) (status int, body []byte
 	status = code / 1000
 	var shape any = errorBody{Code: code, TrackingID: trackingID, Message: MessageOf(err), Timestamp: Stamp(now)}
 	if f := fault.As(err); f != nil && f.Challenge != nil {
-		shape = challengeBody{"Authorization required", "registration", f.Challenge}
+		shape = challengeBody{"Authorization required", "registration", f.Challenge, f.KeyChallenge}
 	}
 	body, failed := json.Marshal(shape)
 	if failed != nil {

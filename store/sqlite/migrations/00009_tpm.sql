@@ -83,4 +83,12 @@ CREATE TABLE tpm_devices (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tpm_devices_key ON tpm_devices (key_hash);
 CREATE UNIQUE INDEX tpm_devices_one_each ON tpm_devices (key_hash) WHERE by_group = 1;
+
+-- Where a certificate's key is known to be; '' where nothing is.
+ALTER TABLE certificates ADD COLUMN key_attestation TEXT NOT NULL DEFAULT '' CHECK (key_attestation IN ('', 'tpm'));
+CREATE INDEX certificates_attested ON certificates (position) WHERE key_attestation <> '';
+DROP TRIGGER certificates_are_fixed;
+CREATE TRIGGER certificates_are_fixed
+BEFORE UPDATE OF position, issuer, serial, thumb8, thumbprint, key_hash, registration_id, parent, not_before, not_after, issued, shard, der, key_attestation ON certificates
+BEGIN SELECT RAISE(ABORT, 'certificates are append-only'); END;
 -- +goose StatementEnd
