@@ -168,14 +168,15 @@ func recordedChain(tx Tx, id ChainID) ([]verify.Link, error) {
 // judgeRecord decides for a device of which only the record is at hand: its leaf is
 // not kept, so the proof itself is assumed, and everything else is judged as always.
 func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis string, err error) {
-	if err := d.judgeHold(); err != nil {
-		return "any credential", err
-	}
 	t, reg := &d.trace, d.facts.Registration
 	individual, shadowed := d.facts.Individual(a.ID)
-	switch {
-	case shadowed && !individual.Enabled:
+	if shadowed && !individual.Enabled {
 		return "any credential", t.refuse("enrollment-disabled", individual.String(), "the individual enrollment is disabled; it alone decides")
+	}
+	if err := d.judgeHold(); err != nil { // in the door's order
+		return "any credential", err
+	}
+	switch {
 	case shadowed:
 		d.entry = individual
 		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides, by the credential in its slots")

@@ -62,6 +62,15 @@ func (e *Engine) Orphaned(ctx context.Context) (hubs []HubCount, err error) {
 	return hubs, err
 }
 
+// Held counts the registrations that are held.
+func (e *Engine) Held(ctx context.Context) (n int64, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		n, err = tx.CountHeld()
+		return err
+	})
+	return n, err
+}
+
 // DeleteRegistration removes a registration's record. A hub that lives elsewhere is told to
 // remove the device; on the built-in one it stays (contract §4.4), and a later registration under
 // its name takes it over. The certificates issued to it stay on record, but attest nobody any more.

@@ -28,6 +28,7 @@ var (
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
 	moveRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
+	countHeld          = statement("SELECT count(*) FROM registrations WHERE id > '' AND held_at <> 0").apart() // all ids are
 	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").trust().missed(stale("registration"))
 )
 
@@ -134,6 +135,8 @@ func (t *tx) CountRegistrations(f provisioning.RegistrationFilter) ([]provisioni
 	return all(t, s, scanHubCount, args...)
 }
 
+func (t *tx) CountHeld() (int64, error) { return one(t, countHeld, notFound("count"), (*row).int) }
+
 // narrowed are a filter's conditions.
 func narrowed(f provisioning.RegistrationFilter) (w where) {
 	w.prefix("id", strings.ToLower(f.Prefix))
@@ -142,6 +145,9 @@ func narrowed(f provisioning.RegistrationFilter) (w where) {
 	}
 	if f.Orphaned {
 		w.add("owner_kind IS NULL AND owner_id IS NULL")
+	}
+	if f.Held {
+		w.add("held_at <> 0") // the condition of the index registrations_held
 	}
 	if f.State != "" {
 		w.add("state = ?", string(f.State))

@@ -148,6 +148,7 @@ type registrationList struct {
 	Hub      string `query:"hub" maxLength:"253" doc:"Devices on this hub."`
 	Group    string `query:"group" maxLength:"128" doc:"Devices that this group admitted."`
 	Orphaned bool   `query:"orphaned" doc:"Without an owner: the entry that admitted the device was deleted."`
+	Held     bool   `query:"held" doc:"Refused everywhere until they are released."`
 }
 
 type registrationDelete struct {
@@ -164,7 +165,7 @@ func (d *door) addRegistrations() {
 }
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
-	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned}
+	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned, Held: in.Held}
 	after, err := in.after(d.Engine, "registrations")
 	if err != nil {
 		return nil, err

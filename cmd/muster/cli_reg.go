@@ -34,11 +34,12 @@ type regListCmd struct {
 	Hub      string `help:"On this hub."`
 	Group    string `help:"Admitted by this group."`
 	Orphaned bool   `help:"Without an owner: the entry that admitted the device was deleted."`
+	Held     bool   `help:"Refused everywhere until they are released."`
 }
 
 // Run lists registrations.
 func (c *regListCmd) Run(ctx context.Context, s streams, api *client) error {
-	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group, "orphaned", flagged(c.Orphaned)))
+	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group, "orphaned", flagged(c.Orphaned), "held", flagged(c.Held)))
 }
 
 func getRegistration(ctx context.Context, api *client, id string) (answer, error) {

@@ -127,6 +127,7 @@ CREATE TABLE hub_drifts (
 
 -- A held registration is refused until it is released; 0: it is not held.
 ALTER TABLE registrations ADD COLUMN held_at INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX registrations_held ON registrations (id) WHERE held_at <> 0;
 
 -- What looks like a device that is two. One row for a registration, kind and period of time: what is
 -- seen again in it is counted.
