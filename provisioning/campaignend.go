@@ -51,8 +51,8 @@ func (s *campaignStep) foresee(d *CampaignDevice, reg Registration) error {
 }
 
 func (s *campaignStep) foreseeDeletion(d *CampaignDevice, reg Registration) error {
-	if stays(reg) != nil {
-		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
+	if err := stays(reg); err != nil {
+		d.State, d.Reason = DeviceFailed, fault.RuleOf(err)
 		return nil
 	}
 	d.Plan.Hub = reg.Hub
@@ -135,7 +135,7 @@ func (s *campaignStep) deleteOne(d *CampaignDevice) error {
 		d.State, d.Reason = DeviceFailed, RuleNotMeant
 		return nil
 	case stays(reg) != nil:
-		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
+		d.State, d.Reason = DeviceFailed, fault.RuleOf(stays(reg))
 		return nil
 	case d.Plan.grew(RetirePlan{HubPlace: reg.place()}):
 		d.State, d.Reason = DeviceFailed, RuleEffectGrew

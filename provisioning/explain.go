@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
-	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -50,10 +49,13 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 	var links []verify.Link
 	err := e.store.View(ctx, func(tx Tx) error {
 		if a.Evidence.Chain != nil {
-			return e.readFacts(tx, d)
+			return first(e.readFacts(tx, d), d.readQuarantine(tx))
 		}
 		var err error
 		if d.facts, err = tx.Facts(d.query); err != nil || d.facts.Registration == nil {
+			return err
+		}
+		if err := d.readQuarantine(tx); err != nil {
 			return err
 		}
 		if d.rests, err = outsidePath(tx, *d.facts.Registration); err != nil || d.facts.Registration.Chain == 0 {
@@ -222,11 +224,14 @@ func (e *Engine) conclude(x Explanation, d *decision, a Attempt, err error, now 
 		if x.Refused = fault.As(err); x.Refused == nil {
 			return x, err
 		}
+		if d.isQuarantined() {
+			d.noteQuarantine()
+		}
 		x.Trace = d.trace
 		return x, nil
 	}
 	if x.Admitted = !d.entry.Owner.IsZero(); x.Admitted {
-		if d.entry.Allocation == policies.Custom && !d.stays() {
+		if d.asks() {
 			// Nobody is asked on behalf of a device that has not come.
 			entry, err := e.withWebhook(d.entry)
 			if err != nil {

@@ -97,6 +97,7 @@ type Tx interface {
 	HubCheckTx
 	IncidentTx
 	RetirementTx
+	QuarantineTx
 	CodeTx
 	LineageTx
 	SealedTx

@@ -14,7 +14,7 @@ var registrationColumns = cols("t id, t spelled, i owner_kind, t owner_id, t mec
 	"i error_code, t error_message, b payload, i created, i updated, i version, t operation_id, b operation_digest, i operation_at, " +
 	"b primary_ref, i primary_state, i primary_from, i primary_until, i primary_seen, i primary_retire, " +
 	"b secondary_ref, i secondary_state, i secondary_from, i secondary_until, i secondary_seen, i secondary_retire, " +
-	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer, i due_at, i held_at")
+	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer, i due_at, i held_at, i quarantined_at")
 
 var errMoved = fault.New(fault.Conflict, "registration-moved", "The registration was changed by somebody else.")
 
@@ -46,7 +46,7 @@ func scanRegistration(r *row) provisioning.Registration {
 	reg.Pair = scanPair(r, scanCell)
 	reg.Certificate = provisioning.CertificateRef{Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex())}
 	reg.Leaf, reg.LeafKey, reg.Chain = r.hash(), r.hash(), provisioning.ChainID(r.int())
-	reg.Returned, reg.DueAt, reg.HeldAt = r.blob(), r.time(), r.time()
+	reg.Returned, reg.DueAt, reg.HeldAt, reg.QuarantinedAt = r.blob(), r.time(), r.time(), r.time()
 	return reg
 }
 
@@ -81,7 +81,7 @@ func registrationArgs(reg provisioning.Registration) ([]any, error) {
 		reg.Operation.ID, digest(reg.Operation.Digest), micros(reg.Operation.At))
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Primary))...)
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Secondary))...)
-	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain, orNull(reg.Returned), micros(reg.DueAt), micros(reg.HeldAt)), nil
+	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain, orNull(reg.Returned), micros(reg.DueAt), micros(reg.HeldAt), micros(reg.QuarantinedAt)), nil
 }
 
 // alias is the device id in lower case where it is not the registration id (INV-P3:

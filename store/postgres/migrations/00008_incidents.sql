@@ -152,4 +152,25 @@ CREATE TABLE seen_keys (
   key_hash        BYTEA PRIMARY KEY CHECK (octet_length(key_hash) = 32),
   registration_id TEXT COLLATE "C" NOT NULL
 );
+
+-- A registration in quarantine lives where its operator has it, until that is ended; 0: it is not.
+ALTER TABLE registrations ADD COLUMN quarantined_at BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE quarantines (
+  registration_id TEXT COLLATE "C" PRIMARY KEY,
+  spelled         TEXT COLLATE "C" NOT NULL,
+  hub             TEXT COLLATE "C" NOT NULL,
+  twin            BYTEA, -- JSON; NULL: an empty one
+  from_hub        TEXT COLLATE "C" NOT NULL, -- that it was taken off; '': none
+  from_device     TEXT COLLATE "C" NOT NULL,
+  shut            TEXT COLLATE "C" NOT NULL, -- what refused it anyway
+  why             TEXT COLLATE "C" NOT NULL,
+  actor           TEXT COLLATE "C" NOT NULL,
+  campaign        TEXT COLLATE "C" NOT NULL, -- '': none
+  started         BIGINT NOT NULL,
+  ended_by        TEXT COLLATE "C" NOT NULL,
+  ended           BIGINT NOT NULL, -- 0: it stands
+  confirmed       BIGINT NOT NULL -- by all hubs, that it began or ended; 0: not yet
+);
+CREATE INDEX quarantines_hub ON quarantines (hub) WHERE ended = 0;
+CREATE INDEX quarantines_pending ON quarantines (registration_id) WHERE confirmed = 0;
 -- +goose StatementEnd
