@@ -182,6 +182,11 @@ func (m *model) run(rt *rapid.T) {
 			if _, err := m.engine.Quarantine(m.ctx, ann, confining(m.world, name)); !fault.Is(err, fault.NotFound) {
 				m.must(err)
 				m.confined[name] = true
+				m.turn(rt)
+				_, err = m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: m.presenting(name, m.f.Get(name).Chain()...)})
+				if err != nil && !fault.Is(err, fault.Unauthenticated) {
+					rt.Fatalf("%s: %v", name, err)
+				}
 			}
 		},
 		"end a quarantine": func(rt *rapid.T) {
