@@ -145,7 +145,7 @@ func (e *Engine) pick(ctx context.Context, q AllocationRequest) (AllocationAnswe
 	case err != nil:
 		return answer, fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook cannot be asked").Because(err)
 	}
-	if err := checkTwin(answer.InitialTwin); err != nil {
+	if err := CheckTwin(answer.InitialTwin); err != nil {
 		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a twin that no device can have").Because(err)
 	}
 	if len(answer.Payload) > 0 && !json.Valid(answer.Payload) {

@@ -48,7 +48,7 @@ func (e *Engine) complete(r QuarantineRequest) (QuarantineRequest, error) {
 	if r.Twin == nil {
 		r.Twin = e.quarantineTwin
 	}
-	if err := checkTwin(r.Twin); err != nil {
+	if err := CheckTwin(r.Twin); err != nil {
 		return r, err
 	}
 	return r, checkWhy(r.Why)

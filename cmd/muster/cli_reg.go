@@ -24,7 +24,7 @@ var registrationTable = table{
 	{"CERTIFICATE", "certificate.serial", false}, {"UPDATED", "lastUpdatedDateTimeUtc", false},
 	{"SUBSTATUS", "substatus", true}, {"BY", "mechanism", true}, {"ATTESTED BY", "attestedBy", true}, {"ERROR", "errorMessage", true}, {"ETAG", "etag", true},
 	{"RENEWS FROM", "renewal.from", true}, {"RENEWS BY", "renewal.by", true},
-	{"HELD", "heldAt", true}, {"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
+	{"HELD", "heldAt", true}, {"QUARANTINED", "quarantinedAt", true}, {"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
 }
 
 type regListCmd struct {
