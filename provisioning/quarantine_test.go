@@ -519,3 +519,61 @@ func (w *world) quarantineDying(file *dying, at int, device provisioning.Attempt
 	}
 	return state, broke
 }
+
+// Several by a plan that is on record; what cannot be is left out, and the others do not wait for it.
+func TestDevicesAreQuarantinedByAPlan(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, mid, device := factoryOn(t, database)
+		quarantined := w.wardsElsewhere()
+		w.assigned(device)
+		for _, name := range []string{"d2", "d3", "d4"} {
+			w.assigned(w.presenting(name, mid.Issue(t, name).Chain()...))
+		}
+		w.hold("d2")
+		c := policies.Campaign{Name: "odd", Act: policies.ActQuarantine, Select: policies.Selection{IDs: []string{"d1", "d2", "d3"}}, Patience: time.Hour}
+		if _, err := w.engine.StartCampaign(w.ctx, ann, c); fault.RuleOf(err) != "campaign-invalid" {
+			t.Errorf("started without a hub: %v", err)
+		}
+		c.Quarantine = policies.Quarantining{Hub: "nowhere", Why: "odd traffic"}
+		if _, err := w.engine.StartCampaign(w.ctx, ann, c); fault.RuleOf(err) != "quarantine-hub" {
+			t.Errorf("started without such a hub: %v", err)
+		}
+		c.Quarantine = policies.Quarantining{Hub: ward, Why: "odd traffic", Twin: []byte("[]")}
+		if _, err := w.engine.StartCampaign(w.ctx, ann, c); fault.RuleOf(err) != "initial-twin" {
+			t.Errorf("started with a twin that is none: %v", err)
+		}
+		c.Quarantine.Twin = []byte(restricted)
+		_, err := w.engine.StartCampaign(w.ctx, ann, c)
+		w.must(err)
+		w.sweepCampaigns()
+		w.foretold("odd", provisioning.CampaignPlanRow{Hub: builtIn, Devices: 2},
+			provisioning.CampaignPlanRow{Hub: builtIn, Open: []string{provisioning.OpenComesLater}, Devices: 1})
+		if got := w.registration("d1"); got.Hub != builtIn || !got.QuarantinedAt.IsZero() {
+			t.Errorf("it is carried out already: %+v", got)
+		}
+		w.hub(otherHub)
+		w.group("g", mid, livingOn(otherHub))
+		w.assigned(w.presenting("d3", mid.Issue(t, "d3").Chain()...)) // it moves meanwhile
+		_, err = w.engine.ResumeCampaign(w.ctx, ann, "odd", "looked at", provisioning.Precondition{Version: w.report("odd").Version})
+		w.must(err)
+		w.sweepCampaigns()
+		w.failures("odd", map[string]int64{provisioning.RuleEffectGrew: 1})
+		w.isIn("d1", provisioning.Assigning)
+		if r := w.report("odd"); r.State != provisioning.CampaignRunning {
+			t.Errorf("it is %s before the hub has confirmed", r.State)
+		}
+		w.hops("d1", true, "hub-1 removes", "ward has")
+		w.holds(quarantined, "d1", device.Evidence.Chain.Leaf().Cert.Raw)
+		w.pass(10 * time.Minute)
+		w.sweepCampaigns()
+		if r := w.report("odd"); r.State != provisioning.CampaignDone {
+			t.Errorf("it is %s, %+v", r.State, r.Counts)
+		}
+		list, err := w.engine.Quarantines(w.ctx, provisioning.QuarantineFilter{Campaign: "odd"})
+		w.must(err)
+		if len(list) != 2 || list[1].Shut != provisioning.RuleRegistrationHeld || w.registration("d2").Hub != "" || w.registration("d4").Hub != builtIn {
+			t.Errorf("in quarantine are %+v", list)
+		}
+	})
+}

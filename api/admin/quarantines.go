@@ -68,9 +68,10 @@ type (
 	}
 	quarantineList struct {
 		Paging
-		Hub     string `query:"hub" maxLength:"253" doc:"On this hub."`
-		Pending bool   `query:"pending" doc:"Only those that wait for a hub."`
-		Ended   bool   `query:"ended" doc:"Those that have ended, instead of those that stand."`
+		Hub      string `query:"hub" maxLength:"253" doc:"On this hub."`
+		Campaign string `query:"campaign" maxLength:"64" doc:"Begun by this campaign."`
+		Pending  bool   `query:"pending" doc:"Only those that wait for a hub."`
+		Ended    bool   `query:"ended" doc:"Those that have ended, instead of those that stand."`
 	}
 )
 
@@ -148,8 +149,8 @@ func (d *door) endQuarantine(ctx context.Context, in *quarantineEnd) (*found[Qua
 }
 
 func (d *door) listQuarantines(ctx context.Context, in *quarantineList) (*listed[Quarantine], error) {
-	list := "quarantines " + in.Hub + " " + strconv.FormatBool(in.Ended)
-	f := provisioning.QuarantineFilter{Limit: in.Limit + 1, Hub: strings.ToLower(in.Hub), Pending: in.Pending, Ended: in.Ended}
+	list := "quarantines " + in.Hub + " " + in.Campaign + " " + strconv.FormatBool(in.Ended)
+	f := provisioning.QuarantineFilter{Limit: in.Limit + 1, Campaign: in.Campaign, Hub: strings.ToLower(in.Hub), Pending: in.Pending, Ended: in.Ended}
 	after, err := in.after(d.Engine, list)
 	if err != nil {
 		return nil, err

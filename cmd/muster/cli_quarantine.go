@@ -28,15 +28,29 @@ var quarantineTable = table{
 type quarantineStartCmd struct {
 	output
 	harm
-	Hub  string `required:"" placeholder:"NAME" help:"The hub where the device is kept; best one of weight 0, so that no other comes to it."`
-	Twin string `type:"existingfile" placeholder:"FILE" help:"The initial twin that it gets there, JSON; that of the server's configuration unless given."`
-	Why  string `required:"" placeholder:"TEXT" help:"Why; it goes on record."`
-	Plan bool   `help:"Say what it would do, and stop."`
-	ID   string `arg:"" help:"Registration id."`
+	Hub string `required:"" placeholder:"NAME" help:"The hub where the device is kept; best one of weight 0, so that no other comes to it."`
+	expecting
+	Twin       string   `type:"existingfile" placeholder:"FILE" help:"The initial twin that it gets there, JSON; that of the server's configuration unless given."`
+	Why        string   `required:"" placeholder:"TEXT" help:"Why; it goes on record."`
+	Plan       bool     `help:"Say what it would do, and stop."`
+	ID         []string `arg:"" optional:"" help:"Registration ids."`
+	File       string   `type:"existingfile" placeholder:"FILE" help:"A file with registration ids, one on a line; what follows # is a comment."`
+	Group      string   `placeholder:"ID" help:"Devices that this group admits."`
+	On         string   `placeholder:"NAME" help:"Devices on this hub."`
+	Campaign   string   `placeholder:"NAME" help:"What the campaign of several devices is called (a name with the time unless given)."`
+	MaxPerHour int      `placeholder:"N" help:"Move at most so many in an hour of the clock."`
+	Watch      bool     `help:"Follow the campaign until it is done."`
 }
 
-// Run quarantines a device.
+// Run quarantines one device at once, or several by a plan.
 func (c *quarantineStartCmd) Run(ctx context.Context, s streams, api *client) error {
+	if len(c.ID) == 0 && c.File == "" && c.Group == "" && c.On == "" {
+		return usage(fmt.Errorf("say who is meant: registration ids, --file FILE, --group ID or --on NAME"))
+	}
+	selection, alone, err := devices{ID: c.ID, File: c.File, Group: c.Group, Hub: c.On}.read()
+	if err != nil {
+		return err
+	}
 	body := map[string]any{"hub": c.Hub, "why": c.Why}
 	if c.Twin != "" {
 		twin, err := readTwin(c.Twin)
@@ -45,7 +59,17 @@ func (c *quarantineStartCmd) Run(ctx context.Context, s streams, api *client) er
 		}
 		body["initialTwin"] = twin
 	}
-	got, err := api.do(ctx, call{method: http.MethodPost, at: []string{"registrations", c.ID, "quarantine", "preview"}, body: body, next: "muster reg list, muster hub list"})
+	if alone != "" {
+		return c.one(ctx, s, api, alone, body)
+	}
+	p := planning{output: c.output, harm: c.harm, expecting: c.expecting, plan: c.Plan, watch: c.Watch}
+	return p.run(ctx, s, api, map[string]any{
+		"name": campaignName("quarantine", c.Campaign), "act": "quarantine", "quarantine": body, "maxPerHour": c.MaxPerHour, "select": selection,
+	})
+}
+
+func (c *quarantineStartCmd) one(ctx context.Context, s streams, api *client, id string, body map[string]any) error {
+	got, err := api.do(ctx, call{method: http.MethodPost, at: []string{"registrations", id, "quarantine", "preview"}, body: body, next: "muster reg list, muster hub list"})
 	if err != nil {
 		return err
 	}
@@ -53,17 +77,17 @@ func (c *quarantineStartCmd) Run(ctx context.Context, s streams, api *client) er
 	if c.Plan {
 		to = s.Out
 	}
-	if err := printQuarantining(to, c.ID, got.body); err != nil || c.Plan {
+	if err := printQuarantining(to, id, got.body); err != nil || c.Plan {
 		return err
 	}
-	if err := c.confirmed(s, c.ID, "that will be done to device "+c.ID); err != nil {
+	if err := c.confirmed(s, id, "that will be done to device "+id); err != nil {
 		return err
 	}
-	if got, err = api.do(ctx, call{method: http.MethodPost, at: []string{"registrations", c.ID, "quarantine"}, body: body}); err != nil {
+	if got, err = api.do(ctx, call{method: http.MethodPost, at: []string{"registrations", id, "quarantine"}, body: body}); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Err, "it stays there until: muster quarantine end %s\n", c.ID)
-	return c.one(s.Out, quarantineTable, got.body)
+	fmt.Fprintf(s.Err, "it stays there until: muster quarantine end %s\n", id)
+	return c.output.one(s.Out, quarantineTable, got.body)
 }
 
 func readTwin(file string) (json.RawMessage, error) {
@@ -130,14 +154,15 @@ func (c *quarantineEndCmd) Run(ctx context.Context, s streams, api *client) erro
 
 type quarantineListCmd struct {
 	listing
-	Hub     string `placeholder:"NAME" help:"On this hub."`
-	Pending bool   `help:"Only those that wait for a hub."`
-	Ended   bool   `help:"Those that have ended, instead of those that stand."`
+	Hub      string `placeholder:"NAME" help:"On this hub."`
+	Campaign string `placeholder:"NAME" help:"Begun by this campaign."`
+	Pending  bool   `help:"Only those that wait for a hub."`
+	Ended    bool   `help:"Those that have ended, instead of those that stand."`
 }
 
 // Run lists quarantines.
 func (c *quarantineListCmd) Run(ctx context.Context, s streams, api *client) error {
-	return c.print(ctx, api, s, quarantineTable, "quarantines", filters("hub", c.Hub, "pending", flagged(c.Pending), "ended", flagged(c.Ended)))
+	return c.print(ctx, api, s, quarantineTable, "quarantines", filters("hub", c.Hub, "campaign", c.Campaign, "pending", flagged(c.Pending), "ended", flagged(c.Ended)))
 }
 
 type quarantineShowCmd struct {
