@@ -16,11 +16,19 @@ const (
 	ActReprovision CampaignAct = "reprovision"
 	ActRetire      CampaignAct = "retire" // devices are taken out of service
 	ActDelete      CampaignAct = "delete" // registrations' records are deleted
+	ActQuarantine  CampaignAct = "quarantine"
 )
 
-// Ends says that the act ends something, and that nobody is told: its devices are shown first, and
-// an operator has it carried out on those.
-func (a CampaignAct) Ends() bool { return a == ActRetire || a == ActDelete }
+// Ends says that the act ends something, or moves a device whether it comes or not, and that nobody
+// is told: its devices are shown first, and an operator has it carried out on those.
+func (a CampaignAct) Ends() bool { return a == ActRetire || a == ActDelete || a == ActQuarantine }
+
+// Quarantining is where devices in quarantine are kept.
+type Quarantining struct {
+	Hub  string
+	Twin []byte // JSON; nil: that of the configuration
+	Why  string
+}
 
 // Selection says which devices a campaign is about: those that every given part fits.
 // Something must be given, so that nobody moves a fleet by an empty form.
@@ -46,6 +54,7 @@ type Campaign struct {
 	// DeleteRecords deletes the registrations of devices that are retired, FromHub removes the devices
 	// of deleted records from the built-in hub, too.
 	DeleteRecords, FromHub bool
+	Quarantine             Quarantining // of ActQuarantine; else zero
 	// Expect pauses the campaign before anybody is told when more devices were found; 0: any.
 	Expect int
 
@@ -115,7 +124,7 @@ func (c Campaign) Validate(now time.Time) error {
 		bad.add("/name", "a campaign's name is 1 to 64 letters, digits, dots, dashes and underscores, with at least one letter or digit")
 	}
 	if c.Act != ActRenew && c.Act != ActReprovision && !c.Act.Ends() {
-		bad.add("/act", "a campaign's act is renew, reprovision, retire or delete")
+		bad.add("/act", "a campaign's act is renew, reprovision, retire, delete or quarantine")
 	}
 	c.checkEnd(&bad)
 	c.Select.check(&bad, "/select")
@@ -148,6 +157,9 @@ func (c Campaign) checkEnd(bad *findings) {
 	}
 	if c.FromHub && c.Act != ActDelete {
 		bad.add("/fromHub", "a device that is retired leaves its hub anyway; it is said of records that are deleted")
+	}
+	if given := c.Quarantine.Hub != "" && c.Quarantine.Why != ""; given != (c.Act == ActQuarantine) {
+		bad.add("/quarantine", "a quarantine, and nothing else, has a hub and a reason")
 	}
 	if c.Act.Ends() && c.Select.Everything {
 		bad.add("/select/everything", "not everything is ended at once: say which devices")

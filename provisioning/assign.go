@@ -144,9 +144,8 @@ func (d *decision) otherProfile() error {
 // assign chooses the hub and what happens to the twin (contract §6.5 to 6.7).
 func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 	next := &p.next
-	hub, why, err := d.allocate(r)
-	stays := d.stays()
-	if err != nil && !stays {
+	move, twin, err := d.move(r, next.Hub)
+	if err != nil {
 		if r.HubOptional {
 			next.State, next.Substatus = Unassigned, ""
 			return
@@ -154,17 +153,11 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 		d.fail(p, fault.As(err))
 		return
 	}
-	move := d.entry.Reprovision.Decide(next.Hub, hub)
-	if stays {
-		why = "the reprovision policy keeps the device where it is"
-	}
-	d.trace.note("allocation", "hub "+move.Hub, why)
 	if alias, taken := d.alias(move.Hub); taken {
 		d.fail(p, fault.New(fault.Conflict, "device-id-taken", "the device id is taken on this hub").About("registration "+alias.ID.String()))
 		return
 	}
 	next.State, next.Hub, next.Substatus, next.DeviceID = Assigned, move.Hub, move.Substatus, d.deviceID(*next, move.Hub)
-	twin := d.entry.InitialTwin
 	if d.webhook != nil {
 		next.Returned = d.webhook.answer.Payload
 		if own := d.webhook.answer.InitialTwin; own != nil {
@@ -180,6 +173,25 @@ func (d *decision) assign(p *plan, r RegisterRequest, now time.Time) {
 		p.twin = initialTwin(twin, now)
 	case policies.TwinKeep, policies.TwinMigrate: // built-in hubs share one table of twins
 	}
+}
+
+// move is where the device goes, and the twin that it begins with there.
+func (d *decision) move(r RegisterRequest, current string) (policies.Move, []byte, error) {
+	if d.isQuarantined() {
+		move, twin := d.confine()
+		return move, twin, nil
+	}
+	hub, why, err := d.allocate(r)
+	stays := d.stays()
+	if err != nil && !stays {
+		return policies.Move{}, nil, err
+	}
+	move := d.entry.Reprovision.Decide(current, hub)
+	if stays {
+		why = "the reprovision policy keeps the device where it is"
+	}
+	d.trace.note("allocation", "hub "+move.Hub, why)
+	return move, d.entry.InitialTwin, nil
 }
 
 // overMigration is what becomes of a twin when the webhook has brought one: it goes before

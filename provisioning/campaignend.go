@@ -45,14 +45,16 @@ func (s *campaignStep) foresee(d *CampaignDevice, reg Registration) error {
 		return err
 	case policies.ActDelete:
 		return s.foreseeDeletion(d, reg)
+	case policies.ActQuarantine:
+		return s.foreseeQuarantine(d)
 	case policies.ActRenew, policies.ActReprovision:
 	}
 	return nil
 }
 
 func (s *campaignStep) foreseeDeletion(d *CampaignDevice, reg Registration) error {
-	if stays(reg) != nil {
-		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
+	if err := stays(reg); err != nil {
+		d.State, d.Reason = DeviceFailed, fault.RuleOf(err)
 		return nil
 	}
 	d.Plan.Hub = reg.Hub
@@ -75,8 +77,12 @@ func (s *campaignStep) endOne(was CampaignDevice, keys [2][]byte) error {
 	d.Wave, d.Updated = s.Wave, s.now
 	s.WaveTaken++
 	end := s.deleteOne
-	if s.Act == policies.ActRetire {
+	switch s.Act {
+	case policies.ActRetire:
 		end = func(d *CampaignDevice) error { return s.retireOne(d, keys) }
+	case policies.ActQuarantine:
+		end = s.quarantineOne
+	case policies.ActDelete, policies.ActRenew, policies.ActReprovision:
 	}
 	if err := end(&d); err != nil {
 		return err
@@ -135,7 +141,7 @@ func (s *campaignStep) deleteOne(d *CampaignDevice) error {
 		d.State, d.Reason = DeviceFailed, RuleNotMeant
 		return nil
 	case stays(reg) != nil:
-		d.State, d.Reason = DeviceFailed, RuleRegistrationHeld
+		d.State, d.Reason = DeviceFailed, fault.RuleOf(stays(reg))
 		return nil
 	case d.Plan.grew(RetirePlan{HubPlace: reg.place()}):
 		d.State, d.Reason = DeviceFailed, RuleEffectGrew
@@ -173,6 +179,9 @@ func (p RetirePlan) grew(is RetirePlan) bool {
 
 // await sees whether the hubs of a device have confirmed, and when to look again.
 func (s *campaignStep) await(d *CampaignDevice) error {
+	if s.Act == policies.ActQuarantine {
+		return s.awaitQuarantine(d)
+	}
 	awaited, err := s.tx.CountHubIdentities(d.ID)
 	if err != nil {
 		return err
@@ -197,7 +206,7 @@ func (s *campaignStep) lookAtEnd(was CampaignDevice) error {
 		return err
 	}
 	switch {
-	case reg.Operation.At.After(d.ToldAt):
+	case s.Act != policies.ActQuarantine && reg.Operation.At.After(d.ToldAt):
 		d.State, d.Reason = DeviceFailed, RuleCameBack
 	case s.late(d):
 		d.State, d.Reason = DeviceFailed, RuleHubUnconfirmed

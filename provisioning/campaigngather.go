@@ -46,6 +46,13 @@ func newSelection(tx Tx, c policies.Campaign) (s selection, err error) {
 	}
 	slices.SortFunc(s.ids, func(a, b verify.RegistrationID) int { return strings.Compare(a.String(), b.String()) })
 	s.ids = slices.Compact(s.ids)
+	if c.Act == policies.ActQuarantine {
+		if _, err := tx.Hub(strings.ToLower(c.Quarantine.Hub)); fault.Is(err, fault.NotFound) {
+			return s, fault.New(fault.Malformed, "quarantine-hub", "no hub of this name is linked").At("/quarantine/hub")
+		} else if err != nil {
+			return s, err
+		}
+	}
 	return s, s.check(tx)
 }
 

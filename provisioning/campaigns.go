@@ -163,6 +163,11 @@ func (e *Engine) StartCampaign(ctx context.Context, actor string, c policies.Cam
 	if err := c.Validate(now); err != nil {
 		return Campaign{}, err
 	}
+	if q := c.Quarantine; c.Act == policies.ActQuarantine {
+		if _, err := e.complete(QuarantineRequest{Hub: q.Hub, Twin: q.Twin, Why: q.Why}); err != nil {
+			return Campaign{}, err
+		}
+	}
 	made := Campaign{Campaign: c, State: CampaignGathering, Step: 1, Created: now, CreatedBy: actor, Updated: now, Version: firstVersion(now)}
 	err := e.store.Update(ctx, func(tx Tx) error {
 		if _, err := newSelection(tx, c); err != nil {

@@ -80,7 +80,7 @@ func (a *asked) same(q AllocationRequest) bool {
 // has to be asked. That it gives no usable answer fails the registration and not the
 // request, so it is kept in the decision; an error is of the request itself.
 func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, csr *x509.CertificateRequest) error {
-	if d.entry.Allocation != policies.Custom || d.stays() {
+	if !d.asks() {
 		return nil
 	}
 	if csr != nil {
@@ -106,6 +106,11 @@ func (e *Engine) consult(ctx context.Context, d *decision, r RegisterRequest, cs
 	}
 	d.webhook = r.asked
 	return nil
+}
+
+// asks says that the deciding entry's webhook chooses the hub.
+func (d *decision) asks() bool {
+	return d.entry.Allocation == policies.Custom && !d.isQuarantined() && !d.stays()
 }
 
 // question is what the webhook is asked about a device. It is offered no hub that it
@@ -140,7 +145,7 @@ func (e *Engine) pick(ctx context.Context, q AllocationRequest) (AllocationAnswe
 	case err != nil:
 		return answer, fault.New(fault.Unavailable, "allocation-unreachable", "the allocation webhook cannot be asked").Because(err)
 	}
-	if err := checkTwin(answer.InitialTwin); err != nil {
+	if err := CheckTwin(answer.InitialTwin); err != nil {
 		return answer, fault.New(fault.Malformed, "allocation-answer", "the allocation webhook answered with a twin that no device can have").Because(err)
 	}
 	if len(answer.Payload) > 0 && !json.Valid(answer.Payload) {

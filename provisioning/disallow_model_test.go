@@ -31,8 +31,8 @@ func init() {
 	}
 }
 
-// TestNothingDisallowedIsAdmitted: entries, slots, disallowances, lifts and registrations in any
-// order, by two processes in turns. The model is a list of what is disallowed; what the store
+// TestNothingDisallowedIsAdmitted: entries, slots, disallowances, lifts, quarantines and registrations
+// in any order, by two processes in turns. The model is a list of what is disallowed; what the store
 // must hold is checked after every step (architecture §7, invariants 2, 3, 4 and 10).
 func TestNothingDisallowedIsAdmitted(t *testing.T) {
 	t.Parallel()
@@ -46,7 +46,8 @@ func TestNothingDisallowedIsAdmitted(t *testing.T) {
 		other := w.engine
 		w.restart()
 		engines := []*provisioning.Engine{w.engine, other}
-		m := &model{world: w, f: f, engines: engines, leaves: map[string][]*x509.Certificate{}, fallen: map[string]bool{}}
+		w.wards()
+		m := &model{world: w, f: f, engines: engines, leaves: map[string][]*x509.Certificate{}, fallen: map[string]bool{}, confined: map[string]bool{}}
 		rapid.Check(t, m.run)
 	})
 }
@@ -54,10 +55,11 @@ func TestNothingDisallowedIsAdmitted(t *testing.T) {
 // model is what a test knows of the world.
 type model struct {
 	*world
-	f       *testkit.Family
-	engines []*provisioning.Engine
-	leaves  map[string][]*x509.Certificate // issued here, by device
-	fallen  map[string]bool                // issuers of ours, by their key identifier: for good, whatever is lifted
+	f        *testkit.Family
+	engines  []*provisioning.Engine
+	leaves   map[string][]*x509.Certificate // issued here, by device
+	confined map[string]bool                // devices in quarantine
+	fallen   map[string]bool                // issuers of ours, by their key identifier: for good, whatever is lifted
 }
 
 var (
@@ -174,6 +176,27 @@ func (m *model) run(rt *rapid.T) {
 			}
 			m.must(err)
 		},
+		"quarantine": func(rt *rapid.T) {
+			m.turn(rt)
+			name := rapid.SampledFrom(modelDevices).Draw(rt, "device")
+			if _, err := m.engine.Quarantine(m.ctx, ann, confining(m.world, name)); !fault.Is(err, fault.NotFound) {
+				m.must(err)
+				m.confined[name] = true
+				m.turn(rt)
+				_, err = m.engine.Register(m.ctx, provisioning.RegisterRequest{Attempt: m.presenting(name, m.f.Get(name).Chain()...)})
+				if err != nil && !fault.Is(err, fault.Unauthenticated) {
+					rt.Fatalf("%s: %v", name, err)
+				}
+			}
+		},
+		"end a quarantine": func(rt *rapid.T) {
+			m.turn(rt)
+			name := rapid.SampledFrom(modelDevices).Draw(rt, "device")
+			if _, err := m.engine.EndQuarantine(m.ctx, ann, id(m.world, name), "over"); !fault.Is(err, fault.NotFound) {
+				m.must(err)
+				delete(m.confined, name)
+			}
+		},
 		"follow": func(rt *rapid.T) { m.turn(rt); m.follow() },
 		"": func(rt *rapid.T) {
 			m.check()
@@ -240,7 +263,14 @@ func (m *model) isHeld(c *x509.Certificate) (held bool) {
 // record: of a leaf that an entry pins nothing is but who signed it, while it does.
 func (m *model) hubs(rt *rapid.T) {
 	for _, name := range modelDevices {
-		d, err := m.engine.HubDevice(m.ctx, builtIn, id(m.world, name), "")
+		hub, wrong := builtIn, ward
+		if m.confined[name] {
+			hub, wrong = ward, builtIn
+		}
+		if _, err := m.engine.HubDevice(m.ctx, wrong, id(m.world, name), ""); !fault.Is(err, fault.NotFound) {
+			rt.Fatalf("%s is on %s, in quarantine %v (%v)", name, wrong, m.confined[name], err)
+		}
+		d, err := m.engine.HubDevice(m.ctx, hub, id(m.world, name), "")
 		if fault.Is(err, fault.NotFound) {
 			continue
 		}

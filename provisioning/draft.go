@@ -98,7 +98,7 @@ func checkSettings(tx Tx, en Enrollment) error {
 			return fault.New(fault.Malformed, "device-id", "a device id follows the grammar of registration ids").At("/deviceId")
 		}
 	}
-	if err := checkTwin(en.InitialTwin); err != nil {
+	if err := CheckTwin(en.InitialTwin); err != nil {
 		return err
 	}
 	var info any

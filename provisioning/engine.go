@@ -43,6 +43,8 @@ type Config struct {
 	// CheckHubsEvery is how often hubs that can be read are checked; 0: when somebody asks.
 	CheckHubsEvery time.Duration
 	Tripwires      TripwireRule // zero: DefaultTripwireRule
+	// QuarantineTwin is the initial twin of devices in quarantine unless one is given; nil: an empty one.
+	QuarantineTwin []byte
 	// ObserveTrip is told of every tripwire that is put on record; it must be quick.
 	ObserveTrip func(TripwireKind)
 }
@@ -73,6 +75,7 @@ type Engine struct {
 	observeTrip   func(TripwireKind)
 
 	checkHubsEvery time.Duration
+	quarantineTwin []byte
 
 	held     heldCertificates // parsed CA certificates, by thumbprint: facts that cannot change
 	chains   knownChains      // chains known to be on record: rows that are never deleted
@@ -116,7 +119,7 @@ func New(c Config) *Engine {
 		now: func() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }, log: c.Log, observe: c.Observe, pace: newPace(),
 		allocator: c.Allocator, localWebhooks: c.LocalWebhooks, ledger: c.Ledger, notifier: c.Notifier,
 		clock:      clockGuard{rule: c.Clock, even: c.Even},
-		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub, checkHubsEvery: c.CheckHubsEvery,
+		hubDrivers: c.HubDrivers, observeHub: c.ObserveHub, checkHubsEvery: c.CheckHubsEvery, quarantineTwin: c.QuarantineTwin,
 		tripwires: c.Tripwires, observeTrip: c.ObserveTrip,
 	}
 }

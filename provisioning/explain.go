@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/passmuster/muster/internal/fault"
-	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/verify"
 )
 
@@ -50,7 +49,7 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 	var links []verify.Link
 	err := e.store.View(ctx, func(tx Tx) error {
 		if a.Evidence.Chain != nil {
-			return e.readFacts(tx, d)
+			return first(e.readFacts(tx, d), d.readQuarantine(tx))
 		}
 		var err error
 		if d.facts, err = tx.Facts(d.query); err != nil {
@@ -63,6 +62,9 @@ func (e *Engine) Explain(ctx context.Context, id verify.RegistrationID, chain ve
 		}
 		if d.facts.Registration == nil {
 			return nil
+		}
+		if err := d.readQuarantine(tx); err != nil {
+			return err
 		}
 		if d.rests, err = outsidePath(tx, *d.facts.Registration); err != nil || d.facts.Registration.Chain == 0 {
 			return err
@@ -176,14 +178,15 @@ func recordedChain(tx Tx, id ChainID) ([]verify.Link, error) {
 // judgeRecord decides for a device of which only the record is at hand: its leaf is
 // not kept, so the proof itself is assumed, and everything else is judged as always.
 func (e *Engine) judgeRecord(d *decision, a Attempt, links []verify.Link) (basis string, err error) {
-	if err := d.judgeHold(); err != nil {
-		return "any credential", err
-	}
 	t, reg := &d.trace, d.facts.Registration
 	individual, shadowed := d.facts.Individual(a.ID)
-	switch {
-	case shadowed && !individual.Enabled:
+	if shadowed && !individual.Enabled {
 		return "any credential", t.refuse("enrollment-disabled", individual.String(), "the individual enrollment is disabled; it alone decides")
+	}
+	if err := d.judgeHold(); err != nil { // in the door's order
+		return "any credential", err
+	}
+	switch {
 	case shadowed:
 		d.entry = individual
 		t.pass("individual-enrollment", individual.String(), "an individual enrollment exists: it alone decides, by the credential in its slots")
@@ -235,11 +238,14 @@ func (e *Engine) conclude(x Explanation, d *decision, a Attempt, err error, now 
 		if x.Refused = fault.As(err); x.Refused == nil {
 			return x, err
 		}
+		if d.isQuarantined() {
+			d.noteQuarantine()
+		}
 		x.Trace = d.trace
 		return x, nil
 	}
 	if x.Admitted = !d.entry.Owner.IsZero(); x.Admitted {
-		if d.entry.Allocation == policies.Custom && !d.stays() {
+		if d.asks() {
 			// Nobody is asked on behalf of a device that has not come.
 			entry, err := e.withWebhook(d.entry)
 			if err != nil {

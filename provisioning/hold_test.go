@@ -72,6 +72,55 @@ func TestAHeldDeviceIsRefusedByWhateverItShows(t *testing.T) {
 	})
 }
 
+func TestHeldRegistrationsAreListedAndCounted(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w, mid, device := factoryOn(t, database)
+		w.assigned(device)
+		w.assigned(w.presenting("d2", mid.Issue(t, "d2").Chain()...))
+		are := func(want ...string) {
+			t.Helper()
+			list, err := w.engine.Registrations(w.ctx, provisioning.RegistrationFilter{Held: true})
+			w.must(err)
+			names := []string{}
+			for _, reg := range list {
+				names = append(names, reg.ID.String())
+			}
+			n, err := w.engine.Held(w.ctx)
+			w.must(err)
+			if !slices.Equal(names, append([]string{}, want...)) || n != int64(len(want)) {
+				t.Errorf("held are %v, counted %d; want %v", names, n, want)
+			}
+		}
+		are()
+		w.hold("d2")
+		are("d2")
+		w.release("d2")
+		are()
+	})
+}
+
+// Who asks why is told what the door says, where two rules refuse.
+func TestExplainHasTheHoldWhereTheDoorHasIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.keyed(provisioning.Individual, "d1")
+	w.assigned(w.signing("d1", key))
+	w.hold("d1")
+	for _, c := range []struct {
+		enabled bool
+		rule    string
+	}{{true, "registration-held"}, {false, "enrollment-disabled"}} {
+		w.enable(provisioning.Owner{ID: id(w, "d1")}, c.enabled)
+		w.refused(w.signing("d1", key), c.rule)
+		x, err := w.engine.Explain(w.ctx, id(w, "d1"), nil)
+		w.must(err)
+		if x.Refused == nil || x.Refused.Rule != c.rule {
+			t.Errorf("enabled %v: the door refuses by %s, explain by %v", c.enabled, c.rule, x.Refused)
+		}
+	}
+}
+
 // A device on a kept connection, whose facts are remembered there, is refused as well.
 func TestAKeptConnectionDoesNotOutlastAHold(t *testing.T) {
 	t.Parallel()

@@ -85,6 +85,9 @@ func (e *Engine) unlinkHub(ctx context.Context, actor, name string, pre Precondi
 		if entries > 0 || devices > 0 {
 			return fault.New(fault.Conflict, "hub-in-use", "%d entries name the hub and %d devices live on it", entries, devices).About("hub " + name)
 		}
+		if n, err := tx.QuarantinesOn(name); err != nil || n > 0 {
+			return first(err, fault.New(fault.Conflict, "hub-in-use", "%d devices are in quarantine on the hub: end that first", n).About("hub "+name))
+		}
 		return first(tx.DeleteHub(name, was.Version), tx.Append(audit.Event{At: now, Actor: actor, Action: audit.HubUnlinked, Subject: "hub:" + name, Body: audit.Body(facts)}))
 	})
 }

@@ -110,7 +110,8 @@ func (d *tellingOf) read(r *hubReading) error {
 	}
 	// Who is shut out is so wherever it is: nothing else is waited for.
 	if reg.place() != d.HubPlace {
-		if reg.State == Assigning && !shut { // present on the new hub first, then absent on this
+		// Present on the new hub first, then absent on this; who is in quarantine leaves at once.
+		if reg.State == Assigning && !shut && reg.QuarantinedAt.IsZero() {
 			d.held = "hub-move-unconfirmed"
 		}
 		return nil

@@ -240,14 +240,20 @@ func (w hubWriting) remove(tx Tx, hub string, id verify.RegistrationID, pre Prec
 // unassign takes a registration off its hub. Its certificates go on standing: the device
 // may register with them. What its last operation was answered with is not repeated.
 func (w hubWriting) unassign(tx Tx, reg Registration) error {
-	if reg.State == Assigned {
+	reg = offHub(reg)
+	reg.Updated = w.at
+	reg.Version++
+	return first(tx.DeleteTwin(reg.ID), tx.PutRegistration(reg))
+}
+
+// offHub is a registration that is on no hub any more.
+func offHub(reg Registration) Registration {
+	if reg.State == Assigned || reg.State == Assigning {
 		reg.State = Unassigned
 	}
 	reg.Substatus, reg.Hub, reg.DeviceID = "", "", ""
 	reg.Operation.Digest, reg.Returned = [32]byte{}, nil
-	reg.Updated = w.at
-	reg.Version++
-	return first(tx.DeleteTwin(reg.ID), tx.PutRegistration(reg))
+	return reg
 }
 
 // event tells what a device is after a change; of keys only that there are some.

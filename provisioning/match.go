@@ -26,6 +26,8 @@ type decision struct {
 	trace    Trace
 	webhook  *asked // what it answered; nil: it was not asked
 
+	quarantine *Quarantine // that the device is in; nil: none, or it was not read
+
 	csr      *x509.CertificateRequest // nil: no certificate is asked for
 	renewal  bool                     // it is asked for by the one it replaces
 	retained bool                     // by us: the device is not here, csr is the request on record
@@ -95,7 +97,9 @@ func (e *Engine) decidePoll(ctx context.Context, a Attempt, now time.Time) (*dec
 
 // reach is decide for a decision that has been begun.
 func (e *Engine) reach(ctx context.Context, d *decision, a Attempt, now time.Time) (*decision, error) {
-	if err := e.store.View(ctx, func(tx Tx) error { return first(e.readFacts(tx, d), d.readRule(tx), d.readTPM(tx, a)) }); err != nil {
+	if err := e.store.View(ctx, func(tx Tx) error {
+		return first(e.readFacts(tx, d), d.readRule(tx), d.readTPM(tx, a), d.readQuarantine(tx))
+	}); err != nil {
 		return d, err
 	}
 	return d, e.judge(d, a, now)

@@ -162,7 +162,7 @@ func (e *Engine) registerAgain(ctx context.Context, r RegisterRequest, csr *x509
 	if r.Renewal || r.ServerKey || !r.Evidence.Connection.recall(d) {
 		return Operation{}, false
 	}
-	if e.judge(d, r.Attempt, now) != nil || d.rebases(now) || csr != nil && d.repeats(csr, now) {
+	if d.isQuarantined() || e.judge(d, r.Attempt, now) != nil || d.rebases(now) || csr != nil && d.repeats(csr, now) {
 		return Operation{}, false
 	}
 	op, err := e.carryOut(ctx, d, r, csr, now)

@@ -62,6 +62,15 @@ func (e *Engine) Orphaned(ctx context.Context) (hubs []HubCount, err error) {
 	return hubs, err
 }
 
+// Held counts the registrations that are held.
+func (e *Engine) Held(ctx context.Context) (n int64, err error) {
+	err = e.store.View(ctx, func(tx Tx) error {
+		n, err = tx.CountHeld()
+		return err
+	})
+	return n, err
+}
+
 // DeleteRegistration removes a registration's record. A hub that lives elsewhere is told to
 // remove the device; on the built-in one it stays (contract §4.4), and a later registration under
 // its name takes it over. The certificates issued to it stay on record, but attest nobody any more.
@@ -91,9 +100,12 @@ func (e *Engine) deleteRegistration(ctx context.Context, actor string, id verify
 	})
 }
 
-// stays refuses to delete the record of a registration that is held.
+// stays refuses to delete the record of a registration that is held, or in quarantine.
 func stays(reg Registration) error {
-	if reg.HeldAt.IsZero() {
+	switch {
+	case !reg.QuarantinedAt.IsZero():
+		return fault.New(fault.Conflict, RuleQuarantined, "the registration is in quarantine, and without its record the device would go where its entry puts it: end that first").About("registration " + reg.ID.String())
+	case reg.HeldAt.IsZero():
 		return nil
 	}
 	return fault.New(fault.Conflict, RuleRegistrationHeld, "the registration is held, and without its record the device would come in again: release it first").About("registration " + reg.ID.String())
@@ -108,6 +120,6 @@ func (w hubWriting) deleteRecord(tx Tx, was Registration, fromHub bool, facts ma
 func (w hubWriting) forget(tx Tx, was Registration, facts map[string]any) error {
 	body := map[string]any{"hub": was.Hub, "deviceId": was.DeviceID, "owner": was.Owner.String()}
 	maps.Copy(body, facts)
-	return first(dropRetained(tx, was, w.at), tx.DeleteTwin(was.ID), tx.DeleteRoll(was.ID), tx.DeleteRegistration(was.ID, was.Version),
+	return first(dropRetained(tx, was, w.at), w.endWithRecord(tx, was), tx.DeleteTwin(was.ID), tx.DeleteRoll(was.ID), tx.DeleteRegistration(was.ID, was.Version),
 		tx.Append(audit.Event{At: w.at, Actor: w.actor, Action: audit.RegistrationDeleted, Subject: "registration:" + was.ID.String(), Body: audit.Body(body)}))
 }

@@ -37,10 +37,10 @@ func initialTwin(raw []byte, now time.Time) *Twin {
 
 func given(part json.RawMessage) bool { return len(part) > 0 && !bytes.Equal(part, []byte("null")) }
 
-// checkTwin refuses what could not become a device's twin: tags and desired must be
+// CheckTwin refuses what could not become a device's twin: tags and desired must be
 // objects, no key may begin with "$" (metadata that C# sends back is dropped by the
 // door) or hold a dot, space or control character, and both have a size.
-func checkTwin(raw []byte) error {
+func CheckTwin(raw []byte) error {
 	if len(raw) == 0 {
 		return nil
 	}

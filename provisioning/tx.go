@@ -107,6 +107,7 @@ type Tx interface {
 	HubCheckTx
 	IncidentTx
 	RetirementTx
+	QuarantineTx
 	CodeTx
 	LineageTx
 	SealedTx
@@ -146,6 +147,8 @@ type Tx interface {
 	Registrations(RegistrationFilter) ([]Registration, error)
 	// CountRegistrations counts all that a filter lists, by hub.
 	CountRegistrations(RegistrationFilter) ([]HubCount, error)
+	// CountHeld counts the registrations that are held.
+	CountHeld() (int64, error)
 	DeleteRegistration(id verify.RegistrationID, version int64) error
 
 	Twin(verify.RegistrationID) (Twin, error)
@@ -217,6 +220,7 @@ type RegistrationFilter struct {
 	Prefix   string
 	Owner    Owner
 	Orphaned bool // without an owner: its entry was deleted
+	Held     bool
 	State    State
 	Hub      string
 }

@@ -197,6 +197,9 @@ type Registration struct {
 	// HeldAt is since when every door refuses the device, and its hub shuts it out, until an
 	// operator releases it; zero: it is not held.
 	HeldAt time.Time
+	// QuarantinedAt is since when the device lives where an operator has it, until that is ended
+	// (Quarantine); zero: it is not in quarantine.
+	QuarantinedAt time.Time
 }
 
 // ChainID names a distinct chain above leaves: the first 8 bytes of its digest,

@@ -47,6 +47,8 @@ type world struct {
 	box        *seal.Box
 	azure      *azure.Driver // trusts no hub but one that was linked
 	tripwires  provisioning.TripwireRule
+
+	quarantineTwin []byte
 }
 
 var loopback = callout.Options{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
@@ -123,7 +125,7 @@ func (w *world) restart() {
 		IDScope: scope, Store: w.db.Provisioning(), Authority: w.authority, Box: w.box, Now: w.now,
 		Log: slog.New(slog.DiscardHandler), Allocator: &w.webhook, LocalWebhooks: true, Ledger: w.db.Log(),
 		Even:       w.even,
-		HubDrivers: drivers, CheckHubsEvery: w.checkEvery, Tripwires: w.tripwires,
+		HubDrivers: drivers, CheckHubsEvery: w.checkEvery, Tripwires: w.tripwires, QuarantineTwin: w.quarantineTwin,
 	})
 }
 

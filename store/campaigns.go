@@ -59,6 +59,9 @@ type campaignSettings struct {
 	IDs           []string             `json:"ids,omitempty"`
 	DeleteRecords bool                 `json:"deleteRecords,omitempty"`
 	FromHub       bool                 `json:"fromHub,omitempty"`
+	WardHub       string               `json:"wardHub,omitempty"` // of a quarantine
+	WardTwin      []byte               `json:"wardTwin,omitempty"`
+	WardWhy       string               `json:"wardWhy,omitempty"`
 	Expect        int                  `json:"expect,omitempty"`
 	Canary        float64              `json:"canary,omitempty"`
 	CanaryDevices int                  `json:"canaryDevices,omitempty"`
@@ -78,6 +81,7 @@ func writeCampaign(c policies.Campaign) (string, error) {
 		Act: c.Act, Everything: c.Select.Everything, Group: c.Select.Group, Enrollment: c.Select.Enrollment, Profile: c.Select.Profile,
 		Hub: c.Select.Hub, Orphaned: c.Select.Orphaned, Issuer: c.Select.Issuer, ExpiresBefore: micros(c.Select.ExpiresBefore), IDs: c.Select.IDs,
 		DeleteRecords: c.DeleteRecords, FromHub: c.FromHub, Expect: c.Expect,
+		WardHub: c.Quarantine.Hub, WardTwin: c.Quarantine.Twin, WardWhy: c.Quarantine.Why,
 		Canary: c.Canary, CanaryDevices: c.CanaryDevices, Waves: c.Waves, Sizes: c.Sizes, WaveAfter: c.WaveAfter,
 		Windows: c.Windows, MaxPerHour: c.MaxPerHour, Jitter: c.Jitter, Patience: c.Patience, MaxErrorRate: c.MaxErrorRate, MinSample: c.MinSample,
 	})
@@ -100,6 +104,7 @@ func readCampaign(r *row, name string) policies.Campaign {
 		DeleteRecords: s.DeleteRecords, FromHub: s.FromHub, Expect: s.Expect, Canary: s.Canary, CanaryDevices: s.CanaryDevices, Waves: s.Waves, Sizes: s.Sizes, WaveAfter: s.WaveAfter,
 		Windows: s.Windows, MaxPerHour: s.MaxPerHour, Jitter: s.Jitter, Patience: s.Patience, MaxErrorRate: s.MaxErrorRate, MinSample: s.MinSample,
 	}
+	c.Quarantine = policies.Quarantining{Hub: s.WardHub, Twin: s.WardTwin, Why: s.WardWhy}
 	if s.ExpiresBefore != 0 {
 		c.Select.ExpiresBefore = time.UnixMicro(s.ExpiresBefore).UTC()
 	}

@@ -61,6 +61,7 @@ var (
 		"SELECT d.digest FROM chain_links l JOIN disallowances d ON d.digest = l.key_hash AND d.lifted_at = 0 WHERE l.chain = ?) found")
 	stepRegistration = statement("UPDATE hub_identities SET since = CASE WHEN generation > applied THEN since ELSE ? END, generation = generation + 1, " +
 		"tries = 0, next_try = 0, problem = '' WHERE registration_id = ?")
+	identitiesOf    = statement("SELECT " + hubIdentityColumns.list("") + " FROM hub_identities WHERE registration_id = ? ORDER BY hub, device")
 	countIdentities = statement("SELECT count(*) FROM hub_identities WHERE registration_id = ?")
 	countLeaving    = statement("SELECT count(*)" + leaving)
 	deleteLeaving   = statement("DELETE" + leaving)
@@ -166,6 +167,10 @@ func (t *tx) StepHubIdentities(id verify.RegistrationID, now time.Time) (int64, 
 
 func (t *tx) CountHubIdentities(id verify.RegistrationID) (int64, error) {
 	return one(t, countIdentities, notFound("count"), (*row).int, id.String())
+}
+
+func (t *tx) HubIdentitiesOf(id verify.RegistrationID) ([]provisioning.HubIdentityRecord, error) {
+	return all(t, identitiesOf, scanHubIdentity, id.String())
 }
 
 func (t *tx) AbandonHubIdentities(hub string) (int64, error) {

@@ -14,7 +14,7 @@ var registrationColumns = cols("t id, t spelled, i owner_kind, t owner_id, t mec
 	"i error_code, t error_message, b payload, i created, i updated, i version, t operation_id, b operation_digest, i operation_at, " +
 	"b primary_ref, i primary_state, i primary_from, i primary_until, i primary_seen, i primary_retire, " +
 	"b secondary_ref, i secondary_state, i secondary_from, i secondary_until, i secondary_seen, i secondary_retire, " +
-	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer, i due_at, i held_at")
+	"t issuer, b serial, b leaf, b leaf_key, i chain, b answer, i due_at, i held_at, i quarantined_at")
 
 var errMoved = fault.New(fault.Conflict, "registration-moved", "The registration was changed by somebody else.")
 
@@ -28,6 +28,7 @@ var (
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
 	moveRegistration = statement("UPDATE registrations SET " + set(registrationColumns, "id") +
 		" WHERE id = ? AND version = ?").missed(errMoved).foreign(errMoved).unique(errDeviceIDTaken)
+	countHeld          = statement("SELECT count(*) FROM registrations WHERE id > '' AND held_at <> 0").apart() // all ids are
 	deleteRegistration = statement("DELETE FROM registrations WHERE id = ? AND version = ?").trust().missed(stale("registration"))
 )
 
@@ -45,7 +46,7 @@ func scanRegistration(r *row) provisioning.Registration {
 	reg.Pair = scanPair(r, scanCell)
 	reg.Certificate = provisioning.CertificateRef{Issuer: ca.IssuerID(r.text()), Serial: ca.Serial(r.hex())}
 	reg.Leaf, reg.LeafKey, reg.Chain = r.hash(), r.hash(), provisioning.ChainID(r.int())
-	reg.Returned, reg.DueAt, reg.HeldAt = r.blob(), r.time(), r.time()
+	reg.Returned, reg.DueAt, reg.HeldAt, reg.QuarantinedAt = r.blob(), r.time(), r.time(), r.time()
 	return reg
 }
 
@@ -80,7 +81,7 @@ func registrationArgs(reg provisioning.Registration) ([]any, error) {
 		reg.Operation.ID, digest(reg.Operation.Digest), micros(reg.Operation.At))
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Primary))...)
 	args = append(args, cellArgs(reg.Pair.Cell(rotation.Secondary))...)
-	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain, orNull(reg.Returned), micros(reg.DueAt), micros(reg.HeldAt)), nil
+	return append(args, string(reg.Certificate.Issuer), octets(serial), digest(reg.Leaf), digest(reg.LeafKey), chain, orNull(reg.Returned), micros(reg.DueAt), micros(reg.HeldAt), micros(reg.QuarantinedAt)), nil
 }
 
 // alias is the device id in lower case where it is not the registration id (INV-P3:
@@ -134,6 +135,8 @@ func (t *tx) CountRegistrations(f provisioning.RegistrationFilter) ([]provisioni
 	return all(t, s, scanHubCount, args...)
 }
 
+func (t *tx) CountHeld() (int64, error) { return one(t, countHeld, notFound("count"), (*row).int) }
+
 // narrowed are a filter's conditions.
 func narrowed(f provisioning.RegistrationFilter) (w where) {
 	w.prefix("id", strings.ToLower(f.Prefix))
@@ -142,6 +145,9 @@ func narrowed(f provisioning.RegistrationFilter) (w where) {
 	}
 	if f.Orphaned {
 		w.add("owner_kind IS NULL AND owner_id IS NULL")
+	}
+	if f.Held {
+		w.add("held_at <> 0") // the condition of the index registrations_held
 	}
 	if f.State != "" {
 		w.add("state = ?", string(f.State))

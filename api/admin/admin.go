@@ -107,6 +107,7 @@ func open(deps Deps) (*door, *gin.Engine) {
 	d.addRegistrations()
 	d.addPending()
 	d.addHolds()
+	d.addQuarantines()
 	d.addTripwires()
 	d.addExplain()
 	d.addCertificates()

@@ -17,10 +17,11 @@ import (
 // CampaignSettings are what an operator says of a campaign.
 type CampaignSettings struct {
 	Name          string            `json:"name" doc:"1 to 64 letters, digits, dots, dashes and underscores. Never used again."`
-	Act           string            `json:"act" enum:"renew,reprovision,retire,delete" doc:"What its devices are told: to get a new certificate, or to register again. Or what is done to them: they are taken out of service (scope security), or their records are deleted (scope enroll); that is planned first, and carried out when the campaign is resumed."`
+	Act           string            `json:"act" enum:"renew,reprovision,retire,delete,quarantine" doc:"What its devices are told: to get a new certificate, or to register again. Or what is done to them: they are taken out of service or quarantined (scope security), or their records are deleted (scope enroll); that is planned first, and carried out when the campaign is resumed."`
 	Select        campaignSelection `json:"select" doc:"Which devices: those that every part fits."`
 	DeleteRecords bool              `json:"deleteRecords,omitempty" doc:"Of retire: delete the registrations, too."`
 	FromHub       bool              `json:"fromHub,omitempty" doc:"Of delete: remove the devices from the built-in hub, too. Hubs that live elsewhere are told to remove them anyway."`
+	Quarantine    *QuarantineOrder  `json:"quarantine,omitempty" doc:"Of quarantine: where the devices are kept, and why."`
 	ExpectDevices int               `json:"expectDevices,omitempty" doc:"Pause before anybody is told when more devices were found."`
 	Canary        float64           `json:"canary,omitempty" doc:"The share of all devices in the first wave, at most 0.5."`
 	CanaryDevices int               `json:"canaryDevices,omitempty" doc:"Or their number."`
@@ -80,8 +81,8 @@ type Funnel struct {
 	Due     int64 `json:"due"`
 	Told    int64 `json:"told"`
 	Staged  int64 `json:"staged" doc:"Have the new certificate."`
-	Seen    int64 `json:"seen" doc:"Use it, or have registered again."`
-	Retired int64 `json:"retired" doc:"Their old one has left its slot."`
+	Seen    int64 `json:"seen" doc:"Use it, or have registered again; of quarantine: it is done."`
+	Retired int64 `json:"retired" doc:"Their old one has left its slot; of retire and delete: it is done."`
 	Failed  int64 `json:"failed"`
 	Gone    int64 `json:"gone" doc:"Their registration was deleted."`
 }
@@ -105,7 +106,7 @@ type campaignDevice struct {
 	Certificate    string     `json:"certificate,omitempty" doc:"SHA-256 of the one it had when the campaign began."`
 	ToldAt         *time.Time `json:"toldAt,omitempty"`
 	Updated        *time.Time `json:"lastUpdatedDateTimeUtc" doc:"When its state changed last."`
-	Plan           *Ending    `json:"plan,omitempty" doc:"Of retire and delete: what was planned when it was gathered."`
+	Plan           *Ending    `json:"plan,omitempty" doc:"Of retire, delete and quarantine: what was planned when it was gathered."`
 }
 
 type campaignPreview struct {
@@ -159,6 +160,9 @@ func (s CampaignSettings) policy() (c policies.Campaign, err error) {
 			Hub: s.Select.Hub, Orphaned: s.Select.Orphaned, Issuer: s.Select.Issuer, IDs: s.Select.IDs,
 		},
 	}
+	if q := s.Quarantine; q != nil {
+		c.Quarantine = policies.Quarantining{Hub: q.Hub, Twin: q.InitialTwin, Why: q.Why}
+	}
 	if s.Select.ExpiresBefore != nil {
 		c.Select.ExpiresBefore = s.Select.ExpiresBefore.UTC()
 	}
@@ -189,6 +193,9 @@ func campaignOf(c provisioning.Campaign) (campaign, error) {
 		},
 		State: string(c.State), Reason: c.Reason, Devices: c.Devices, Wave: c.Wave,
 		Created: instant(c.Created), By: c.CreatedBy, Updated: instant(c.Updated), Etag: etag(c.Version),
+	}
+	if q := c.Quarantine; q.Hub != "" {
+		out.Quarantine = &QuarantineOrder{Hub: q.Hub, InitialTwin: q.Twin, Why: q.Why}
 	}
 	if c.Jitter > 0 {
 		out.Jitter = formatDuration(c.Jitter)
@@ -342,7 +349,7 @@ func (d *door) resumeCampaign(ctx context.Context, in *campaignAct) (*found[camp
 // mayEnd asks for the scope of what a campaign ends.
 func (d *door) mayEnd(ctx context.Context, act policies.CampaignAct, request string) error {
 	switch act {
-	case policies.ActRetire:
+	case policies.ActRetire, policies.ActQuarantine:
 		return d.needs(ctx, policies.ScopeSecurity, request)
 	case policies.ActDelete:
 		return d.needs(ctx, policies.ScopeEnroll, request)

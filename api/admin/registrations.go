@@ -46,6 +46,7 @@ type registration struct {
 	Certificate *certificateRef `json:"certificate,omitempty" doc:"The last one issued to the device."`
 	Pair        []cell          `json:"pair" nullable:"false" doc:"The slots in use of the device's issued certificates."`
 	HeldAt      *time.Time      `json:"heldAt,omitempty" doc:"Since when the device is refused everywhere, until it is released; absent: it is not held."`
+	Quarantined *time.Time      `json:"quarantinedAt,omitempty" doc:"Since when the device lives where an operator has it, until that is ended; absent: it is not in quarantine."`
 	DueAt       *time.Time      `json:"dueAt,omitempty" doc:"When the planner looks at the pair next; absent: never."`
 	Roll        *rollState      `json:"roll,omitempty" doc:"What the planner did about the certificate in use; in GET of one."`
 	Renewal     *renewalWindow  `json:"renewal,omitempty" doc:"When the device is advised to ask for its next certificate; in GET of one."`
@@ -105,7 +106,7 @@ type twinProperties struct {
 func registrationOf(r provisioning.Registration) (registration, error) {
 	out := registration{
 		RegistrationState: stateOf(r),
-		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair), DueAt: instant(r.DueAt), HeldAt: instant(r.HeldAt),
+		Owner:             ownerOf(r.Owner), Mechanism: string(r.Mechanism), Pair: cellsOf(r.Pair), DueAt: instant(r.DueAt), HeldAt: instant(r.HeldAt), Quarantined: instant(r.QuarantinedAt),
 	}
 	if !r.Leaf.IsZero() {
 		out.AttestedBy = r.Leaf.String()
@@ -148,6 +149,7 @@ type registrationList struct {
 	Hub      string `query:"hub" maxLength:"253" doc:"Devices on this hub."`
 	Group    string `query:"group" maxLength:"128" doc:"Devices that this group admitted."`
 	Orphaned bool   `query:"orphaned" doc:"Without an owner: the entry that admitted the device was deleted."`
+	Held     bool   `query:"held" doc:"Refused everywhere until they are released."`
 }
 
 type registrationDelete struct {
@@ -164,7 +166,7 @@ func (d *door) addRegistrations() {
 }
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
-	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned}
+	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned, Held: in.Held}
 	after, err := in.after(d.Engine, "registrations")
 	if err != nil {
 		return nil, err

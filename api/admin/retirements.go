@@ -15,7 +15,7 @@ type Ending struct {
 	Enrollment   string   `json:"enrollment,omitempty" enum:"disabled,was-disabled,exception" doc:"What becomes of the device's own: exception, there was none and a disabled one is made, so that no group admits it. Absent when records are deleted."`
 	Hub          string   `json:"hub,omitempty" doc:"That the device is on, and removed from."`
 	Certificates int64    `json:"certificates" doc:"Of ours that are revoked, as cessationOfOperation."`
-	StaysOpen    []string `json:"staysOpen" nullable:"false" enum:"outside-certificate,hub-device-kept,may-register-again" doc:"outside-certificate: the device has one that is not ours to revoke; hub-device-kept: the built-in hub has a device of this name; may-register-again: an entry admits it."`
+	StaysOpen    []string `json:"staysOpen" nullable:"false" enum:"outside-certificate,hub-device-kept,may-register-again,comes-when-it-registers" doc:"comes-when-it-registers: of a quarantine, the device is refused or on no hub now; outside-certificate: the device has one that is not ours to revoke; hub-device-kept: the built-in hub has a device of this name; may-register-again: an entry admits it."`
 }
 
 func endingOf(p provisioning.RetirePlan) Ending {

@@ -200,14 +200,11 @@ func (e entrySettings) body() (map[string]any, error) {
 		body["reprovisionPolicy"] = map[string]any{"updateHubAssignment": e.Reprovision != "never", "migrateDeviceData": e.Reprovision == "migrate"}
 	}
 	if e.Twin != "" {
-		raw, err := os.ReadFile(e.Twin)
+		twin, err := readTwin(e.Twin)
 		if err != nil {
 			return nil, err
 		}
-		if !json.Valid(raw) {
-			return nil, fault.New(fault.Malformed, "json", "%s is not JSON", e.Twin)
-		}
-		body["initialTwin"] = json.RawMessage(raw)
+		body["initialTwin"] = twin
 	}
 	return body, nil
 }

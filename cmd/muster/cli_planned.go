@@ -83,8 +83,8 @@ func (p planning) show(ctx context.Context, w io.Writer, api *client, name strin
 		return "", err
 	}
 	var c struct {
-		Reason   string
-		Failures map[string]int64
+		Act, Reason string
+		Failures    map[string]int64
 	}
 	var plan struct{ Items []plannedRow }
 	rows, err := api.do(ctx, call{method: http.MethodGet, at: []string{"campaigns", name, "plan"}})
@@ -99,7 +99,7 @@ func (p planning) show(ctx context.Context, w io.Writer, api *client, name strin
 	}
 	var lines [][]string
 	for _, row := range plan.Items {
-		lines = append(lines, row.line())
+		lines = append(lines, row.of(c.Act))
 	}
 	for _, why := range slices.Sorted(maps.Keys(c.Failures)) {
 		lines = append(lines, []string{plural(c.Failures[why], "device"), "left out: " + printable(why)})

@@ -24,7 +24,7 @@ var registrationTable = table{
 	{"CERTIFICATE", "certificate.serial", false}, {"UPDATED", "lastUpdatedDateTimeUtc", false},
 	{"SUBSTATUS", "substatus", true}, {"BY", "mechanism", true}, {"ATTESTED BY", "attestedBy", true}, {"ERROR", "errorMessage", true}, {"ETAG", "etag", true},
 	{"RENEWS FROM", "renewal.from", true}, {"RENEWS BY", "renewal.by", true},
-	{"HELD", "heldAt", true}, {"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
+	{"HELD", "heldAt", true}, {"QUARANTINED", "quarantinedAt", true}, {"DUE", "dueAt", true}, {"TOLD", "roll.toldAt", true}, {"STUCK", "roll.stuck", true},
 }
 
 type regListCmd struct {
@@ -34,11 +34,12 @@ type regListCmd struct {
 	Hub      string `help:"On this hub."`
 	Group    string `help:"Admitted by this group."`
 	Orphaned bool   `help:"Without an owner: the entry that admitted the device was deleted."`
+	Held     bool   `help:"Refused everywhere until they are released."`
 }
 
 // Run lists registrations.
 func (c *regListCmd) Run(ctx context.Context, s streams, api *client) error {
-	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group, "orphaned", flagged(c.Orphaned)))
+	return c.print(ctx, api, s, registrationTable, "registrations", filters("q", c.Q, "status", c.Status, "hub", c.Hub, "group", c.Group, "orphaned", flagged(c.Orphaned), "held", flagged(c.Held)))
 }
 
 func getRegistration(ctx context.Context, api *client, id string) (answer, error) {

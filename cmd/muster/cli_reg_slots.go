@@ -13,7 +13,7 @@ func printSlots(w io.Writer, registration json.RawMessage) error {
 		Pair []struct{ Slot, State, Thumbprint, NotAfter, SeenAt, RetireAt string }
 		Roll struct{ ToldAt, Stuck, Since string }
 
-		HeldAt string
+		HeldAt, QuarantinedAt string
 	}
 	if err := json.Unmarshal(registration, &r); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -31,6 +31,9 @@ func printSlots(w io.Writer, registration json.RawMessage) error {
 	}
 	if r.HeldAt != "" {
 		rows = append(rows, []string{"held", "since " + r.HeldAt, "until released"})
+	}
+	if r.QuarantinedAt != "" {
+		rows = append(rows, []string{"in quarantine", "since " + r.QuarantinedAt, "until ended"})
 	}
 	if r.Roll.ToldAt != "" {
 		rows = append(rows, []string{"told to renew", r.Roll.ToldAt})

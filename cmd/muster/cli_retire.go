@@ -131,6 +131,18 @@ type plannedRow struct {
 	StaysOpen             []string
 }
 
+// of says what a campaign does.
+func (r plannedRow) of(act string) []string {
+	if act != "quarantine" {
+		return r.line()
+	}
+	moves := "move at once"
+	if len(r.StaysOpen) > 0 {
+		moves = "come when they register"
+	}
+	return []string{plural(r.Devices, "device"), "on " + printable(cmp.Or(r.Hub, "no hub")), moves}
+}
+
 // line says it in words.
 func (r plannedRow) line() []string {
 	does := map[string]string{

@@ -44,7 +44,9 @@ type config struct {
 	Rotation        rotationConfig `yaml:"rotation,omitempty"`
 	Hubs            hubsConfig     `yaml:"hubs,omitempty"`
 	Tripwires       tripwireConfig `yaml:"tripwires,omitempty"`
-	LogLevel        string         `yaml:"logLevel"`
+
+	Quarantine quarantineConfig `yaml:"quarantine,omitempty"`
+	LogLevel   string           `yaml:"logLevel"`
 	// KeyBlockList is a file of keys that get no certificate.
 	KeyBlockList string   `yaml:"keyBlockList"`
 	CT           ctConfig `yaml:"ct,omitempty"`

@@ -146,6 +146,10 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 	if err := h.openMosquitto(webhooks); err != nil {
 		return err
 	}
+	twin, err := h.config.Quarantine.initialTwin()
+	if err != nil {
+		return err
+	}
 	h.engine = provisioning.New(provisioning.Config{
 		IDScope: h.idScope, Store: h.db.Provisioning(), Authority: h.authority, Box: box,
 		Now: time.Now, Log: log, Observe: observe,
@@ -157,6 +161,7 @@ func (h *house) open(ctx context.Context, box *seal.Box, passphrase []byte, log 
 		}, ObserveHub: h.hubTold.observe,
 		CheckHubsEvery: h.config.Hubs.checkEvery(),
 		Tripwires:      h.config.Tripwires.rule(), ObserveTrip: h.trips.observe,
+		QuarantineTwin: twin,
 	})
 	return nil
 }

@@ -43,6 +43,7 @@ type cli struct {
 	Disallow     disallowCmd     `cmd:"" help:"Shut out what is compromised, everywhere: a certificate, a key, or a CA and all below it."`
 	Drill        drillCmd        `cmd:"" help:"Try a disallowance on a copy of the database, and say what it did; on the host itself."`
 	Retire       retireCmd       `cmd:"" help:"Take devices out of service: shut out, certificates revoked, off their hubs."`
+	Quarantine   quarantineCmd   `cmd:"" help:"Keep devices on a hub of your choosing, with a twin of their own, until that is ended."`
 	Tripwire     tripwireCmd     `cmd:"" help:"Devices that look like two: an old certificate, a shared key, two chains."`
 	Hub          hubCmd          `cmd:"" help:"Linked hubs."`
 	Subscription subscriptionCmd `cmd:"" help:"Who is told of what is written into the ledger."`

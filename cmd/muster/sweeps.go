@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -55,7 +56,8 @@ var sweeps = []sweep{
 		return h.engine.SweepKeysInUse(ctx, h.db.ProvisioningJobs())
 	}},
 	{"hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
-		return h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
+		more, err := h.engine.SweepHubs(ctx, h.db.ProvisioningJobs())
+		return more, errors.Join(err, h.engine.SweepQuarantines(ctx, h.db.ProvisioningJobs()))
 	}},
 	{"failed-hubs", 2 * time.Second, func(ctx context.Context, h *house) (bool, error) {
 		return h.engine.SweepFailedHubs(ctx, h.db.ProvisioningJobs())

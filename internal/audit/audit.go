@@ -22,6 +22,8 @@ const (
 	DeviceRetired       Action = "registration.retired" // its device was taken out of service
 	RegistrationHeld    Action = "registration.held"    // refused until it is released
 	RegistrationFreed   Action = "registration.released"
+	Quarantined         Action = "registration.quarantined" // its device lives on a hub of an operator's choosing
+	QuarantineEnded     Action = "registration.quarantine-ended"
 	Tripped             Action = "tripwire.tripped" // what looks like a device that is two
 	AnchorUploaded      Action = "anchor.uploaded"
 	AnchorCodeMade      Action = "anchor.code-made"

@@ -48,7 +48,7 @@ func emptied(t *testing.T) storetest.Open {
 	empty := "BEGIN; SET LOCAL session_replication_role = replica; "
 	for table := range strings.FieldsSeq("meta issuers crl_shards certificates ledger crls ocsp_responders issuer_requests cross_certificates intents " +
 		"trust_anchors entries entry_credentials enrollment_codes chains profile_versions recent_requests " +
-		"chain_links registrations twins hubs hub_devices hub_links hub_identities hub_checks hub_drifts hub_entries profiles disallowances incidents incident_devices retirements tripwires seen_keys tokens " +
+		"chain_links registrations twins hubs hub_devices hub_links hub_identities hub_checks hub_drifts hub_entries profiles disallowances incidents incident_devices retirements quarantines tripwires seen_keys tokens " +
 		"rolls retained_csrs rotation_plans campaign_devices campaigns subscriptions tpm_challenges tpm_devices endorsement_keys") {
 		empty += "DELETE FROM " + table + "; "
 	}

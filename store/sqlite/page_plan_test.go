@@ -43,6 +43,14 @@ func TestPagesAreFoundByTheirKey(t *testing.T) {
 			_, err := tx.CountRegistrations(provisioning.RegistrationFilter{Orphaned: true})
 			return err
 		}, "SEARCH registrations USING INDEX registrations_owner (owner_kind=? AND owner_id=?)"},
+		"registrations that are held": {func(tx provisioning.Tx) error {
+			_, err := tx.Registrations(provisioning.RegistrationFilter{Held: true, After: after, Limit: 100})
+			return err
+		}, "SEARCH registrations USING INDEX registrations_held (id>?)"},
+		"how many are held": {func(tx provisioning.Tx) error {
+			_, err := tx.CountHeld()
+			return err
+		}, "SEARCH registrations USING INDEX registrations_held (id>?)"},
 		"registrations that are due": {func(tx provisioning.Tx) error {
 			_, err := tx.NextRegistrations(now, 100)
 			return err

@@ -125,6 +125,7 @@ CREATE TABLE hub_drifts (
 
 -- A held registration is refused until it is released; 0: it is not held.
 ALTER TABLE registrations ADD COLUMN held_at BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX registrations_held ON registrations (id) WHERE held_at <> 0;
 
 -- What looks like a device that is two. One row for a registration, kind and period of time: what is
 -- seen again in it is counted.
@@ -149,4 +150,25 @@ CREATE TABLE seen_keys (
   key_hash        BYTEA PRIMARY KEY CHECK (octet_length(key_hash) = 32),
   registration_id TEXT COLLATE "C" NOT NULL
 );
+
+-- A registration in quarantine lives where its operator has it, until that is ended; 0: it is not.
+ALTER TABLE registrations ADD COLUMN quarantined_at BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE quarantines (
+  registration_id TEXT COLLATE "C" PRIMARY KEY,
+  spelled         TEXT COLLATE "C" NOT NULL,
+  hub             TEXT COLLATE "C" NOT NULL,
+  twin            BYTEA, -- JSON; NULL: an empty one
+  from_hub        TEXT COLLATE "C" NOT NULL, -- that it was taken off; '': none
+  from_device     TEXT COLLATE "C" NOT NULL,
+  shut            TEXT COLLATE "C" NOT NULL, -- what refused it anyway
+  why             TEXT COLLATE "C" NOT NULL,
+  actor           TEXT COLLATE "C" NOT NULL,
+  campaign        TEXT COLLATE "C" NOT NULL, -- '': none
+  started         BIGINT NOT NULL,
+  ended_by        TEXT COLLATE "C" NOT NULL,
+  ended           BIGINT NOT NULL, -- 0: it stands
+  confirmed       BIGINT NOT NULL -- by all hubs, that it began or ended; 0: not yet
+);
+CREATE INDEX quarantines_hub ON quarantines (hub) WHERE ended = 0;
+CREATE INDEX quarantines_pending ON quarantines (registration_id) WHERE confirmed = 0;
 -- +goose StatementEnd

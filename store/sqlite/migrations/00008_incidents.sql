@@ -125,6 +125,7 @@ CREATE TABLE hub_drifts (
 
 -- A held registration is refused until it is released; 0: it is not held.
 ALTER TABLE registrations ADD COLUMN held_at INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX registrations_held ON registrations (id) WHERE held_at <> 0;
 
 -- What looks like a device that is two. One row for a registration, kind and period of time: what is
 -- seen again in it is counted.
@@ -149,4 +150,25 @@ CREATE TABLE seen_keys (
   key_hash        BLOB PRIMARY KEY CHECK (length(key_hash) = 32),
   registration_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- A registration in quarantine lives where its operator has it, until that is ended; 0: it is not.
+ALTER TABLE registrations ADD COLUMN quarantined_at INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE quarantines (
+  registration_id TEXT PRIMARY KEY,
+  spelled         TEXT NOT NULL,
+  hub             TEXT NOT NULL,
+  twin            BLOB, -- JSON; NULL: an empty one
+  from_hub        TEXT NOT NULL, -- that it was taken off; '': none
+  from_device     TEXT NOT NULL,
+  shut            TEXT NOT NULL, -- what refused it anyway
+  why             TEXT NOT NULL,
+  actor           TEXT NOT NULL,
+  campaign        TEXT NOT NULL, -- '': none
+  started         INTEGER NOT NULL,
+  ended_by        TEXT NOT NULL,
+  ended           INTEGER NOT NULL, -- 0: it stands
+  confirmed       INTEGER NOT NULL -- by all hubs, that it began or ended; 0: not yet
+) STRICT, WITHOUT ROWID;
+CREATE INDEX quarantines_hub ON quarantines (hub) WHERE ended = 0;
+CREATE INDEX quarantines_pending ON quarantines (registration_id) WHERE confirmed = 0;
 -- +goose StatementEnd
