@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -60,5 +61,5 @@ func TestLineage(t *testing.T) {
 	w.get("/certificates/nonsense/lineage").want(http.StatusBadRequest)
 	w.get("/lineage/nonsense").want(http.StatusBadRequest)
 	w.get("/lineage/" + print + "?cursor=nonsense").want(http.StatusBadRequest)
-	w.get("/lineage/"+"00"+print[2:]).want(http.StatusNotFound, "certificate-unknown")
+	w.get("/lineage/"+strings.Repeat("00", 32)).want(http.StatusNotFound, "certificate-unknown")
 }

@@ -40,27 +40,20 @@ func fill(ctx context.Context, tx *sql.Tx, rows func(each func(table string, col
 	if err := empty(ctx, tx); err != nil {
 		return err
 	}
-	var into *sql.Stmt
-	last := ""
-	err := rows(func(table string, columns []string, values []any) (err error) {
-		if table != last {
-			places := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
-			if into, err = tx.PrepareContext(ctx, "INSERT INTO "+quoted(table)+" ("+quoted(columns...)+") VALUES ("+places+")"); err != nil {
-				return err
-			}
-			last = table
-		}
-		_, err = into.ExecContext(ctx, values...)
+	err := rows(func(table string, columns []string, values []any) error {
+		places := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+quoted(table)+" ("+quoted(columns...)+") VALUES ("+places+")", values...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	broken := tx.QueryRowContext(ctx, `SELECT "table" FROM pragma_foreign_key_check LIMIT 1`).Scan(&last)
-	if broken == nil {
-		return fmt.Errorf("a row of %s names another that is not there", last)
-	} else if !errors.Is(broken, sql.ErrNoRows) {
-		return broken
+	var table string
+	switch err := tx.QueryRowContext(ctx, `SELECT "table" FROM pragma_foreign_key_check LIMIT 1`).Scan(&table); {
+	case err == nil:
+		return fmt.Errorf("a row of %s names another that is not there", table)
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
 	}
 	return nil
 }
