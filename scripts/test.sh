@@ -54,6 +54,7 @@ step "vet what tags add" go vet -tags "stepca vault google" ./cmd/muster
 step lint lint
 step "generated files" scripts/check-generated.sh ${GENERATED:-}
 step tests tests
+step "keys in a TPM" go test -tags tpmkms ./ca/keys -run InATPM
 step fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-60}"
 
 if [ ${#failed[@]} -gt 0 ]; then
