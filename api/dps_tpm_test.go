@@ -103,6 +103,7 @@ func TestATPMThatIsNotAdmittedIsToldNothing(t *testing.T) {
 		out[at] ^= bit
 		return out
 	}
+	refused := map[string]int64{} // how often, as explain counts
 	for name, c := range map[string]struct {
 		id, body string
 		code     int
@@ -132,6 +133,11 @@ func TestATPMThatIsNotAdmittedIsToldNothing(t *testing.T) {
 			if body.ErrorCode != c.code || strings.Contains(got.body, "authenticationKey") {
 				t.Errorf("answer %s", got.body)
 			}
+			x, err := w.engine.Explain(t.Context(), must(verify.ParseRegistrationID(c.id)), nil)
+			if err != nil || x.LastRefusal == nil || x.LastRefusal.Rule == "" || len(x.LastRefusal.Trace) == 0 || x.LastRefusal.Count <= refused[c.id] {
+				t.Fatalf("explain remembers %+v, %v", x.LastRefusal, err)
+			}
+			refused[c.id] = x.LastRefusal.Count
 		})
 	}
 }

@@ -115,6 +115,13 @@ func (e *Engine) denied(a Attempt, d *decision, err error, now time.Time) {
 	e.refusals.add(e.log, a, d.trace, err, now)
 }
 
+// Misread remembers for explain what a door could not read: the request decided nothing.
+func (e *Engine) Misread(a Attempt, err error) {
+	var t Trace
+	_ = t.refused("", err)
+	e.refusals.add(e.log, a, t, err, e.now())
+}
+
 // fallBack is for how long after the first use of its successor a device may still show an old
 // certificate: the answer to that use may have been lost.
 const fallBack = 10 * time.Minute

@@ -51,6 +51,12 @@ func (k Call) Attest(ctx context.Context, a provisioning.Attempt) error {
 	return k.engine.Attest(ctx, a)
 }
 
+// Misread has explain remember a request that could not be read, and answers the error.
+func (k Call) Misread(a provisioning.Attempt, err error) error {
+	k.engine.Misread(a, err)
+	return err
+}
+
 // Register asks to be provisioned (§2.1). It is answered 202 also when it is finished: C#'s
 // client throws on any other code.
 func (k Call) Register(ctx context.Context, a provisioning.Attempt, r Request) (Answer, error) {

@@ -55,7 +55,7 @@ func (h *handler) register(c *gin.Context) error {
 	}
 	asked, err := k.readRegister(text)
 	if err != nil {
-		return err
+		return k.Misread(k.Attempt(doorName, wire.Address(c.Request), provisioning.Evidence{}), err)
 	}
 	attempt, err := k.attempt(c.Request)
 	if err != nil {

@@ -77,7 +77,7 @@ func (s *session) register(ctx context.Context, payload []byte) (dps.Answer, err
 	if len(bytes.TrimSpace(payload)) > 0 {
 		var err error
 		if r, err = s.call.ReadRegister(payload); err != nil {
-			return dps.Answer{}, err
+			return dps.Answer{}, s.call.Misread(s.attempt, err)
 		}
 	}
 	a, err := s.call.Register(ctx, s.attempt, r)
