@@ -287,21 +287,16 @@ func (e *Engine) carryOutDisallowance(tx Tx, p DisallowPreview, i *Incident) err
 			return err
 		}
 	}
-	var bearer Registration // of what was revoked
-	if len(p.fall) > 0 {
-		reg, err := tx.Registration(p.fall[0].RegistrationID)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return err
-		}
-		if err == nil {
-			bearer, i.Devices = reg, 1
-		}
+	bearers, err := p.bearers(tx)
+	if err != nil {
+		return err
 	}
+	i.Devices = int64(len(bearers))
 	if err := tx.InsertIncident(*i); err != nil {
 		return err
 	}
-	if i.Devices > 0 {
-		if err := receive(tx, i.ID, bearer, i.Created); err != nil {
+	for _, reg := range bearers {
+		if err := receive(tx, i.ID, reg, i.Created); err != nil {
 			return err
 		}
 	}
@@ -318,15 +313,48 @@ func (e *Engine) carryOutDisallowance(tx Tx, p DisallowPreview, i *Incident) err
 	return tx.Append(i.event(audit.Disallowed, i.Actor, i.Created))
 }
 
-// fallen are certificates of ours that are revoked in the act itself: the one that is meant and,
-// of its device, those with its key if that is meant, and those that it led to since it was
-// stolen, whatever the device came with later (scenarios I13).
+// bearers are the devices of what is revoked in the act itself, as they are after it.
+func (p DisallowPreview) bearers(tx Tx) (list []Registration, err error) {
+	seen := map[verify.RegistrationID]bool{{}: true}
+	for _, x := range p.fall {
+		if seen[x.RegistrationID] {
+			continue
+		}
+		seen[x.RegistrationID] = true
+		reg, err := tx.Registration(x.RegistrationID)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, reg)
+	}
+	return list, nil
+}
+
+// fallen are certificates of ours that are revoked in the act itself: the one that is meant; those
+// with its key if that is meant, whosoever they are; and of its device those that it led to since it was stolen, whatever the device came with later (scenarios I13).
 func (c compromise) fallen(tx Tx, ours *ca.Certificate, since, now time.Time) (list []ca.Certificate, err error) {
 	if ours != nil && ours.RevokedAt.IsZero() {
 		list = append(list, *ours)
 	}
+	if c.link.Cert.IsCA {
+		return list, nil
+	}
+	if c.scope == DisallowKey {
+		same, err := tx.GoodWithKey(c.link.KeyHash, now)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range same {
+			if x.Thumbprint != c.link.Thumbprint {
+				list = append(list, x)
+			}
+		}
+	}
 	id, err := verify.ParseRegistrationID(c.link.Cert.Subject.CommonName)
-	if c.link.Cert.IsCA || err != nil {
+	if err != nil {
 		return list, nil
 	}
 	led := map[verify.Thumbprint]bool{}
@@ -341,7 +369,8 @@ func (c compromise) fallen(tx Tx, ours *ca.Certificate, since, now time.Time) (l
 	}
 	good, err := tx.GoodCertificates(id, now)
 	for _, x := range good {
-		if x.Thumbprint != c.link.Thumbprint && (c.scope == DisallowKey && x.KeyHash == c.link.KeyHash || led[x.Thumbprint]) {
+		listed := x.Thumbprint == c.link.Thumbprint || c.scope == DisallowKey && x.KeyHash == c.link.KeyHash
+		if led[x.Thumbprint] && !listed {
 			list = append(list, x)
 		}
 	}

@@ -104,9 +104,10 @@ type IncidentTx interface {
 	// an entry, an anchor, a chain that a device came with, or an earlier incident.
 	KnownCertificate(verify.Thumbprint) ([]byte, error)
 	// WithKey lists the DER of other certificates with the key of one: links of chains that devices
-	// came with, and certificates of ours of devices that use or used the key or have its name. It
-	// reads all registrations.
+	// came with, and certificates of ours.
 	WithKey(of verify.Link, limit int) ([][]byte, error)
+	// GoodWithKey lists certificates of ours with a key that are not revoked and end after now.
+	GoodWithKey(key verify.KeyHash, now time.Time) ([]ca.Certificate, error)
 	// AttestingWith lists registrations that attest with a key, by id: their ids and leaves. It
 	// reads all of them.
 	AttestingWith(key verify.KeyHash, limit int) ([]Registration, error)

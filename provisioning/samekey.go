@@ -24,8 +24,7 @@ type SameKey struct {
 const maxSameKey = 100
 
 // sameKey lists the other certificates with the key: those that devices attest with, those that we
-// issued to such devices or to that of the certificate's name, links of chains that devices came
-// with, and what anchors and entries hold under its name.
+// issued, links of chains that devices came with, and what anchors and entries hold under its name.
 func (c compromise) sameKey(tx Tx) (list []SameKey, err error) {
 	ders, err := tx.WithKey(c.link, maxSameKey)
 	if err != nil {

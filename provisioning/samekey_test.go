@@ -1,6 +1,7 @@
 package provisioning_test
 
 import (
+	"crypto"
 	"crypto/x509"
 	"slices"
 	"testing"
@@ -26,6 +27,45 @@ func (w *world) showsWith(cert *x509.Certificate, scope provisioning.DisallowSco
 	if len(got) != len(others) {
 		w.t.Errorf("scope %s: %d are shown, want %d", scope, len(got), len(others))
 	}
+}
+
+// A key that was stolen from one device was certified for another, which proves itself with something clean.
+func TestAKeyIsRevokedWhereverItWasCertified(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database store.Engine) {
+		w := newWorldOn(t, database, newBox(t))
+		hub := w.linked(elsewhere)
+		f := testkit.Chain(t, "root > mid > d1; mid > d2; mid > d3")
+		w.anchor(f.Get("root"), true)
+		w.group("g", f.Get("mid"), livingOn(elsewhere))
+		stolen := testkit.NewKey(t, "p256")
+		leaves := map[string]*x509.Certificate{}
+		for name, key := range map[string]crypto.Signer{"d1": stolen, "d2": stolen, "d3": testkit.NewKey(t, "p256")} {
+			leaf, err := w.enrollKey(w.presenting(name, f.Get(name).Chain()...), key)
+			w.must(err)
+			leaves[name] = leaf
+		}
+		w.sweepHubs()
+		i := w.disallow(provisioning.DisallowRequest{Certificate: leaves["d1"].Raw, Scope: provisioning.DisallowKey})
+		if i.Revoked != 2 || i.Devices != 2 {
+			t.Errorf("%d revoked, %d devices", i.Revoked, i.Devices)
+		}
+		for name, leaf := range leaves {
+			_, err := w.register(w.presenting(name, leaf))
+			if good := name == "d3"; good != (err == nil) {
+				t.Errorf("%s comes in with Muster's certificate: %v", name, err)
+			}
+		}
+		w.settles()
+		w.isDone(i.ID)
+		for name, leaf := range leaves {
+			d, _ := hub.Device(name)
+			if good := name == "d3"; good != slices.Contains(d.Thumbprints[:], hexOf(leaf.Raw)[0]) {
+				t.Errorf("%s is let in by its hub: %t", name, !good)
+			}
+		}
+		w.enrolled(w.presenting("d2", f.Get("d2").Chain()...)) // what it proves itself with is clean
+	})
 }
 
 func TestAPreviewShowsWhatElseHasItsKey(t *testing.T) {

@@ -24,6 +24,9 @@ var errIncidentMoved = fault.New(fault.Conflict, "incident-moved", "The disallow
 // signedHere says of a certificate c that one of some issuers of ours signed it: their ids in one text.
 const signedHere = "CAST(? AS TEXT) LIKE '%' || c.issuer || '%'"
 
+// ofKey are certificates of ours with a key: its first eight octets, and all of it.
+const ofKey = "substr(key_hash, 1, 8) = ? AND key_hash = ?"
+
 // exactly is what registrations are found by: two digests, a thumbprint and a key, that a leaf or
 // a link of the outside chain has, or a certificate of ours in the pair. None but chains are indexed: an
 // index would be paid by every registration. restsOn finds those, too, that have the name of
@@ -41,10 +44,9 @@ var (
 		" UNION ALL SELECT der FROM chain_links WHERE thumbprint = ?" +
 		" UNION ALL SELECT certificate FROM disallowances WHERE digest = ? AND lifted_at = 0 AND certificate IS NOT NULL" +
 		" UNION ALL SELECT der FROM certificates WHERE thumb8 = ? AND thumbprint = ?")
-	withKey = statement("SELECT der FROM chain_links WHERE key_hash = ? AND thumbprint <> ? UNION SELECT c.der FROM certificates c " +
-		"WHERE c.key_hash = ? AND c.thumbprint <> ? AND c.registration_id IN (SELECT id FROM registrations WHERE leaf_key = ? " +
-		"UNION ALL SELECT registration_id FROM seen_keys WHERE key_hash = ? UNION ALL SELECT registration_id FROM key_holders WHERE key_hash = ? " +
-		"UNION ALL SELECT id FROM registrations WHERE id = ?) LIMIT ?")
+	// Both by the index certificates_key.
+	withKey       = statement("SELECT der FROM chain_links WHERE key_hash = ? AND thumbprint <> ? UNION SELECT der FROM certificates WHERE " + ofKey + " AND thumbprint <> ? LIMIT ?")
+	goodWithKey   = statement("SELECT " + certificateColumns.list("") + " FROM certificates WHERE " + ofKey + " AND revoked_at = 0 AND not_after > ? ORDER BY position")
 	attestingWith = statement("SELECT id, leaf FROM registrations WHERE leaf_key = ? ORDER BY id LIMIT ?")
 	heldCAsNamed  = statement("SELECT certificate FROM trust_anchors WHERE subject_hash = ?" +
 		" UNION SELECT certificate FROM entry_credentials WHERE subject_hash = ? AND certificate IS NOT NULL")
@@ -133,7 +135,11 @@ func (t *tx) KnownCertificate(x verify.Thumbprint) ([]byte, error) {
 
 func (t *tx) WithKey(of verify.Link, limit int) ([][]byte, error) {
 	key, print := of.KeyHash[:], of.Thumbprint[:]
-	return all(t, withKey, (*row).blob, key, print, key, print, key, key, key, strings.ToLower(of.Cert.Subject.CommonName), int64(limit))
+	return all(t, withKey, (*row).blob, key, print, key[:8], key, print, int64(limit))
+}
+
+func (t *tx) GoodWithKey(key verify.KeyHash, now time.Time) ([]ca.Certificate, error) {
+	return all(t, goodWithKey, scanCertificate, key[:8], key[:], micros(now))
 }
 
 func (t *tx) AttestingWith(key verify.KeyHash, limit int) ([]provisioning.Registration, error) {

@@ -86,6 +86,8 @@ CREATE UNIQUE INDEX tpm_devices_one_each ON tpm_devices (key_hash) WHERE by_grou
 
 -- Where a certificate's key is known to be; '' where nothing is.
 ALTER TABLE certificates ADD COLUMN key_attestation TEXT NOT NULL DEFAULT '' CHECK (key_attestation IN ('', 'tpm'));
+-- By key, for who disallows one; its first octets, as every issuance pays for them.
+CREATE INDEX certificates_key ON certificates (substr(key_hash, 1, 8));
 CREATE INDEX certificates_attested ON certificates (position) WHERE key_attestation <> '';
 DROP TRIGGER certificates_are_fixed;
 CREATE TRIGGER certificates_are_fixed
