@@ -2,12 +2,12 @@
 # The figures: Muster beside the floor and step-ca; a server with a million certificates beside an empty
 # one; pages of a query among a million enrollments; a device among a thousand groups with
 # keys; the log of a million issuings; the planner among a million and ten million pairs; a CA that is disallowed
-# with a million devices below it; MQTT connections that idle; and devices that are let in beside a herd that is not.
+# with a million devices below it; devices with TPMs beside others; MQTT connections that idle; and devices that are let in beside a herd that is not.
 # The tables name their goals. They hold on a machine that does nothing else.
 #
 #   scripts/bench.sh      settings: BENCH_ROUNDS, BENCH_COUNT; and, 0 for none: BENCH_ROWS
 #                         (certificates, enrollments and leaves), BENCH_GROUPS (seconds),
-#                         BENCH_IDLE (connections), BENCH_HERD (seconds),
+#                         BENCH_IDLE (connections), BENCH_HERD (seconds), BENCH_TPMS (devices),
 #                         BENCH_REVOKED (certificates on CRLs)
 #
 # The floor and the generator that it is measured with, which knows step-ca too, are not
@@ -22,6 +22,7 @@ rows=${BENCH_ROWS:-1000000}
 groups=${BENCH_GROUPS:-3}
 idle=${BENCH_IDLE:-5000}
 herd=${BENCH_HERD:-60}
+tpms=${BENCH_TPMS:-100}
 revoked=${BENCH_REVOKED:-1000000}
 
 work=$(mktemp -d)
@@ -29,7 +30,7 @@ trap 'rm -rf "$work"' EXIT
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/muster" ./cmd/muster
-go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status ./bench/roll ./bench/contain
+go build -o "$work/" ./bench/load ./bench/compare ./bench/scale ./bench/log ./bench/idle ./bench/herd ./bench/status ./bench/roll ./bench/contain ./bench/tpm
 
 others=() step=()
 if [ -d ../shared/bench ]; then
@@ -84,6 +85,10 @@ if [ "$groups" -gt 0 ]; then
 		/\/new(-[0-9]+)?[ \t]/   { figure("a new device", 5) }
 		/\/known(-[0-9]+)?[ \t]/ { figure("a known device", 1) }
 		END { exit n != 2 }' <<<"$said"
+fi
+if [ "$tpms" -gt 0 ]; then
+	echo
+	"$work/tpm" -muster "$work/muster" -devices "$tpms"
 fi
 if [ "$idle" -gt 0 ]; then
 	echo

@@ -47,7 +47,11 @@ build) ;;
 breach | test)
 	need mosquitto has_mosquitto
 	;;&
-demo | test)
+bench | test)
+	need swtpm command -v swtpm # devices' TPMs
+	need postgresql has_postgres
+	;;&
+bench | demo | test)
 	need openssl command -v openssl
 	need curl command -v curl
 	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
@@ -56,20 +60,18 @@ test)
 	need gcc command -v cc # the race detector links with it
 	need libc6-dev has_c_headers
 	need util-linux command -v setpriv
-	need postgresql has_postgres
 	need strongswan-pki command -v pki # an EST client that is nobody's of ours
 	need nodejs has_node
 	need npm command -v npm
 	# What reads our certificates, lists and answers beside openssl, and what we read of theirs.
 	need softhsm2 command -v softhsm2-util
-	need swtpm command -v swtpm # devices' TPMs
 	need tpm2-tools command -v tpm2_activatecredential
 	need gnutls-bin command -v ocsptool
 	need strongswan-pki command -v pki
 	need libstrongswan-standard-plugins has_strongswan_plugin openssl
 	need libstrongswan-extra-plugins has_strongswan_plugin curl
 	;;
-demo | breach) ;;
+bench | demo | breach) ;;
 *)
 	echo "setup: unknown target $target" >&2
 	exit 1

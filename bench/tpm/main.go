@@ -57,6 +57,7 @@ func run(ctx context.Context, program string, devices, rounds int) (err error) {
 		return err
 	}
 	fmt.Printf("  all at once: the first was assigned after %4.0f ms, the last after %4.0f ms, TPMs and all\n", ms(slices.Min(took)), ms(slices.Max(took)))
+	f.rest(5 * time.Second)
 	var keys, tpms []float64
 	for range rounds {
 		key, err := f.register(ctx, f.keyed)
@@ -78,7 +79,7 @@ func run(ctx context.Context, program string, devices, rounds int) (err error) {
 	if ratio > goal {
 		word = "MISSED"
 	}
-	fmt.Printf("\nthe server's CPU for a whole registration on connections of its own, µs; median of %d rounds of %d\n\n", rounds, devices)
+	fmt.Printf("\nthe server's CPU for a whole registration on connections of its own, µs; median of %d rounds of %d; without the %.1f %% of a core that it takes alone\n\n", rounds, devices, 100*f.idle)
 	fmt.Printf("  symmetric key %6.0f\n  TPM           %6.0f, of which %.0f are two keys wrapped for it, measured apart: without them %.2f times (goal %.0f) %s\n", key, chip, ops, ratio, goal, word)
 	return nil
 }

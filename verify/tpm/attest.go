@@ -68,12 +68,9 @@ func parseAttestationKey(raw []byte) (k AttestationKey, err error) {
 	if k.scheme, k.hash, err = signingScheme(public); err != nil {
 		return k, err
 	}
-	name, err := tpm2.ObjectName(public)
-	if err != nil {
-		return k, err
-	}
-	k.raw, k.name = slices.Clone(raw), name.Buffer
-	return k, nil
+	k.raw = slices.Clone(raw)
+	k.name, err = nameOf(public.NameAlg, raw[2:])
+	return k, err
 }
 
 // checkKept asks for a key that its TPM made and keeps.
@@ -262,11 +259,7 @@ func attestedName(raw, spki []byte) ([]byte, error) {
 	if err != nil || !bytes.Equal(own, spki) {
 		return nil, errors.New("the key is not the one in the certificate request")
 	}
-	name, err := tpm2.ObjectName(public)
-	if err != nil {
-		return nil, err
-	}
-	return name.Buffer, nil
+	return nameOf(public.NameAlg, raw[2:])
 }
 
 // verify checks a signature in the one scheme that the key has.

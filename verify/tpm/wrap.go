@@ -44,21 +44,21 @@ func wrap(random io.Reader, ek EndorsementKey, srk StorageRootKey, secret []byte
 	if err != nil {
 		return nil, err
 	}
-	public := hmacKey(seed, secret)
-	name, err := tpm2.ObjectName(&public)
+	public := tpm2.Marshal(hmacKey(seed, secret))
+	name, err := nameOf(tpm2.TPMAlgSHA256, public)
 	if err != nil {
 		return nil, err
 	}
-	inner, err := innerWrap(innerKey, name.Buffer, sensitive(seed, secret))
+	inner, err := innerWrap(innerKey, name, sensitive(seed, secret))
 	if err != nil {
 		return nil, err
 	}
-	duplicate, importSeed, err := outerWrap(random, srk, name.Buffer, inner)
+	duplicate, importSeed, err := outerWrap(random, srk, name, inner)
 	if err != nil {
 		return nil, err
 	}
 	var blob bytes.Buffer
-	for _, part := range [][]byte{idObject, credentialSeed, duplicate, importSeed, tpm2.Marshal(public), nil} {
+	for _, part := range [][]byte{idObject, credentialSeed, duplicate, importSeed, public, nil} {
 		blob.Write(sized(part))
 	}
 	return blob.Bytes(), nil
