@@ -334,7 +334,8 @@ func (p DisallowPreview) bearers(tx Tx) (list []Registration, err error) {
 }
 
 // fallen are certificates of ours that are revoked in the act itself: the one that is meant; those
-// with its key if that is meant, whosoever they are; and of its device those that it led to since it was stolen, whatever the device came with later (scenarios I13).
+// with its key if that is meant, whosoever they are; and of its device those that it led to since it
+// was stolen, whatever the device came with later (scenarios I13).
 func (c compromise) fallen(tx Tx, ours *ca.Certificate, since, now time.Time) (list []ca.Certificate, err error) {
 	if ours != nil && ours.RevokedAt.IsZero() {
 		list = append(list, *ours)

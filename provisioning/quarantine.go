@@ -31,6 +31,31 @@ type Quarantine struct {
 // Stands says that it has not been ended.
 func (q Quarantine) Stands() bool { return !q.At.IsZero() && q.EndedAt.IsZero() }
 
+// QuarantineState says how far a quarantine is.
+type QuarantineState string
+
+// The states of a quarantine.
+const (
+	QuarantinePending QuarantineState = "pending"
+	QuarantineDone    QuarantineState = "done"
+	QuarantineEnding  QuarantineState = "ending"
+	QuarantineEnded   QuarantineState = "ended"
+)
+
+// State says whether it stands, and whether its hubs have confirmed that.
+func (q Quarantine) State() QuarantineState {
+	waits := q.Confirmed.IsZero()
+	switch {
+	case q.Stands() && waits:
+		return QuarantinePending
+	case q.Stands():
+		return QuarantineDone
+	case waits:
+		return QuarantineEnding
+	}
+	return QuarantineEnded
+}
+
 // QuarantineHop is one hub of a quarantined device.
 type QuarantineHop struct {
 	Hub     string

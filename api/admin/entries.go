@@ -322,14 +322,9 @@ type EntryList struct {
 
 func (r entries[T]) list(ctx context.Context, in EntryList, role provisioning.Role) (*listed[T], error) {
 	f := provisioning.EnrollmentFilter{Kind: r.kind, Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), Role: role}
-	after, err := in.after(r.Engine, r.path)
-	if err != nil {
+	var err error
+	if f.After, err = in.afterID(r.Engine, r.path); err != nil {
 		return nil, err
-	}
-	if after != "" {
-		if f.After, err = verify.ParseRegistrationID(after); err != nil {
-			return nil, badCursor()
-		}
 	}
 	if in.Status != "" {
 		enabled := in.Status == "enabled"

@@ -5,6 +5,7 @@ import (
 
 	"github.com/passmuster/muster/internal/fault"
 	"github.com/passmuster/muster/provisioning"
+	"github.com/passmuster/muster/verify"
 )
 
 // Paging are the parameters of a list.
@@ -37,6 +38,18 @@ func (p Paging) after(e *provisioning.Engine, list string) (string, error) {
 		return "", badCursor()
 	}
 	return key, nil
+}
+
+// afterID is after for lists ordered by registration id, zero at the start.
+func (p Paging) afterID(e *provisioning.Engine, list string) (id verify.RegistrationID, err error) {
+	key, err := p.after(e, list)
+	if key == "" || err != nil {
+		return id, err
+	}
+	if id, err = verify.ParseRegistrationID(key); err != nil {
+		return id, badCursor()
+	}
+	return id, nil
 }
 
 // before is after for lists ordered by falling number, 0 at the start.

@@ -85,21 +85,10 @@ func (d *door) addQuarantines() {
 }
 
 func quarantineOf(q provisioning.Quarantine) (Quarantine, error) {
-	out := Quarantine{
-		RegistrationID: q.Spelled, Hub: q.Hub, From: q.From.Hub, Shut: q.Shut, Why: q.Why, InitialTwin: q.Twin, Campaign: q.Campaign,
+	return Quarantine{
+		RegistrationID: q.Spelled, State: string(q.State()), Hub: q.Hub, From: q.From.Hub, Shut: q.Shut, Why: q.Why, InitialTwin: q.Twin, Campaign: q.Campaign,
 		By: q.Actor, At: instant(q.At), EndedBy: q.EndedBy, EndedAt: instant(q.EndedAt), Confirmed: instant(q.Confirmed),
-	}
-	switch {
-	case q.Stands() && q.Confirmed.IsZero():
-		out.State = "pending"
-	case q.Stands():
-		out.State = "done"
-	case q.Confirmed.IsZero():
-		out.State = "ending"
-	default:
-		out.State = "ended"
-	}
-	return out, nil
+	}, nil
 }
 
 func (o QuarantineOrder) request(id string) (r provisioning.QuarantineRequest, err error) {
@@ -151,14 +140,9 @@ func (d *door) endQuarantine(ctx context.Context, in *quarantineEnd) (*found[Qua
 func (d *door) listQuarantines(ctx context.Context, in *quarantineList) (*listed[Quarantine], error) {
 	list := "quarantines " + in.Hub + " " + in.Campaign + " " + strconv.FormatBool(in.Ended)
 	f := provisioning.QuarantineFilter{Limit: in.Limit + 1, Campaign: in.Campaign, Hub: strings.ToLower(in.Hub), Pending: in.Pending, Ended: in.Ended}
-	after, err := in.after(d.Engine, list)
-	if err != nil {
+	var err error
+	if f.After, err = in.afterID(d.Engine, list); err != nil {
 		return nil, err
-	}
-	if after != "" {
-		if f.After, err = verify.ParseRegistrationID(after); err != nil {
-			return nil, badCursor()
-		}
 	}
 	rows, err := d.Engine.Quarantines(ctx, f)
 	if err != nil {

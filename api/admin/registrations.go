@@ -167,14 +167,9 @@ func (d *door) addRegistrations() {
 
 func (d *door) listRegistrations(ctx context.Context, in *registrationList) (*listed[registration], error) {
 	f := provisioning.RegistrationFilter{Limit: in.Limit + 1, Prefix: strings.ToLower(in.Q), State: provisioning.State(in.Status), Hub: strings.ToLower(in.Hub), Orphaned: in.Orphaned, Held: in.Held}
-	after, err := in.after(d.Engine, "registrations")
-	if err != nil {
+	var err error
+	if f.After, err = in.afterID(d.Engine, "registrations"); err != nil {
 		return nil, err
-	}
-	if after != "" {
-		if f.After, err = verify.ParseRegistrationID(after); err != nil {
-			return nil, badCursor()
-		}
 	}
 	if in.Group != "" {
 		f.Owner.Kind = provisioning.Group

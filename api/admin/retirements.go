@@ -108,14 +108,9 @@ func (d *door) retireDevice(ctx context.Context, in *retirePost) (*found[Retirem
 func (d *door) listRetirements(ctx context.Context, in *retirementList) (*listed[Retirement], error) {
 	list := "retirements " + in.Campaign
 	f := provisioning.RetirementFilter{Limit: in.Limit + 1, Campaign: in.Campaign, Pending: in.Pending}
-	after, err := in.after(d.Engine, list)
-	if err != nil {
+	var err error
+	if f.After, err = in.afterID(d.Engine, list); err != nil {
 		return nil, err
-	}
-	if after != "" {
-		if f.After, err = verify.ParseRegistrationID(after); err != nil {
-			return nil, badCursor()
-		}
 	}
 	rows, err := d.Engine.Retirements(ctx, f)
 	if err != nil {

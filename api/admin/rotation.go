@@ -118,17 +118,11 @@ func (d *door) listDue(ctx context.Context, in *dueQuery) (*dueList, error) {
 }
 
 func (d *door) listStuck(ctx context.Context, in *stuckQuery) (*listed[stuckDevice], error) {
-	after, err := in.after(d.Engine, "stuck")
+	after, err := in.afterID(d.Engine, "stuck")
 	if err != nil {
 		return nil, err
 	}
-	var from verify.RegistrationID
-	if after != "" {
-		if from, err = verify.ParseRegistrationID(after); err != nil {
-			return nil, badCursor()
-		}
-	}
-	rows, err := d.Engine.Stuck(ctx, in.Reason, from, in.Limit+1)
+	rows, err := d.Engine.Stuck(ctx, in.Reason, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/passmuster/muster/policies"
 	"github.com/passmuster/muster/provisioning"
 	"github.com/passmuster/muster/rotation"
-	"github.com/passmuster/muster/verify"
 )
 
 // SlotRoll is where the credential of a slot stands in its entry's roll.
@@ -134,15 +133,9 @@ func (r entries[T]) stragglers(ctx context.Context, in *stragglerList) (*listed[
 		return nil, err
 	}
 	name := r.path + "/" + o.ID.String() + "/stragglers " + in.Slot
-	key, err := in.after(r.Engine, name)
+	after, err := in.afterID(r.Engine, name)
 	if err != nil {
 		return nil, err
-	}
-	var after verify.RegistrationID
-	if key != "" {
-		if after, err = verify.ParseRegistrationID(key); err != nil {
-			return nil, badCursor()
-		}
 	}
 	rows, err := r.Engine.Stragglers(ctx, o, slotNamed(in.Slot), after, in.Limit+1)
 	if err != nil {

@@ -125,7 +125,7 @@ func copyDatabase(ctx context.Context, c config, into string) (err error) {
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	if pg, ok := live.(*postgres.Engine); ok {
-		return sqlite.Fill(ctx, into, func(each func(string, []string, []any) error) error { return pg.Rows(ctx, each) })
+		return sqlite.Fill(ctx, into, pg.Rows)
 	}
 	return sqlite.Snapshot(ctx, filepath.Join(c.Data, "muster.db"), into)
 }

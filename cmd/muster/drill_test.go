@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -151,8 +152,13 @@ func everyRowOf(t *testing.T, dsn string) (rows []string) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	err = e.Rows(t.Context(), func(table string, _ []string, values []any) error {
-		rows = append(rows, table+" "+fmt.Sprint(values...))
+	err = e.Rows(t.Context(), func(table string, _ []string, found iter.Seq2[[]any, error]) error {
+		for values, err := range found {
+			if err != nil {
+				return err
+			}
+			rows = append(rows, table+" "+fmt.Sprint(values...))
+		}
 		return nil
 	})
 	if err != nil {

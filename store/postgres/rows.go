@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,10 +12,10 @@ import (
 	"github.com/passmuster/muster/store"
 )
 
-// Rows gives every row of the schema as of one moment, table by table, with the names of its
-// columns. It writes nothing and holds up nobody. Conflict, rule "schema-outdated", where
+// Rows gives the rows of every table of the schema as of one moment, with the names of its columns.
+// It writes nothing and holds up nobody. Conflict, rule "schema-outdated", where
 // migrations are to be run first.
-func (e *Engine) Rows(ctx context.Context, each func(table string, columns []string, values []any) error) error {
+func (e *Engine) Rows(ctx context.Context, each func(table string, columns []string, rows iter.Seq2[[]any, error]) error) error {
 	pending, err := e.PendingMigrations(ctx)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (e *Engine) readOnly(ctx context.Context, f func(pgx.Tx) error) error {
 	return errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
 }
 
-func rowsOf(ctx context.Context, tx pgx.Tx, table string, each func(string, []string, []any) error) error {
+func rowsOf(ctx context.Context, tx pgx.Tx, table string, each func(string, []string, iter.Seq2[[]any, error]) error) error {
 	rows, err := tx.Query(ctx, "SELECT * FROM "+pgx.Identifier{table}.Sanitize())
 	if err != nil {
 		return err
@@ -63,14 +64,14 @@ func rowsOf(ctx context.Context, tx pgx.Tx, table string, each func(string, []st
 	for _, c := range rows.FieldDescriptions() {
 		columns = append(columns, c.Name)
 	}
-	for rows.Next() {
-		values, err := rows.Values()
-		if err != nil {
-			return err
+	return each(table, columns, func(yield func([]any, error) bool) {
+		for rows.Next() {
+			if !yield(rows.Values()) {
+				return
+			}
 		}
-		if err := each(table, columns, values); err != nil {
-			return err
+		if err := rows.Err(); err != nil {
+			yield(nil, err)
 		}
-	}
-	return rows.Err()
+	})
 }

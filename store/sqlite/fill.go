@@ -5,12 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 )
 
-// Fill makes a new database at path, of the rows that another engine gives (table, columns,
-// values), as they are. Its schema is this program's.
-func Fill(ctx context.Context, path string, rows func(each func(table string, columns []string, values []any) error) error) (err error) {
+// Fill makes a new database at path, of the rows that another engine gives, table by table, as they
+// are. Its schema is this program's.
+func Fill(ctx context.Context, path string, tables func(ctx context.Context, each func(table string, columns []string, rows iter.Seq2[[]any, error]) error) error) (err error) {
 	e, err := Open(ctx, path, Options{})
 	if err != nil {
 		return err
@@ -30,20 +31,18 @@ func Fill(ctx context.Context, path string, rows func(each func(table string, co
 	if err != nil {
 		return err
 	}
-	if err := fill(ctx, tx, rows); err != nil {
+	if err := fill(ctx, tx, tables); err != nil {
 		return errors.Join(fmt.Errorf("filling database %s: %w", path, err), tx.Rollback())
 	}
 	return tx.Commit()
 }
 
-func fill(ctx context.Context, tx *sql.Tx, rows func(each func(table string, columns []string, values []any) error) error) error {
+func fill(ctx context.Context, tx *sql.Tx, tables func(ctx context.Context, each func(table string, columns []string, rows iter.Seq2[[]any, error]) error) error) error {
 	if err := empty(ctx, tx); err != nil {
 		return err
 	}
-	err := rows(func(table string, columns []string, values []any) error {
-		places := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
-		_, err := tx.ExecContext(ctx, "INSERT INTO "+quoted(table)+" ("+quoted(columns...)+") VALUES ("+places+")", values...)
-		return err
+	err := tables(ctx, func(table string, columns []string, rows iter.Seq2[[]any, error]) error {
+		return fillTable(ctx, tx, table, columns, rows)
 	})
 	if err != nil {
 		return err
@@ -54,6 +53,24 @@ func fill(ctx context.Context, tx *sql.Tx, rows func(each func(table string, col
 		return fmt.Errorf("a row of %s names another that is not there", table)
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
+	}
+	return nil
+}
+
+func fillTable(ctx context.Context, tx *sql.Tx, table string, columns []string, rows iter.Seq2[[]any, error]) error {
+	places := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
+	into, err := tx.PrepareContext(ctx, "INSERT INTO "+quoted(table)+" ("+quoted(columns...)+") VALUES ("+places+")") //nolint:sqlclosecheck // it is closed: a range over a function hides that
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	for values, err := range rows {
+		if err != nil {
+			return err
+		}
+		if _, err := into.ExecContext(ctx, values...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
