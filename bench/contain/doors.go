@@ -93,7 +93,8 @@ func ask(c *http.Client, method, url, mediaType, body string) (int, []byte, erro
 // talk is an MQTT connection to DPS (protocols/dps.md §3).
 type talk struct {
 	net.Conn
-	name string
+	name    string
+	refused bool // CONNECT was; who is refused is disconnected, and asks for nothing more
 }
 
 func (d device) connect(s *instance.Instance) (t talk, err error) {
@@ -104,13 +105,26 @@ func (d device) connect(s *instance.Instance) (t talk, err error) {
 	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	hello.ProtocolName, hello.ProtocolVersion, hello.CleanSession, hello.ClientIdentifier = "MQTT", 4, true, d.name
 	hello.UsernameFlag, hello.Username = true, s.IDScope+"/registrations/"+d.name+"/api-version=2021-06-01&ClientVersion=contain"
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(20*time.Minute)), hello.Write(conn)); err != nil {
+		return t, err
+	}
+	answer, err := packets.ReadPacket(conn)
+	if err != nil {
+		return t, err
+	}
+	if ack, ok := answer.(*packets.ConnackPacket); !ok || ack.ReturnCode != packets.Accepted {
+		return talk{conn, d.name, true}, nil
+	}
 	subscribe := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
 	subscribe.MessageID, subscribe.Topics, subscribe.Qoss = 1, []string{"$dps/registrations/res/#"}, []byte{0}
-	return talk{conn, d.name}, errors.Join(conn.SetDeadline(time.Now().Add(20*time.Minute)), hello.Write(conn), subscribe.Write(conn))
+	return talk{conn, d.name, false}, subscribe.Write(conn)
 }
 
 // register publishes, and reads until the answer. A refused CONNECT is the status that says so.
 func (t talk) register() (int, error) {
+	if t.refused {
+		return http.StatusUnauthorized, nil
+	}
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.TopicName, p.Payload = "$dps/registrations/PUT/iotdps-register/?$rid=1", fmt.Appendf(nil, `{"registrationId":%q}`, t.name)
 	if err := p.Write(t); err != nil {
@@ -121,12 +135,7 @@ func (t talk) register() (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		switch p := p.(type) {
-		case *packets.ConnackPacket:
-			if p.ReturnCode != packets.Accepted {
-				return http.StatusUnauthorized, nil
-			}
-		case *packets.PublishPacket:
+		if p, ok := p.(*packets.PublishPacket); ok {
 			status, _, _ := strings.Cut(strings.TrimPrefix(p.TopicName, "$dps/registrations/res/"), "/")
 			return strconv.Atoi(status)
 		}
